@@ -1,0 +1,119 @@
+//! Validated settings of a mount. The command line builds [`Settings`]; components come in through `engine`.
+
+use crate::units::{ByteCount, MIB};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the objects are.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositorySettings {
+    /// `s3://bucket[/prefix]`, `gs://…`, `az://…` or `file:///dir`, as given.
+    pub url: String,
+    /// `--endpoint-url`.
+    pub endpoint_url: Option<String>,
+    /// `--region`.
+    pub region: Option<String>,
+    /// `--profile`.
+    pub profile: Option<String>,
+    /// `--force-path-style`; implied by an endpoint whose host is an address or localhost.
+    pub force_path_style: bool,
+    /// `--no-sign-request`.
+    pub no_sign_request: bool,
+    /// `--requester-pays`.
+    pub requester_pays: bool,
+    /// `--sse`: `AES256`, `aws:kms`, `aws:kms:dsse` or `sse-c`.
+    pub sse: Option<String>,
+    /// `--sse-kms-key-id`; for `sse-c`: the base64 key.
+    pub sse_kms_key_id: Option<String>,
+    /// How long a request is retried before the operation fails.
+    pub deadline: Duration,
+}
+
+/// `--posix-metadata`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PosixMetadata {
+    /// What GETs bring along anyway.
+    #[default]
+    Free,
+    /// HEAD in the background, 128 at a time; a stat waits for its own.
+    Eager,
+    /// Never.
+    Off,
+}
+
+/// `--metadata-ttl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum MetadataTtl {
+    /// What a listing said holds for this long.
+    For(Duration),
+    /// Names and attributes are never checked again.
+    Indefinite,
+}
+
+impl MetadataTtl {
+    /// The time for which the kernel may keep what it was told.
+    pub fn as_duration(self) -> Duration {
+        match self {
+            MetadataTtl::For(ttl) => ttl,
+            MetadataTtl::Indefinite => Duration::from_secs(365 * 24 * 3600),
+        }
+    }
+}
+
+/// `--deployment`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deployment {
+    /// Survives crashes.
+    #[default]
+    Persistent,
+    /// Starts empty after an unclean stop.
+    Scratch,
+}
+
+/// Everything a mount needs to know.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The bucket.
+    pub repository: RepositorySettings,
+    /// One directory per device, in order; never empty.
+    pub cache_dirs: Vec<PathBuf>,
+    /// Bytes per device; `None` takes all but 5 % of the file system it is on.
+    pub cache_size: Option<ByteCount>,
+    /// Bound on the whole process's memory.
+    pub memory_target: ByteCount,
+    /// Scratch or persistent.
+    pub deployment: Deployment,
+    /// LZ4 where it pays.
+    pub compression: bool,
+    /// Store equal blocks once.
+    pub dedup: bool,
+    /// Default stripe count for the root; 0 = all devices.
+    pub stripe_count: u8,
+    /// Default stripe size.
+    pub stripe_size: ByteCount,
+    /// How object metadata is used.
+    pub posix_metadata: PosixMetadata,
+    /// How long listings hold.
+    pub metadata_ttl: MetadataTtl,
+    /// Default owner.
+    pub uid: u32,
+    /// Default group.
+    pub gid: u32,
+    /// Default permission bits of files.
+    pub file_mode: u16,
+    /// Default permission bits of directories.
+    pub dir_mode: u16,
+}
+
+impl Settings {
+    /// Block size: the unit of hashing, dedup, compression and eviction, in bytes.
+    pub const BLOCK_SIZE: u32 = 128 << 10;
+    /// The least `--memory-target` that leaves room for every budget.
+    pub const MEMORY_FLOOR: ByteCount = ByteCount(256 * MIB);
+    /// `--memory-target` where none is given.
+    pub const MEMORY_DEFAULT: ByteCount = ByteCount(1024 * MIB);
+}

@@ -1,0 +1,194 @@
+//! The object store behind Forebay: S3, GCS, Azure or a directory; ranged GETs, listings, retries, pacing, key mapping.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+/// Which version of an object is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The ETag as the store gave it, quotes included where it had them.
+    pub etag: String,
+    /// The version id, where the bucket has versions and we know it.
+    pub version: Option<String>,
+}
+
+/// A ranged GET.
+#[derive(Clone, Debug)]
+pub struct GetRequest {
+    /// The full object key, byte for byte as the store lists it.
+    pub key: String,
+    /// Bytes wanted; `None` asks for the whole object.
+    pub range: Option<Range<u64>>,
+    /// The version to insist on (`If-Match`, `versionId`).
+    pub pin: Option<Pin>,
+}
+
+/// What a HEAD, or the headers of a GET, say about an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectHead {
+    /// Size of the whole object in bytes.
+    pub size: u64,
+    /// Its version.
+    pub pin: Pin,
+    /// Last-Modified, nanoseconds since the Unix epoch.
+    pub modified_ns: i64,
+    /// User metadata, names in lower case without the `x-amz-meta-` prefix.
+    pub user_metadata: BTreeMap<String, String>,
+}
+
+/// The answer to a GET: headers, the range that follows, and exactly that many bytes or an error.
+pub struct GetResponse {
+    /// The object's headers.
+    pub head: ObjectHead,
+    /// The range of `body`.
+    pub range: Range<u64>,
+    /// The bytes. Ends with an error if the connection gave fewer (or more) bytes than `range`.
+    pub body: BoxStream<'static, Result<Bytes, StoreError>>,
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug)]
+pub struct ListRequest {
+    /// Keys starting with this, byte for byte.
+    pub prefix: String,
+    /// Whether keys are rolled up at the next `/` after the prefix.
+    pub delimited: bool,
+    /// Where the page before this one ended.
+    pub token: Option<String>,
+    /// Keys strictly after this one (S3 `start-after`); used to resume after a restart, when tokens may have expired.
+    pub start_after: Option<String>,
+    /// At most this many entries; `None` takes the store's page size (S3: 1,000).
+    pub max_keys: Option<u32>,
+}
+
+/// An object in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectSummary {
+    /// The full key.
+    pub key: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// The ETag as listed.
+    pub etag: String,
+    /// Last-Modified, nanoseconds since the Unix epoch.
+    pub modified_ns: i64,
+}
+
+/// One page of a listing, objects and prefixes each in key order.
+#[derive(Clone, Debug, Default)]
+pub struct ListPage {
+    /// Objects directly at this level.
+    pub objects: Vec<ObjectSummary>,
+    /// Common prefixes, each ending in `/`.
+    pub prefixes: Vec<String>,
+    /// How to ask for the next page; `None` on the last.
+    pub next: Option<String>,
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// 404: no such key.
+    #[error("object '{key}' does not exist")]
+    NotFound {
+        /// The key.
+        key: String,
+    },
+    /// 412: the object is no longer the pinned version.
+    #[error("object '{key}' was replaced in the bucket")]
+    Changed {
+        /// The key.
+        key: String,
+    },
+    /// 404 NoSuchBucket (or its like).
+    #[error("bucket '{bucket}' does not exist")]
+    NoSuchBucket {
+        /// The bucket.
+        bucket: String,
+    },
+    /// 401, 403: the credentials do not allow it, or there are none.
+    #[error("access to '{what}' was denied: {message}")]
+    AccessDenied {
+        /// The key or bucket.
+        what: String,
+        /// The store's words.
+        message: String,
+    },
+    /// 503 SlowDown, 429: asked to slow down.
+    #[error("the store asks to slow down")]
+    SlowDown {
+        /// Retry-After, where the store said.
+        retry_after: Option<Duration>,
+    },
+    /// 500, 503, time-outs, resets, short bodies: worth another try.
+    #[error("{what}: {message}")]
+    Transient {
+        /// The key or bucket.
+        what: String,
+        /// What happened.
+        message: String,
+    },
+    /// 416, malformed answers, anything else that another try will not mend.
+    #[error("{what}: {message}")]
+    Permanent {
+        /// The key or bucket.
+        what: String,
+        /// What happened.
+        message: String,
+    },
+    /// The deadline passed while retrying.
+    #[error("gave up on '{what}' after {after:?}: {last}")]
+    Deadline {
+        /// The key or bucket.
+        what: String,
+        /// How long it was tried.
+        after: Duration,
+        /// The last failure.
+        last: Box<StoreError>,
+    },
+}
+
+/// An object store, each call one request: no retries, no pacing (see [`Repository`], which adds them).
+#[async_trait]
+pub trait ObjectStore: Send + Sync + 'static {
+    /// A name for people, such as `s3://bucket`.
+    fn name(&self) -> &str;
+    /// A ranged GET.
+    async fn get(&self, request: GetRequest) -> Result<GetResponse, StoreError>;
+    /// The headers of an object.
+    async fn head(&self, key: &str) -> Result<ObjectHead, StoreError>;
+    /// One page of a listing.
+    async fn list(&self, request: ListRequest) -> Result<ListPage, StoreError>;
+}
+
+/// An object store with retries, pacing and bounded, adaptive concurrency; the only way the rest of Forebay reaches S3.
+pub struct Repository;
+
+/// Who is waiting for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Somebody's read or lookup.
+    Demand,
+    /// Read-ahead and other guesses; yields to demand.
+    Ahead,
+}
+
+impl Repository {
+    /// Bytes of `range` of one version. Resumes after a broken body where it broke, pinned to the same version, so the
+    /// stream yields exactly the range or ends with an error. The head comes from the first response.
+    pub async fn fetch(&self, _request: GetRequest, _urgency: Urgency) -> Result<GetResponse, StoreError> {
+        todo!("helper C")
+    }
+    /// HEAD with retries.
+    pub async fn head(&self, _key: &str, _urgency: Urgency) -> Result<ObjectHead, StoreError> {
+        todo!("helper C")
+    }
+    /// One page of a listing, with retries.
+    pub async fn list(&self, _request: ListRequest, _urgency: Urgency) -> Result<ListPage, StoreError> {
+        todo!("helper C")
+    }
+}

@@ -1,0 +1,1 @@
+//! forebay-loopback-s3
