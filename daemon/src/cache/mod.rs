@@ -1,1 +1,185 @@
-//! cache
+//! The cache: serves reads of files from memory, from the block store or from the object store, and fills the block store
+//! behind the reader's back.
+//!
+//! Invariants:
+//! 1. *One version.* A [`CachedFile`] stands for one version of one object. Every byte it hands out was fetched pinned to
+//!    that version's ETag, or read from a block whose hash the file's map recorded for that version.
+//! 2. *Single flight.* At any time at most one GET covers a block of a file: whoever finds a block absent marks it in flight
+//!    under the file's lock before anyone else can look.
+//! 3. *Every waiter is answered.* A block leaves the in-flight state only through `publish` or `fail`, and both take its waiters along.
+//! 4. *Map after data.* A block enters a file's map only after the block store can read it back.
+//! 5. *The hit path crosses no async runtime*: a read whose blocks are all mapped goes from the caller's thread to the
+//!    devices and is answered from the device's completion.
+
+mod budget;
+mod directory;
+mod fetch;
+mod file;
+mod filemap;
+mod fill;
+mod local;
+mod read;
+mod readahead;
+
+pub use budget::MemoryBudget;
+pub use directory::{Ahead, DirectoryAhead, NEAR};
+pub use file::{CachedFile, FileSpec};
+pub use local::LocalData;
+pub use read::Reader;
+
+use crate::block::BlockStore;
+use crate::error::Error;
+use crate::ids::Ino;
+use crate::meta::MetaStore;
+use crate::repository::{ObjectHead, Repository};
+use crate::stripe::DeviceArray;
+use bytes::Bytes;
+use filemap::FileMaps;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use tokio::sync::Semaphore;
+
+/// Called once with the bytes read (fewer than asked only at end of file). May run on a device thread: must not block.
+pub type ReadReply = Box<dyn FnOnce(Result<Bytes, Error>) + Send>;
+
+/// What the cache learns about objects while fetching; the name space wants to know.
+pub trait FileEvents: Send + Sync + 'static {
+    /// A GET of this inode's object brought these headers.
+    fn object_head(&self, ino: Ino, head: &ObjectHead);
+    /// The object is no longer the version this inode stands for.
+    fn object_changed(&self, ino: Ino);
+}
+
+/// Settings of the cache.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheConfig {
+    /// Block size in bytes.
+    pub block_size: u32,
+    /// Memory for data in flight and fetched ahead, in bytes.
+    pub fetch_bytes: usize,
+    /// Memory for file-map rows, in bytes.
+    pub map_bytes: u64,
+    /// Bytes handed to the block store and not yet on a device.
+    pub fill_bytes: usize,
+    /// Largest read-ahead window of one handle, in bytes.
+    pub window_bytes: u64,
+}
+
+/// Counters of the cache.
+#[derive(Default)]
+pub struct CacheCounters {
+    /// Bytes answered from the block store or from memory without a GET of their own.
+    pub hit_bytes: AtomicU64,
+    /// Bytes fetched from the object store.
+    pub fetched_bytes: AtomicU64,
+    /// Blocks fetched that could not be stored.
+    pub unstored_blocks: AtomicU64,
+}
+
+/// The components the cache works with.
+pub struct Components {
+    /// Blocks on devices.
+    pub store: BlockStore,
+    /// Rows.
+    pub meta: Arc<MetaStore>,
+    /// Objects.
+    pub repository: Arc<Repository>,
+    /// Devices, for placement.
+    pub array: Arc<DeviceArray>,
+    /// Where fetches run.
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// The cache of one file system.
+pub struct Cache {
+    store: BlockStore,
+    repository: Arc<Repository>,
+    array: Arc<DeviceArray>,
+    runtime: tokio::runtime::Handle,
+    maps: Arc<FileMaps>,
+    budget: Arc<MemoryBudget>,
+    retained: budget::Retained,
+    fill_permits: Arc<Semaphore>,
+    files: Mutex<HashMap<Ino, Weak<CachedFile>>>,
+    events: OnceLock<Arc<dyn FileEvents>>,
+    config: CacheConfig,
+    counters: CacheCounters,
+    sequential_readers: AtomicU64,
+}
+
+impl Cache {
+    /// A cache over these components. Starts the thread that writes file maps.
+    pub fn start(components: Components, config: CacheConfig) -> Arc<Self> {
+        let Components { store, meta, repository, array, runtime } = components;
+        Arc::new(Cache {
+            maps: FileMaps::start(meta, config.map_bytes),
+            budget: Arc::new(MemoryBudget::new(config.fetch_bytes)),
+            retained: budget::Retained::default(),
+            fill_permits: Arc::new(Semaphore::new(config.fill_bytes)),
+            files: Mutex::default(),
+            events: OnceLock::new(),
+            counters: CacheCounters::default(),
+            sequential_readers: AtomicU64::new(0),
+            store,
+            repository,
+            array,
+            runtime,
+            config,
+        })
+    }
+
+    /// Sets whom to tell what fetches learn about objects; once.
+    pub fn set_events(&self, events: Arc<dyn FileEvents>) {
+        let _ = self.events.set(events);
+    }
+
+    /// The shared state of a file, created from `spec` where nobody has it in use.
+    pub fn file(&self, spec: FileSpec) -> Arc<CachedFile> {
+        let mut files = self.files.lock();
+        if let Some(file) = files.get(&spec.ino).and_then(Weak::upgrade) {
+            return file;
+        }
+        let file = Arc::new(CachedFile::new(spec, self.config.block_size));
+        files.insert(file.ino(), Arc::downgrade(&file));
+        // Dead entries are swept when they outnumber the living, so that the table stays proportional to files in use.
+        if files.len() >= 1024 && files.len().is_power_of_two() {
+            files.retain(|_, file| file.strong_count() > 0);
+        }
+        file
+    }
+
+    /// Whether a file's state is in use: open, being fetched, or fetched ahead.
+    pub fn in_use(&self, ino: Ino) -> bool {
+        self.files.lock().get(&ino).is_some_and(|file| file.strong_count() > 0)
+    }
+
+    /// Counters since start.
+    pub fn counters(&self) -> &CacheCounters {
+        &self.counters
+    }
+
+    /// The memory budget of fetches, which the process's memory governor shrinks and restores.
+    pub fn budget(&self) -> &Arc<MemoryBudget> {
+        &self.budget
+    }
+
+    /// Drops data fetched ahead that nobody has read yet and that is on a device; the governor calls it under pressure.
+    pub fn release_retained(&self) {
+        self.retained.clear();
+    }
+
+    /// Writes what is pending to the file maps and stops the thread that does so.
+    pub fn close(&self) {
+        self.retained.clear();
+        self.maps.close();
+    }
+
+    fn count_hit(&self, bytes: usize) {
+        self.counters.hit_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

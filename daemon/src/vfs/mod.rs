@@ -2,195 +2,165 @@
 //!
 //! Metadata operations return an [`Answer`]: ready at once when the rows are here, otherwise a future that goes to the
 //! object store. Reads complete through a callback, from a device thread when the data is cached.
+//!
+//! Invariants:
+//! 1. An answer about a name is as old as `--metadata-ttl` at most: from a listing of its directory or from a probe of
+//!    the one name, whichever is newer.
+//! 2. An inode stands for one version of one object for ever. A replaced object is a new inode, so that old and new bytes
+//!    never meet in the kernel's page cache.
+//! 3. The kernel hears of every change it may have cached, from a thread of its own.
 
-use crate::error::Result;
+mod ahead;
+mod attr;
+mod directory;
+mod handles;
+mod invalidate;
+mod listing;
+mod lookup;
+mod posix;
+mod read;
+mod readdir;
+mod stripe;
+mod types;
+mod xattr;
+
+pub use types::*;
+
+use crate::block::BlockStore;
+use crate::cache::{Cache, FileEvents};
+use crate::clock::SharedClock;
+use crate::config::{MetadataTtl, PosixMetadata};
+use crate::error::{Error, ErrorKind};
 use crate::ids::Ino;
-use crate::meta::FileKind;
+use crate::meta::{Inode, MetaError, MetaStore};
+use crate::repository::{ObjectHead, Repository};
 use crate::stripe::Layout;
-use bytes::Bytes;
-use futures::future::BoxFuture;
+use directory::Directories;
+use handles::Handles;
+use invalidate::Invalidator;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An operation's result, now or later. Later means the object store is asked; run the future on the runtime.
-pub enum Answer<T> {
-    /// Known already.
-    Ready(Result<T>),
-    /// The object store has to be asked.
-    Pending(BoxFuture<'static, Result<T>>),
-}
-
-/// `stat` of an inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attr {
-    /// Inode number.
-    pub ino: Ino,
-    /// File, directory, symlink.
-    pub kind: FileKind,
-    /// Permission bits.
-    pub perm: u16,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Hard links.
-    pub nlink: u32,
-    /// Size in bytes.
-    pub size: u64,
-    /// Access time, ns since the Unix epoch.
-    pub atime_ns: i64,
-    /// Modification time, ns since the Unix epoch.
-    pub mtime_ns: i64,
-    /// Change time, ns since the Unix epoch.
-    pub ctime_ns: i64,
-}
-
-/// Attributes and how long the kernel may keep them (and the entry that led to them).
-#[derive(Clone, Copy, Debug)]
-pub struct Entry {
-    /// The attributes.
-    pub attr: Attr,
-    /// For how long they hold.
-    pub ttl: Duration,
-}
-
-/// A name resolved, or known not to exist for a while.
-#[derive(Clone, Copy, Debug)]
-pub enum Lookup {
-    /// It exists.
-    Found(Entry),
-    /// It does not, and the kernel may remember that.
-    Absent {
-        /// For how long.
-        ttl: Duration,
-    },
-}
-
-/// An open file or directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct HandleId(pub u64);
-
-/// One entry of a directory read.
+/// Settings of the operations.
 #[derive(Clone, Debug)]
-pub struct DirEntry {
-    /// The name.
-    pub name: Vec<u8>,
-    /// Where to go on after this entry.
-    pub next_offset: u64,
-    /// Its attributes; `.` and `..` included.
-    pub entry: Entry,
+pub struct VfsConfig {
+    /// The key prefix of the root: empty, or ending in `/`.
+    pub key_prefix: String,
+    /// How long listings hold.
+    pub metadata_ttl: MetadataTtl,
+    /// How object metadata is used.
+    pub posix_metadata: PosixMetadata,
+    /// The layout where neither a file nor a directory above it has one.
+    pub layout: Layout,
 }
 
-/// A batch of directory entries; an empty batch is the end.
-pub type DirBatch = Vec<DirEntry>;
-
-/// Space and inodes, for `statfs`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FsStats {
-    /// Block size in bytes.
-    pub block_size: u32,
-    /// Blocks in all.
-    pub blocks: u64,
-    /// Blocks free.
-    pub blocks_free: u64,
-    /// Inodes known.
-    pub files: u64,
-}
-
-/// Called once with the bytes read (fewer than asked only at end of file). May run on a device thread: must not block.
-pub type ReadReply = Box<dyn FnOnce(Result<Bytes>) + Send>;
-
-/// The kernel's caches, which the file system invalidates when the bucket changes. Called from a thread of its own, never
-/// from inside an operation (the kernel may hold locks that the notification needs).
-pub trait KernelCache: Send + Sync + 'static {
-    /// Forgets a name (positive or negative).
-    fn forget_entry(&self, parent: Ino, name: &[u8]);
-    /// Forgets an inode's attributes and pages.
-    fn forget_inode(&self, ino: Ino);
+/// The components the operations work with.
+pub struct VfsParts {
+    /// Rows.
+    pub meta: Arc<MetaStore>,
+    /// Data.
+    pub cache: Arc<Cache>,
+    /// Blocks, for `statfs`.
+    pub store: BlockStore,
+    /// Objects.
+    pub repository: Arc<Repository>,
+    /// Time.
+    pub clock: SharedClock,
+    /// Where futures run.
+    pub runtime: tokio::runtime::Handle,
 }
 
 /// The file system. Clones share it.
 #[derive(Clone)]
-pub struct Vfs;
+pub struct Vfs(Arc<Inner>);
 
-#[allow(unused_variables, reason = "signatures agreed before the bodies")]
+struct Inner {
+    meta: Arc<MetaStore>,
+    cache: Arc<Cache>,
+    store: BlockStore,
+    repository: Arc<Repository>,
+    clock: SharedClock,
+    runtime: tokio::runtime::Handle,
+    config: VfsConfig,
+    handles: Handles,
+    directories: Directories,
+    invalidator: Invalidator,
+    heads: posix::Heads,
+}
+
 impl Vfs {
+    /// The operations over these components.
+    pub fn new(parts: VfsParts, config: VfsConfig) -> Self {
+        let VfsParts { meta, cache, store, repository, clock, runtime } = parts;
+        let ttl = config.metadata_ttl.as_duration();
+        let vfs = Vfs(Arc::new(Inner {
+            directories: Directories::new(ttl),
+            handles: Handles::default(),
+            invalidator: Invalidator::start(),
+            heads: posix::Heads::default(),
+            meta,
+            cache,
+            store,
+            repository,
+            clock,
+            runtime,
+            config,
+        }));
+        vfs.0.cache.set_events(Arc::new(Events(Arc::downgrade(&vfs.0))));
+        vfs
+    }
+
     /// Sets whom to tell about changes in the bucket; once, after mounting.
     pub fn set_kernel_cache(&self, kernel: Arc<dyn KernelCache>) {
-        todo!()
+        self.0.invalidator.set_kernel(kernel);
     }
-    /// Resolves a name in a directory.
-    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Answer<Lookup> {
-        todo!()
+
+    /// Frees what deleted and replaced objects left behind; a background task calls it.
+    pub fn free_orphans(&self) -> Result<u64, MetaError> {
+        self.0.meta.free_orphans(&|ino| self.0.is_in_use(ino))
     }
-    /// Attributes of an inode.
-    pub fn getattr(&self, ino: Ino) -> Answer<Entry> {
-        todo!()
-    }
-    /// A symlink's target.
-    pub fn readlink(&self, ino: Ino) -> Answer<Vec<u8>> {
-        todo!()
-    }
-    /// Opens a file for reading; the handle stays with the version it found.
-    pub fn open(&self, ino: Ino, flags: i32) -> Answer<OpenedFile> {
-        todo!()
-    }
-    /// Reads through a handle.
-    pub fn read(&self, handle: HandleId, offset: u64, len: u32, reply: ReadReply) {
-        todo!()
-    }
-    /// Closes a file handle.
-    pub fn release(&self, handle: HandleId) {
-        todo!()
-    }
-    /// Opens a directory.
-    pub fn opendir(&self, ino: Ino) -> Answer<OpenedDir> {
-        todo!()
-    }
-    /// Entries from an offset on (0 = start, else a `next_offset`), at most `limit`.
-    pub fn readdir(&self, handle: HandleId, offset: u64, limit: usize) -> Answer<DirBatch> {
-        todo!()
-    }
-    /// Closes a directory handle.
-    pub fn releasedir(&self, handle: HandleId) {
-        todo!()
-    }
-    /// Space and inodes.
-    pub fn statfs(&self) -> FsStats {
-        todo!()
-    }
-    /// An extended attribute (`user.forebay.etag`, `user.forebay.key`, `user.forebay.stripe`).
-    pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Answer<Vec<u8>> {
-        todo!()
-    }
-    /// Names of the extended attributes.
-    pub fn listxattr(&self, ino: Ino) -> Answer<Vec<Vec<u8>>> {
-        todo!()
-    }
-    /// The stripe layout in force for a path below the root, and whether it is set there or inherited.
-    pub fn stripe(&self, path: &[u8]) -> Answer<(Layout, bool)> {
-        todo!()
-    }
-    /// Sets the stripe layout of a file not yet cached, or of a directory for what is created below it.
-    pub fn set_stripe(&self, path: &[u8], layout: Layout) -> Answer<()> {
-        todo!()
+
+    /// Stops the threads of the operations. Requests that still come in are answered from what is known.
+    pub fn close(&self) {
+        self.0.invalidator.close();
     }
 }
 
-/// A file just opened.
-#[derive(Clone, Copy, Debug)]
-pub struct OpenedFile {
-    /// The handle.
-    pub handle: HandleId,
-    /// Whether the kernel may keep the pages it has of this inode.
-    pub keep_cache: bool,
+impl Inner {
+    fn ttl(&self) -> Duration {
+        self.config.metadata_ttl.as_duration()
+    }
+
+    fn inode(&self, ino: Ino) -> crate::error::Result<Inode> {
+        self.meta
+            .inode(ino)
+            .map_err(metadata_error)?
+            .ok_or_else(|| Error::new(ErrorKind::Stale, format!("{ino} no longer exists")))
+    }
+
+    fn is_in_use(&self, ino: Ino) -> bool {
+        self.cache.in_use(ino)
+    }
 }
 
-/// A directory just opened.
-#[derive(Clone, Copy, Debug)]
-pub struct OpenedDir {
-    /// The handle.
-    pub handle: HandleId,
-    /// Whether the kernel may keep and use the directory's cached entries.
-    pub keep_cache: bool,
+/// What the cache learns while fetching, on its way to the name space. Weak: the cache outlives no file system.
+struct Events(std::sync::Weak<Inner>);
+
+impl FileEvents for Events {
+    fn object_head(&self, ino: Ino, head: &ObjectHead) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.learn_from_get(ino, head);
+        }
+    }
+
+    fn object_changed(&self, ino: Ino) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.recheck(ino);
+        }
+    }
+}
+
+fn metadata_error(error: MetaError) -> Error {
+    tracing::error!(%error, "metadata could not be read or written");
+    Error::new(ErrorKind::Io, error.to_string())
 }

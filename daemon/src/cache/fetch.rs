@@ -1,0 +1,171 @@
+//! Bringing blocks from the object store: one task per ranged GET.
+
+use super::Cache;
+use super::budget::Reservation;
+use super::file::{BlockWaiter, CachedFile};
+use super::local::LocalData;
+use crate::error::{Error, ErrorKind};
+use crate::repository::{GetRequest, ObjectHead, StoreError, Urgency};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Blocks already marked in flight, to be brought by one GET.
+pub(super) struct Fetch {
+    pub(super) file: Arc<CachedFile>,
+    /// Block indexes.
+    pub(super) blocks: Range<u64>,
+    pub(super) urgency: Urgency,
+    pub(super) memory: Reservation,
+    /// A guess that is dropped when the file is closed (read-ahead within a file, not across files).
+    pub(super) while_open: bool,
+}
+
+impl Cache {
+    /// Starts a fetch.
+    pub(super) fn spawn_fetch(self: &Arc<Self>, fetch: Fetch) {
+        let cache = Arc::clone(self);
+        self.runtime.spawn(async move { cache.run_fetch(fetch).await });
+    }
+
+    async fn run_fetch(self: Arc<Self>, mut fetch: Fetch) {
+        // Whatever way this task ends, blocks it still owes are taken out of flight.
+        let mut owed = Owed { cache: Arc::clone(&self), file: Arc::clone(&fetch.file), blocks: fetch.blocks.clone() };
+        match self.stream_blocks(&mut fetch, &mut owed).await {
+            Ok(()) => debug_assert!(owed.blocks.is_empty(), "a complete stream publishes every block"),
+            Err(Stop::Unwanted) => {}
+            Err(Stop::Failed(error)) => {
+                let rest = std::mem::replace(&mut owed.blocks, 0..0);
+                self.fetch_failed(&fetch, rest, &error);
+            }
+        }
+    }
+
+    async fn stream_blocks(self: &Arc<Self>, fetch: &mut Fetch, owed: &mut Owed) -> Result<(), Stop> {
+        let file = Arc::clone(&fetch.file);
+        let LocalData::Packed(packed) = file.local();
+        let start = fetch.blocks.start * packed.block_size;
+        let end = (fetch.blocks.end * packed.block_size).min(file.size());
+        let request = GetRequest { key: file.key().to_owned(), range: Some(start..end), pin: Some(file.pin()) };
+        let mut response = self.repository.fetch(request, fetch.urgency).await?;
+        self.note_head(&file, &response.head);
+        let mut block = BytesMut::new();
+        while !owed.blocks.is_empty() {
+            let index = owed.blocks.start;
+            let wanted = packed.block_len(index) as usize;
+            block.reserve(wanted - block.len());
+            while block.len() < wanted {
+                match response.body.next().await {
+                    Some(chunk) => take_chunk(&mut block, chunk?),
+                    None => return Err(Stop::Failed(short_body(file.key()))),
+                }
+            }
+            let bytes = block.split_to(wanted).freeze();
+            owed.blocks.start += 1;
+            self.counters.fetched_bytes.fetch_add(wanted as u64, Ordering::Relaxed);
+            file.publish(index, &bytes, fetch.memory.split(wanted));
+            self.fill(&file, index, bytes).await;
+            if fetch.while_open && !file.has_handles() && !file.has_waiters(owed.blocks.clone()) {
+                return Err(Stop::Unwanted);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_head(&self, file: &Arc<CachedFile>, head: &ObjectHead) {
+        if let Some(version) = &head.pin.version {
+            file.learn_version(version);
+        }
+        if file.first_head()
+            && let Some(events) = self.events.get()
+        {
+            events.object_head(file.ino(), head);
+        }
+    }
+
+    fn fetch_failed(self: &Arc<Self>, fetch: &Fetch, blocks: Range<u64>, error: &StoreError) {
+        let file = &fetch.file;
+        let failed = file.fail(blocks);
+        if matches!(error, StoreError::Changed { .. } | StoreError::NotFound { .. })
+            && file.note_changed()
+            && let Some(events) = self.events.get()
+        {
+            events.object_changed(file.ino());
+        }
+        // A guess may fail for reasons a demand would outlast (it is the first to be turned away under load): whoever
+        // came to wait for it gets a fetch of their own.
+        if fetch.urgency == Urgency::Ahead && !file.is_changed() {
+            return self.fetch_for_waiters(file, failed);
+        }
+        let error = as_read_error(file.key(), error);
+        if failed.iter().any(|(_, waiters)| !waiters.is_empty()) {
+            tracing::warn!(key = file.key(), %error, "read failed");
+        }
+        answer_all(failed, &error);
+    }
+
+    /// Takes blocks out of flight; what somebody waits for is fetched on demand.
+    fn fetch_for_waiters(self: &Arc<Self>, file: &Arc<CachedFile>, blocks: Vec<(u64, Vec<BlockWaiter>)>) {
+        for (index, waiters) in blocks.into_iter().filter(|(_, waiters)| !waiters.is_empty()) {
+            for waiter in waiters {
+                self.wait_for_block(file, index, waiter);
+            }
+        }
+    }
+}
+
+fn take_chunk(block: &mut BytesMut, chunk: Bytes) {
+    block.extend_from_slice(&chunk);
+}
+
+fn answer_all(failed: Vec<(u64, Vec<BlockWaiter>)>, error: &Error) {
+    for waiter in failed.into_iter().flat_map(|(_, waiters)| waiters) {
+        waiter(Err(error.clone()));
+    }
+}
+
+fn short_body(key: &str) -> StoreError {
+    StoreError::Permanent { what: key.to_owned(), message: "the body ended early".into() }
+}
+
+fn as_read_error(key: &str, error: &StoreError) -> Error {
+    match error {
+        StoreError::Changed { .. } | StoreError::NotFound { .. } => {
+            Error::new(ErrorKind::Stale, format!("object '{key}' was replaced or deleted in the bucket while it was open"))
+        }
+        StoreError::AccessDenied { .. } => Error::new(ErrorKind::AccessDenied, error.to_string()),
+        _ => Error::new(ErrorKind::Io, format!("object '{key}' could not be fetched: {error}")),
+    }
+}
+
+/// Why a stream of blocks ended early.
+enum Stop {
+    /// Nobody wants the rest.
+    Unwanted,
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Stop::Failed(error)
+    }
+}
+
+/// Blocks a fetch has promised. Dropped with some left (cancelled, unwanted, runtime shut down), it takes them out of
+/// flight and starts a demand fetch for those that somebody waits for.
+struct Owed {
+    cache: Arc<Cache>,
+    file: Arc<CachedFile>,
+    blocks: Range<u64>,
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if !self.blocks.is_empty() {
+            let failed = self.file.fail(self.blocks.clone());
+            self.cache.fetch_for_waiters(&self.file, failed);
+        }
+    }
+}

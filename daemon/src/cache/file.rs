@@ -1,0 +1,222 @@
+//! One version of one object, shared by every handle and fetch that concerns it, and the state of its blocks in memory.
+
+use super::budget::Reservation;
+use super::local::{LocalData, Packed};
+use crate::error::Error;
+use crate::ids::Ino;
+use crate::repository::Pin;
+use crate::stripe::Layout;
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// What a [`CachedFile`] is made from.
+#[derive(Clone, Debug)]
+pub struct FileSpec {
+    /// The inode.
+    pub ino: Ino,
+    /// The object's key.
+    pub key: String,
+    /// The version.
+    pub pin: Pin,
+    /// Size in bytes.
+    pub size: u64,
+    /// Where its blocks go.
+    pub layout: Layout,
+}
+
+/// Called with a block's plain bytes, or with why there are none.
+pub(super) type BlockWaiter = Box<dyn FnOnce(Result<Bytes, Error>) + Send>;
+
+/// A block that is in flight or in memory. Blocks in neither state are in the block store, or nowhere.
+pub(super) enum BlockState {
+    /// A GET is bringing it.
+    Flying(Vec<BlockWaiter>),
+    /// Here.
+    Ready(ReadyBlock),
+}
+
+/// A block in memory.
+pub(super) struct ReadyBlock {
+    pub(super) bytes: Bytes,
+    /// The block store has it (or refused it): memory is not its only place.
+    pub(super) settled: bool,
+    /// Somebody read to its end.
+    pub(super) consumed: bool,
+    _memory: Reservation,
+}
+
+/// One version of one object.
+pub struct CachedFile {
+    spec: FileSpec,
+    local: LocalData,
+    pin: RwLock<Pin>,
+    changed: AtomicBool,
+    head_seen: AtomicBool,
+    handles: AtomicUsize,
+    blocks: Mutex<HashMap<u64, BlockState>>,
+    /// Entries of `blocks`; lets the hit path skip the lock.
+    resident: AtomicUsize,
+}
+
+impl CachedFile {
+    pub(super) fn new(spec: FileSpec, block_size: u32) -> Self {
+        let local = LocalData::Packed(Packed { ino: spec.ino, size: spec.size, block_size: block_size.into() });
+        CachedFile {
+            local,
+            pin: RwLock::new(spec.pin.clone()),
+            changed: AtomicBool::new(false),
+            head_seen: AtomicBool::new(false),
+            handles: AtomicUsize::new(0),
+            blocks: Mutex::default(),
+            resident: AtomicUsize::new(0),
+            spec,
+        }
+    }
+
+    /// The inode.
+    pub fn ino(&self) -> Ino {
+        self.spec.ino
+    }
+
+    /// The object's key.
+    pub fn key(&self) -> &str {
+        &self.spec.key
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        self.spec.size
+    }
+
+    /// Where its blocks go.
+    pub fn layout(&self) -> Layout {
+        self.spec.layout
+    }
+
+    /// Where its local data is.
+    pub fn local(&self) -> &LocalData {
+        &self.local
+    }
+
+    /// The version every fetch insists on.
+    pub fn pin(&self) -> Pin {
+        self.pin.read().clone()
+    }
+
+    /// Adds the version id that a response named, if the pin has none yet; says whether it did.
+    pub(super) fn learn_version(&self, version: &str) -> bool {
+        let mut pin = self.pin.write();
+        let new = pin.version.is_none();
+        if new {
+            pin.version = Some(version.to_owned());
+        }
+        new
+    }
+
+    /// True for the first response that brought headers: all responses of one version bring the same.
+    pub(super) fn first_head(&self) -> bool {
+        !self.head_seen.swap(true, Ordering::AcqRel)
+    }
+
+    /// Notes that the bucket no longer has this version; true the first time.
+    pub(super) fn note_changed(&self) -> bool {
+        !self.changed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether the bucket is known to have replaced this version.
+    pub fn is_changed(&self) -> bool {
+        self.changed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn handle_opened(&self) {
+        self.handles.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn handle_closed(&self) {
+        self.handles.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn has_handles(&self) -> bool {
+        self.handles.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether any block is in flight or in memory.
+    pub(super) fn has_resident(&self) -> bool {
+        self.resident.load(Ordering::Acquire) > 0
+    }
+
+    /// Runs `f` on the states of the blocks, under the file's lock.
+    pub(super) fn with_blocks<R>(&self, f: impl FnOnce(&mut HashMap<u64, BlockState>) -> R) -> R {
+        let mut blocks = self.blocks.lock();
+        let result = f(&mut blocks);
+        self.resident.store(blocks.len(), Ordering::Release);
+        result
+    }
+
+    /// Whether anybody waits for one of these blocks.
+    pub(super) fn has_waiters(&self, indexes: std::ops::Range<u64>) -> bool {
+        let blocks = self.blocks.lock();
+        indexes.into_iter().any(|index| matches!(blocks.get(&index), Some(BlockState::Flying(waiters)) if !waiters.is_empty()))
+    }
+
+    /// A block arrived: answers its waiters and keeps it in memory until it is stored and read.
+    pub(super) fn publish(&self, index: u64, bytes: &Bytes, memory: Reservation) {
+        let waiters = self.with_blocks(|blocks| {
+            let waiters = match blocks.remove(&index) {
+                Some(BlockState::Flying(waiters)) => waiters,
+                _ => Vec::new(),
+            };
+            let consumed = !waiters.is_empty();
+            let ready = ReadyBlock { bytes: bytes.clone(), settled: false, consumed, _memory: memory };
+            blocks.insert(index, BlockState::Ready(ready));
+            waiters
+        });
+        for waiter in waiters {
+            waiter(Ok(bytes.clone()));
+        }
+    }
+
+    /// Blocks that will not arrive: takes them out of flight and returns their waiters.
+    pub(super) fn fail(&self, indexes: std::ops::Range<u64>) -> Vec<(u64, Vec<BlockWaiter>)> {
+        self.with_blocks(|blocks| {
+            let mut failed = Vec::new();
+            for index in indexes {
+                if matches!(blocks.get(&index), Some(BlockState::Flying(_)))
+                    && let Some(BlockState::Flying(waiters)) = blocks.remove(&index)
+                {
+                    failed.push((index, waiters));
+                }
+            }
+            failed
+        })
+    }
+
+    /// The block store has (or refused) a block. Returns whether it stays in memory for a reader still to come.
+    pub(super) fn settle(&self, index: u64) -> bool {
+        self.with_blocks(|blocks| {
+            let Some(BlockState::Ready(ready)) = blocks.get_mut(&index) else { return false };
+            ready.settled = true;
+            let keep = !ready.consumed;
+            if !keep {
+                blocks.remove(&index);
+            }
+            keep
+        })
+    }
+
+    /// Drops a block from memory if it is settled.
+    pub(super) fn drop_stored(&self, index: u64) {
+        self.with_blocks(|blocks| {
+            if matches!(blocks.get(&index), Some(BlockState::Ready(ready)) if ready.settled) {
+                blocks.remove(&index);
+            }
+        });
+    }
+
+    /// Whether a block is in memory.
+    pub(super) fn holds(&self, index: u64) -> bool {
+        matches!(self.blocks.lock().get(&index), Some(BlockState::Ready(_)))
+    }
+}

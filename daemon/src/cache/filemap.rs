@@ -1,0 +1,150 @@
+//! File maps in memory: rows that are in use, and changes on their way to the metadata engine.
+//!
+//! Changes are visible here at once and are committed in batches by a thread of its own: a file map is a hint, so what a
+//! crash loses costs a fetch and nothing else.
+
+use crate::ids::{BlockId, BlockIndex, Ino};
+use crate::meta::{BLOCKS_PER_CHUNK, MetaError, MetaStore};
+use moka::sync::Cache;
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Changes that are committed at once without waiting for more.
+const BATCH: usize = 4096;
+/// How long a change waits for company.
+const LINGER: Duration = Duration::from_millis(100);
+/// Memory of a row with all its blocks, with the cache's own overhead.
+const ROW_BYTES: u32 = BLOCKS_PER_CHUNK as u32 * 33 + 160;
+
+/// One row of a file map, shared by all readers of the file.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    blocks: RwLock<Vec<Option<BlockId>>>,
+}
+
+impl Chunk {
+    fn slot(index: BlockIndex) -> usize {
+        (index.0 % BLOCKS_PER_CHUNK) as usize
+    }
+
+    /// The block at an index of the file, if known.
+    pub fn get(&self, index: BlockIndex) -> Option<BlockId> {
+        self.blocks.read().get(Self::slot(index)).copied().flatten()
+    }
+
+    fn set(&self, index: BlockIndex, id: BlockId) {
+        let mut blocks = self.blocks.write();
+        let slot = Self::slot(index);
+        if blocks.len() <= slot {
+            blocks.resize(slot + 1, None);
+        }
+        blocks[slot] = Some(id);
+    }
+
+    fn forget(&self, index: BlockIndex, id: BlockId) {
+        if let Some(slot) = self.blocks.write().get_mut(Self::slot(index))
+            && *slot == Some(id)
+        {
+            *slot = None;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Pending {
+    blocks: Vec<(Ino, BlockIndex, BlockId)>,
+    closing: bool,
+}
+
+/// The rows in use, and the writer of changes.
+pub struct FileMaps {
+    meta: Arc<MetaStore>,
+    rows: Cache<(Ino, u64), Arc<Chunk>>,
+    pending: Mutex<Pending>,
+    wake: Condvar,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl FileMaps {
+    pub(super) fn start(meta: Arc<MetaStore>, memory_bytes: u64) -> Arc<Self> {
+        let rows = Cache::builder()
+            .max_capacity(memory_bytes)
+            .weigher(|_, chunk: &Arc<Chunk>| (chunk.blocks.read().len() as u32 * 33 + 160).min(ROW_BYTES))
+            .build();
+        let maps = Arc::new(FileMaps { meta, rows, pending: Mutex::default(), wake: Condvar::new(), writer: Mutex::default() });
+        let shared = Arc::clone(&maps);
+        let writer = std::thread::Builder::new().name("fby-maps".into()).spawn(move || shared.write_batches());
+        *maps.writer.lock() = Some(writer.expect("the process can start a thread while starting up"));
+        maps
+    }
+
+    /// A row, from memory or from the metadata engine; an empty one where none is stored.
+    pub fn chunk(&self, ino: Ino, number: u64) -> Result<Arc<Chunk>, MetaError> {
+        if let Some(row) = self.rows.get(&(ino, number)) {
+            return Ok(row);
+        }
+        let stored = self.meta.map_chunk(ino, number)?.unwrap_or_default();
+        // Two loaders may race: both must end up with the same row, or one's changes would be invisible to the other.
+        Ok(self.rows.get_with((ino, number), || Arc::new(Chunk { blocks: RwLock::new(stored.blocks) })))
+    }
+
+    /// Records that a block of a file is stored under this identity.
+    pub fn set(&self, ino: Ino, index: BlockIndex, id: BlockId) {
+        match self.chunk(ino, index.0 / BLOCKS_PER_CHUNK) {
+            Ok(row) => row.set(index, id),
+            Err(error) => {
+                tracing::warn!(%ino, block = index.0, %error, "file map row could not be read; the block will be fetched again");
+                return;
+            }
+        }
+        let mut pending = self.pending.lock();
+        pending.blocks.push((ino, index, id));
+        if pending.blocks.len() == 1 || pending.blocks.len() == BATCH {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Forgets a block that turned out to be gone or corrupt. Only in memory: the stored row is a hint, and the block that
+    /// is fetched instead overwrites it.
+    pub fn forget(&self, ino: Ino, index: BlockIndex, id: BlockId) {
+        if let Some(row) = self.rows.get(&(ino, index.0 / BLOCKS_PER_CHUNK)) {
+            row.forget(index, id);
+        }
+    }
+
+    /// Commits what is pending and stops the writer.
+    pub fn close(&self) {
+        self.pending.lock().closing = true;
+        self.wake.notify_all();
+        if let Some(writer) = self.writer.lock().take() {
+            let _ = writer.join();
+        }
+    }
+
+    fn write_batches(&self) {
+        while let Some(batch) = self.next_batch() {
+            if let Err(error) = self.meta.map_blocks(&batch) {
+                tracing::warn!(%error, blocks = batch.len(), "file maps could not be written; these blocks will be fetched again");
+            }
+        }
+    }
+
+    /// Waits for changes and lets them gather; `None` once closed and drained.
+    fn next_batch(&self) -> Option<Vec<(Ino, BlockIndex, BlockId)>> {
+        let mut pending = self.pending.lock();
+        while pending.blocks.is_empty() {
+            if pending.closing {
+                return None;
+            }
+            self.wake.wait(&mut pending);
+        }
+        while !pending.closing && pending.blocks.len() < BATCH {
+            if self.wake.wait_for(&mut pending, LINGER).timed_out() {
+                break;
+            }
+        }
+        Some(std::mem::take(&mut pending.blocks))
+    }
+}

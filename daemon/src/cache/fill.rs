@@ -1,0 +1,41 @@
+//! Fetched blocks on their way into the block store.
+
+use super::Cache;
+use super::file::CachedFile;
+use crate::block::PutError;
+use crate::ids::{BlockId, BlockIndex};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Cache {
+    /// Stores a published block. Waits while too much is on its way to the devices: the stream that brought it then waits
+    /// as well, so the network never outruns the devices without bound.
+    pub(super) async fn fill(self: &Arc<Self>, file: &Arc<CachedFile>, index: u64, bytes: Bytes) {
+        let permits = u32::try_from(bytes.len()).expect("a block is far below 4 GiB");
+        let Ok(permit) = Arc::clone(&self.fill_permits).acquire_many_owned(permits).await else { return };
+        let place = self.array.place(file.layout(), file.ino().0, index * u64::from(self.config.block_size));
+        let (cache, file) = (Arc::clone(self), Arc::clone(file));
+        let done = move |outcome| {
+            drop(permit);
+            cache.filled(&file, index, outcome);
+        };
+        self.store.put(bytes, place, Box::new(done));
+    }
+
+    fn filled(&self, file: &Arc<CachedFile>, index: u64, outcome: Result<BlockId, PutError>) {
+        match outcome {
+            Ok(id) => self.maps.set(file.ino(), BlockIndex(index), id),
+            Err(error) => {
+                let before = self.counters.unstored_blocks.fetch_add(1, Ordering::Relaxed);
+                // A full or failing cache would repeat this for every block: powers of two keep the log readable.
+                if before == 0 || before.is_power_of_two() {
+                    tracing::warn!(key = file.key(), %error, unstored = before + 1, "fetched data could not be cached");
+                }
+            }
+        }
+        if file.settle(index) {
+            self.retained.keep(Arc::clone(file), index);
+        }
+    }
+}

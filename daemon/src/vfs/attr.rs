@@ -1,0 +1,75 @@
+//! `getattr`, `readlink`, `statfs`.
+
+use super::lookup::attr_of;
+use super::types::{Answer, Entry, FsStats, Lookup};
+use super::{Inner, Vfs, metadata_error};
+use crate::config::Settings;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::Ino;
+use futures::FutureExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Inodes that `statfs` claims to be free: names come from the bucket, there is no table that could fill up.
+const FREE_INODES: u64 = 1 << 32;
+
+impl Vfs {
+    /// Attributes of an inode.
+    pub fn getattr(&self, ino: Ino) -> Answer<Entry> {
+        match self.0.known_attr(ino).transpose() {
+            Some(answer) => Answer::Ready(answer),
+            None => {
+                let inner = Arc::clone(&self.0);
+                Answer::Pending(async move { inner.current_attr(ino).await }.boxed())
+            }
+        }
+    }
+
+    /// A symlink's target.
+    pub fn readlink(&self, ino: Ino) -> Answer<Vec<u8>> {
+        let target = self.0.meta.symlink_target(ino).map_err(metadata_error);
+        Answer::Ready(
+            target.and_then(|target| target.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("{ino} is no symlink")))),
+        )
+    }
+
+    /// Space and inodes.
+    pub fn statfs(&self) -> FsStats {
+        let stats = self.0.store.stats();
+        let block_size = Settings::BLOCK_SIZE;
+        FsStats {
+            block_size,
+            blocks: stats.capacity_bytes / u64::from(block_size),
+            blocks_free: stats.capacity_bytes.saturating_sub(stats.stored_bytes) / u64::from(block_size),
+            files: FREE_INODES,
+        }
+    }
+}
+
+impl Inner {
+    fn known_attr(&self, ino: Ino) -> Result<Option<Entry>> {
+        let row = self.inode(ino)?;
+        let attr = attr_of(ino, &row);
+        let Some((parent, name)) = self.meta.parent_of(ino).map_err(metadata_error)? else {
+            return Ok(Some(Entry { attr, ttl: if ino == Ino::ROOT { self.ttl() } else { Duration::ZERO } }));
+        };
+        let directory = self.directory(parent)?;
+        Ok(self.freshness(&directory, &name).map(|ttl| Entry { attr, ttl }))
+    }
+
+    /// Attributes after making sure that the inode's name still refers to it.
+    async fn current_attr(self: &Arc<Self>, ino: Ino) -> Result<Entry> {
+        if let Some((parent, name)) = self.meta.parent_of(ino).map_err(metadata_error)?
+            && let Lookup::Found(entry) = self.resolve(parent, &name).await?
+            && entry.attr.ino == ino
+        {
+            return Ok(entry);
+        }
+        // Replaced or deleted: whoever has it open still sees the version they opened; others look the name up again.
+        let row = self.inode(ino)?;
+        if self.is_in_use(ino) {
+            return Ok(Entry { attr: attr_of(ino, &row), ttl: Duration::ZERO });
+        }
+        Err(Error::new(ErrorKind::Stale, format!("{ino} was replaced or deleted in the bucket")))
+    }
+}

@@ -1,0 +1,134 @@
+//! Directories in use: their key prefix, how far they are listed, what is being listed right now, and names probed singly.
+
+use super::{Inner, metadata_error};
+use crate::cache::DirectoryAhead;
+use crate::error::Result;
+use crate::ids::Ino;
+use crate::meta::ListingState;
+use crate::stripe::Layout;
+use moka::sync::Cache;
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Directories kept in memory at most; the rest is read from its rows again.
+const DIRECTORIES: u64 = 16_384;
+/// Names checked one by one that are remembered, found or not.
+const PROBED_NAMES: u64 = 65_536;
+
+/// A directory in use.
+pub(super) struct Directory {
+    pub(super) ino: Ino,
+    /// What its objects' keys start with: empty, or ending in `/`.
+    pub(super) prefix: String,
+    /// The layout that files in it inherit.
+    pub(super) layout: Layout,
+    pub(super) listing: RwLock<Option<ListingState>>,
+    /// One listing at a time.
+    pub(super) flight: tokio::sync::Mutex<()>,
+    pub(super) ahead: Mutex<DirectoryAhead>,
+}
+
+/// The table of directories in use.
+pub(super) struct Directories {
+    table: Cache<Ino, Arc<Directory>>,
+    /// Names checked one by one, with the wall time (ns) of the check.
+    probed: Cache<(Ino, Vec<u8>), i64>,
+}
+
+impl Directories {
+    pub(super) fn new(ttl: Duration) -> Self {
+        let probed = Cache::builder().max_capacity(PROBED_NAMES).time_to_live(ttl).build();
+        Directories { table: Cache::new(DIRECTORIES), probed }
+    }
+
+    /// Drops what was derived from rows, after a change to layouts.
+    pub(super) fn forget_all(&self) {
+        self.table.invalidate_all();
+    }
+
+    pub(super) fn forget(&self, ino: Ino) {
+        self.table.invalidate(&ino);
+    }
+
+    pub(super) fn note_probe(&self, parent: Ino, name: &[u8], at_ns: i64) {
+        self.probed.insert((parent, name.to_vec()), at_ns);
+    }
+
+    pub(super) fn forget_probe(&self, parent: Ino, name: &[u8]) {
+        self.probed.invalidate(&(parent, name.to_vec()));
+    }
+
+    pub(super) fn probed_at(&self, parent: Ino, name: &[u8]) -> Option<i64> {
+        // The allocation of the key is only paid where single names were probed at all.
+        (self.probed.entry_count() > 0).then(|| self.probed.get(&(parent, name.to_vec()))).flatten()
+    }
+}
+
+impl Directory {
+    /// When a listing last said something about a name (wall time, ns), if one did.
+    pub(super) fn listed_at(&self, name: &[u8]) -> Option<i64> {
+        let listing = self.listing.read();
+        let state = listing.as_ref()?;
+        let passed = || state.last_key.as_ref().is_some_and(|last| passes(last.as_bytes(), self.prefix.as_bytes(), name));
+        (state.complete || passed()).then_some(state.listed_at_ns)
+    }
+
+    pub(super) fn state(&self) -> Option<ListingState> {
+        self.listing.read().clone()
+    }
+}
+
+/// Whether a listing that came to `last_key` has seen all there is of a name, as an object and as a prefix.
+fn passes(last_key: &[u8], prefix: &[u8], name: &[u8]) -> bool {
+    let Some(relative) = last_key.strip_prefix(prefix) else { return false };
+    let as_prefix = name.iter().chain(b"/");
+    relative.iter().ge(as_prefix)
+}
+
+impl Inner {
+    /// A directory's state, from memory or from its rows.
+    pub(super) fn directory(&self, ino: Ino) -> Result<Arc<Directory>> {
+        if let Some(directory) = self.directories.table.get(&ino) {
+            return Ok(directory);
+        }
+        let directory = Arc::new(self.load_directory(ino)?);
+        Ok(self.directories.table.get_with(ino, || directory))
+    }
+
+    fn load_directory(&self, ino: Ino) -> Result<Directory> {
+        let row = self.inode(ino)?;
+        let (prefix, inherited) = match self.meta.parent_of(ino).map_err(metadata_error)? {
+            None => (self.config.key_prefix.clone(), self.config.layout),
+            Some((parent, name)) => {
+                let parent = self.directory(parent)?;
+                let name = String::from_utf8_lossy(&name);
+                (format!("{}{name}/", parent.prefix), parent.layout)
+            }
+        };
+        let listing = self.meta.listing_state(ino).map_err(metadata_error)?;
+        Ok(Directory {
+            ino,
+            prefix,
+            layout: row.layout.unwrap_or(inherited),
+            listing: RwLock::new(listing),
+            flight: tokio::sync::Mutex::default(),
+            ahead: Mutex::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::passes;
+
+    #[test]
+    fn a_name_is_passed_once_its_prefix_form_is() {
+        assert!(!passes(b"d/a", b"d/", b"a"), "a/ may still come");
+        assert!(!passes(b"d/a-b", b"d/", b"a"), "a/ sorts after a-b");
+        assert!(passes(b"d/a/", b"d/", b"a"));
+        assert!(passes(b"d/a0", b"d/", b"a"));
+        assert!(!passes(b"d/a0", b"d/", b"b"));
+        assert!(!passes(b"", b"d/", b"a"));
+    }
+}
