@@ -1,30 +1,42 @@
 //! Metadata: a transactional, ordered key-value engine behind a narrow trait, and the rows of the file system in it.
+//!
+//! [`engine`] is the seam to the engine, `rows` reads and writes versioned rows and runs transactions; the other files are one
+//! family of operations each. The bytes of the rows are [`crate::format::rows`].
+//!
+//! Invariants:
+//! 1. Every directory entry names an inode that has a row, and that inode's row says which directory and name it has.
+//! 2. An inode without a name has an orphan row until it is freed. Inode numbers are never used twice.
+//! 3. A change is one commit, whole or not at all; what returned survives the death of the process, and after
+//!    [`MetaStore::flush`] a power cut.
 
-use crate::ids::{BlockId, BlockIndex, Epoch, Ino};
+mod dir;
+pub mod engine;
+mod epochs;
+mod hidden;
+mod ino;
+mod inode;
+mod listing;
+mod map;
+mod orphans;
+mod rows;
+mod settings;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::format::rows::{BLOCKS_PER_CHUNK, Dirent, FileKind, ListingState, MapChunk, Origin};
+pub use epochs::TreeView;
+
+use crate::ids::{Epoch, Ino};
 use crate::stripe::Layout;
+use engine::Engine;
+use engine::fjall::FjallEngine;
+use ino::InoAllocator;
+use rows::{Reading, Txn};
+use std::ops::Range;
 use std::path::Path;
-
-/// What an inode is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FileKind {
-    /// A regular file.
-    File,
-    /// A directory.
-    Directory,
-    /// A symbolic link.
-    Symlink,
-}
-
-/// The object an inode's content comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// The full object key.
-    pub key: String,
-    /// The ETag of the version this inode stands for.
-    pub etag: String,
-    /// The version id, where known.
-    pub version: Option<String>,
-}
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An inode's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,28 +65,6 @@ pub struct Inode {
     pub origin: Option<Origin>,
     /// Stripe layout set on this file or directory; `None` inherits.
     pub layout: Option<Layout>,
-}
-
-/// A directory entry's row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dirent {
-    /// What the name refers to.
-    pub ino: Ino,
-    /// Its kind, for `d_type`.
-    pub kind: FileKind,
-}
-
-/// How far the listing of a directory has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListingState {
-    /// Every key has been seen, up to the end.
-    pub complete: bool,
-    /// The last key seen, to resume after.
-    pub last_key: Option<String>,
-    /// When the newest complete listing began, ns since the Unix epoch.
-    pub listed_at_ns: i64,
-    /// Entries seen.
-    pub entries: u64,
 }
 
 /// One entry of a directory as the store lists it.
@@ -143,17 +133,6 @@ pub struct DefaultAttrs {
     pub dir_perm: u16,
 }
 
-/// Blocks in one file-map row: 64 blocks of 128 KiB = 8 MiB of file.
-pub const BLOCKS_PER_CHUNK: u64 = 64;
-
-/// One row of a file map: which block holds which part of a file, where known. Entries are hints checked by content:
-/// a block that is named here but no longer stored is fetched again.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct MapChunk {
-    /// `BLOCKS_PER_CHUNK` slots or fewer; missing and `None` alike mean not known.
-    pub blocks: Vec<Option<BlockId>>,
-}
-
 /// A metadata failure.
 #[derive(Debug, thiserror::Error)]
 pub enum MetaError {
@@ -168,13 +147,16 @@ pub enum MetaError {
         /// What is wrong.
         why: String,
     },
+    /// A listing page that cannot be merged; nothing was changed.
+    #[error("the listing is not usable: {why}")]
+    BadListing {
+        /// What is wrong.
+        why: &'static str,
+    },
     /// The engine failed.
     #[error("metadata engine: {0}")]
     Engine(String),
 }
-
-/// The rows of one file system. Cheap to share; every method is safe to call from many threads.
-pub struct MetaStore;
 
 /// Settings of the metadata store.
 #[derive(Clone, Debug)]
@@ -183,95 +165,69 @@ pub struct MetaConfig {
     pub memory_bytes: usize,
 }
 
-#[allow(unused_variables, reason = "signatures agreed before the bodies")]
+/// The rows of one file system. Cheap to share; every method is safe to call from many threads.
+#[derive(Clone)]
+pub struct MetaStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Box<dyn Engine>,
+    /// The newest epoch seen in a commit: at least that of every commit that returned.
+    epoch: AtomicU64,
+    numbers: InoAllocator,
+    defaults: DefaultAttrs,
+}
+
 impl MetaStore {
     /// Opens or creates the store in a directory; creates the root inode.
     pub fn open(dir: &Path, config: MetaConfig, defaults: DefaultAttrs, now_ns: i64) -> Result<Self, MetaError> {
-        todo!("helper E")
+        let engine = FjallEngine::open(dir, config.memory_bytes)?;
+        Self::with_engine(Box::new(engine), defaults, now_ns)
     }
+
+    /// The same on any engine.
+    pub fn with_engine(engine: Box<dyn Engine>, defaults: DefaultAttrs, now_ns: i64) -> Result<Self, MetaError> {
+        let epoch = settings::initialise(&*engine, &defaults, now_ns)?;
+        let shared = Shared { engine, epoch: AtomicU64::new(epoch.0), numbers: InoAllocator::new(), defaults };
+        Ok(MetaStore { shared: Arc::new(shared) })
+    }
+
     /// The epoch new rows are written in.
     pub fn epoch(&self) -> Epoch {
-        todo!("helper E")
+        Epoch(self.shared.epoch.load(Ordering::Acquire))
     }
-    /// An inode's newest row.
-    pub fn inode(&self, ino: Ino) -> Result<Option<Inode>, MetaError> {
-        todo!("helper E")
-    }
-    /// Reads, changes and writes an inode's row atomically (retrying on conflict); `None` if there is no such inode.
-    pub fn update_inode(&self, ino: Ino, change: &dyn Fn(&mut Inode)) -> Result<Option<Inode>, MetaError> {
-        todo!("helper E")
-    }
-    /// Resolves a name.
-    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Option<Dirent>, MetaError> {
-        todo!("helper E")
-    }
-    /// The directory an inode was found in and its name there; `None` for the root.
-    pub fn parent_of(&self, ino: Ino) -> Result<Option<(Ino, Vec<u8>)>, MetaError> {
-        todo!("helper E")
-    }
-    /// Entries after a name (from the start for `None`), in byte order of names, with their inodes, at most `limit`.
-    pub fn read_dir(&self, parent: Ino, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Ino, Inode)>, MetaError> {
-        todo!("helper E")
-    }
-    /// A directory's listing state; `None` if nobody looked inside yet.
-    pub fn listing_state(&self, dir: Ino) -> Result<Option<ListingState>, MetaError> {
-        todo!("helper E")
-    }
-    /// Merges one page of a listing, in one transaction with the directory's new state.
-    ///
-    /// `entries` are sorted by name and complete for names in the half-open interval `covers` (`None` = unbounded):
-    /// a name in it that the page lacks and that came from the store is removed. A file whose ETag (or kind) differs gets a *new* inode, so that
-    /// old and new bytes never share a page cache; an unchanged one keeps its inode and attributes, and is not rewritten.
-    /// Inodes that lost their last name are kept while `in_use` says so, and freed by [`MetaStore::free_orphans`].
-    pub fn merge_listing(
-        &self,
-        parent: Ino,
-        covers: (Option<Vec<u8>>, Option<Vec<u8>>),
-        entries: &[ListedEntry],
-        state: Option<&ListingState>,
-        now_ns: i64,
-    ) -> Result<Vec<Change>, MetaError> {
-        todo!("helper E")
-    }
-    /// Frees inodes without a name (their rows and file maps) that `in_use` does not hold on to.
-    pub fn free_orphans(&self, in_use: &dyn Fn(Ino) -> bool) -> Result<u64, MetaError> {
-        todo!("helper E")
-    }
-    /// One row of a file's map.
-    pub fn map_chunk(&self, ino: Ino, chunk: u64) -> Result<Option<MapChunk>, MetaError> {
-        todo!("helper E")
-    }
-    /// Adds blocks to the maps of files, in one transaction. Inodes that are gone are skipped.
-    pub fn map_blocks(&self, blocks: &[(Ino, BlockIndex, BlockId)]) -> Result<(), MetaError> {
-        todo!("helper E")
-    }
-    /// A symlink's target, if known.
-    pub fn symlink_target(&self, ino: Ino) -> Result<Option<Vec<u8>>, MetaError> {
-        todo!("helper E")
-    }
-    /// Turns an inode into a symlink with this target (its object's metadata said so): kind, size and dirent change.
-    pub fn become_symlink(&self, ino: Ino, target: &[u8]) -> Result<(), MetaError> {
-        todo!("helper E")
-    }
-    /// Records keys that no POSIX tree can hold, seen while listing a directory; replaces what was recorded for it from
-    /// `covers` on.
-    pub fn record_hidden(&self, dir: Ino, keys: &[(String, String)]) -> Result<(), MetaError> {
-        todo!("helper E")
-    }
-    /// All recorded hidden keys with their reasons, at most `limit`, and how many there are in all.
-    pub fn hidden_keys(&self, limit: usize) -> Result<(Vec<(String, String)>, u64), MetaError> {
-        todo!("helper E")
-    }
-    /// A small named value (file system identity, settings).
-    pub fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, MetaError> {
-        todo!("helper E")
-    }
-    /// Sets a small named value.
-    pub fn set_setting(&self, name: &str, value: &[u8]) -> Result<(), MetaError> {
-        todo!("helper E")
-    }
+
     /// Makes everything committed so far durable.
     pub fn flush(&self) -> Result<(), MetaError> {
-        todo!("helper E")
+        Ok(self.shared.engine.flush()?)
+    }
+
+    fn engine(&self) -> &dyn Engine {
+        &*self.shared.engine
+    }
+
+    fn defaults(&self) -> &DefaultAttrs {
+        &self.shared.defaults
+    }
+
+    /// The newest state. The epoch may lag behind one that another thread is just beginning: then this is the end of the old one.
+    fn reading(&self) -> Reading<'_> {
+        Reading { view: self.engine().view(), epoch: self.epoch() }
+    }
+
+    fn transact<T>(&self, body: impl FnMut(&mut Txn<'_>) -> Result<T, MetaError>) -> Result<T, MetaError> {
+        let (result, epoch) = rows::transact(self.engine(), body)?;
+        // Whoever learns of this commit must find its rows.
+        self.saw_epoch(epoch);
+        Ok(result)
+    }
+
+    fn saw_epoch(&self, epoch: Epoch) {
+        self.shared.epoch.fetch_max(epoch.0, Ordering::AcqRel);
+    }
+
+    fn take_inos(&self, count: u64) -> Result<Range<u64>, MetaError> {
+        self.shared.numbers.take(self.engine(), count)
     }
 }

@@ -1,0 +1,323 @@
+//! Inodes: the row that exists once per file, so the one whose size matters.
+//!
+//! ```text
+//! version:1  flags:2 (LE)  perm uid gid nlink size (numbers)  mtime:8
+//! [atime:8 unless it is mtime]  [ctime:8 unless it is mtime]
+//! [origin:  key (counted)  etag (see below)  [version id (counted)]]
+//! [layout:  stripe_count:1  stripe_size (number)]
+//! [parent:  ino (number)  name: its length if the origin's key ends in it, else counted]
+//! ```
+//! ETags are nearly always a quoted MD5 in hex, with `-parts` after a multipart upload; those are kept as 16 bytes. Others are
+//! kept as text. The origin's key nearly always ends in the file's name, which then needs only its length.
+
+use super::wire::{Reader, Writer};
+use super::{RowError, key};
+use crate::ids::Ino;
+
+/// What an inode is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+}
+
+impl FileKind {
+    pub(super) fn code(self) -> u8 {
+        match self {
+            FileKind::File => 0,
+            FileKind::Directory => 1,
+            FileKind::Symlink => 2,
+        }
+    }
+
+    pub(super) fn from_code(code: u8) -> Result<Self, RowError> {
+        match code {
+            0 => Ok(FileKind::File),
+            1 => Ok(FileKind::Directory),
+            2 => Ok(FileKind::Symlink),
+            _ => Err(RowError::Field("kind")),
+        }
+    }
+}
+
+/// The object an inode's content comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The full object key.
+    pub key: String,
+    /// The ETag of the version this inode stands for.
+    pub etag: String,
+    /// The version id, where known.
+    pub version: Option<String>,
+}
+
+/// A stripe layout as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StripeRow {
+    /// Devices the file is spread over; 0 means all.
+    pub stripe_count: u8,
+    /// Bytes on one device before the next takes over.
+    pub stripe_size: u64,
+}
+
+/// Where an inode hangs in the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The directory.
+    pub parent: Ino,
+    /// The name in it.
+    pub name: Vec<u8>,
+}
+
+/// An inode's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InodeRow {
+    /// File, directory, symlink.
+    pub kind: FileKind,
+    /// Permission bits, `0o7777` at most.
+    pub perm: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Hard links.
+    pub nlink: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Access time, ns since the Unix epoch.
+    pub atime_ns: i64,
+    /// Modification time, ns since the Unix epoch.
+    pub mtime_ns: i64,
+    /// Change time, ns since the Unix epoch.
+    pub ctime_ns: i64,
+    /// Whether the POSIX attributes came from the object's own metadata.
+    pub posix_known: bool,
+    /// Where the content comes from.
+    pub origin: Option<Origin>,
+    /// Stripe layout set here.
+    pub layout: Option<StripeRow>,
+    /// Where it hangs; `None` for the root.
+    pub link: Option<Link>,
+}
+
+const KIND_BITS: u16 = 0b11;
+const POSIX_KNOWN: u16 = 1 << 2;
+const ATIME: u16 = 1 << 3;
+const CTIME: u16 = 1 << 4;
+const ORIGIN: u16 = 1 << 5;
+const VERSION_ID: u16 = 1 << 6;
+const LAYOUT: u16 = 1 << 7;
+const LINK: u16 = 1 << 8;
+/// The name is not the end of the origin's key and stands in full.
+const NAME_IN_FULL: u16 = 1 << 9;
+const ALL_FLAGS: u16 = (1 << 10) - 1;
+const PERM_MAX: u16 = 0o7777;
+
+impl InodeRow {
+    /// The row's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let flags = self.flags();
+        let mut row = Writer::row(160);
+        row.raw(&flags.to_le_bytes());
+        for number in [self.perm.into(), self.uid.into(), self.gid.into(), self.nlink.into(), self.size] {
+            row.number(number);
+        }
+        row.i64(self.mtime_ns);
+        if flags & ATIME != 0 {
+            row.i64(self.atime_ns);
+        }
+        if flags & CTIME != 0 {
+            row.i64(self.ctime_ns);
+        }
+        if let Some(origin) = &self.origin {
+            row.counted(origin.key.as_bytes());
+            encode_etag(&mut row, &origin.etag);
+            if let Some(version) = &origin.version {
+                row.counted(version.as_bytes());
+            }
+        }
+        if let Some(layout) = &self.layout {
+            row.byte(layout.stripe_count);
+            row.number(layout.stripe_size);
+        }
+        if let Some(link) = &self.link {
+            row.number(link.parent.0);
+            if flags & NAME_IN_FULL != 0 {
+                row.counted(&link.name);
+            } else {
+                row.number(link.name.len() as u64);
+            }
+        }
+        row.done()
+    }
+
+    fn flags(&self) -> u16 {
+        let bit = |on: bool, flag: u16| if on { flag } else { 0 };
+        let name_in_full = self.link.as_ref().is_some_and(|link| !ends_key(self.origin.as_ref(), &link.name));
+        u16::from(self.kind.code())
+            | bit(self.posix_known, POSIX_KNOWN)
+            | bit(self.atime_ns != self.mtime_ns, ATIME)
+            | bit(self.ctime_ns != self.mtime_ns, CTIME)
+            | bit(self.origin.is_some(), ORIGIN)
+            | bit(self.origin.as_ref().is_some_and(|o| o.version.is_some()), VERSION_ID)
+            | bit(self.layout.is_some(), LAYOUT)
+            | bit(self.link.is_some(), LINK)
+            | bit(name_in_full, NAME_IN_FULL)
+    }
+
+    /// The row in these bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RowError> {
+        let mut row = Reader::row(bytes)?;
+        let flags = u16::from_le_bytes([row.byte()?, row.byte()?]);
+        let has = |flag: u16| flags & flag != 0;
+        if flags & !ALL_FLAGS != 0 || (has(VERSION_ID) && !has(ORIGIN)) || (has(NAME_IN_FULL) && !has(LINK)) {
+            return Err(RowError::Field("flags"));
+        }
+        let kind = FileKind::from_code((flags & KIND_BITS) as u8)?;
+        let perm = row.small("perm")?;
+        if perm > PERM_MAX {
+            return Err(RowError::Field("perm"));
+        }
+        let (uid, gid, nlink, size) = (row.small("uid")?, row.small("gid")?, row.small("nlink")?, row.number("size")?);
+        let mtime_ns = row.i64()?;
+        let atime_ns = decode_time(&mut row, has(ATIME), mtime_ns, "atime")?;
+        let ctime_ns = decode_time(&mut row, has(CTIME), mtime_ns, "ctime")?;
+        let origin = if has(ORIGIN) { Some(decode_origin(&mut row, has(VERSION_ID))?) } else { None };
+        let layout = if has(LAYOUT) {
+            Some(StripeRow { stripe_count: row.byte()?, stripe_size: row.number("stripe_size")? })
+        } else {
+            None
+        };
+        let link = if has(LINK) { Some(decode_link(&mut row, has(NAME_IN_FULL), origin.as_ref())?) } else { None };
+        row.end()?;
+        let posix_known = has(POSIX_KNOWN);
+        Ok(InodeRow { kind, perm, uid, gid, nlink, size, atime_ns, mtime_ns, ctime_ns, posix_known, origin, layout, link })
+    }
+}
+
+fn decode_time(row: &mut Reader<'_>, present: bool, mtime_ns: i64, field: &'static str) -> Result<i64, RowError> {
+    if !present {
+        return Ok(mtime_ns);
+    }
+    match row.i64()? {
+        same if same == mtime_ns => Err(RowError::Field(field)),
+        other => Ok(other),
+    }
+}
+
+fn decode_origin(row: &mut Reader<'_>, has_version: bool) -> Result<Origin, RowError> {
+    let key = row.text("key")?;
+    let etag = decode_etag(row)?;
+    let version = if has_version { Some(row.text("version")?) } else { None };
+    Ok(Origin { key, etag, version })
+}
+
+fn decode_link(row: &mut Reader<'_>, in_full: bool, origin: Option<&Origin>) -> Result<Link, RowError> {
+    let parent = Ino(row.number("parent")?);
+    let name = if in_full {
+        let name = row.counted("name")?;
+        if ends_key(origin, name) {
+            return Err(RowError::Field("name"));
+        }
+        name.to_vec()
+    } else {
+        let key = origin.ok_or(RowError::Field("name"))?.key.as_bytes();
+        let len = row.small::<usize>("name")?;
+        let start = key.len().checked_sub(len).ok_or(RowError::Field("name"))?;
+        key[start..].to_vec()
+    };
+    if !key::is_name(&name) {
+        return Err(RowError::Field("name"));
+    }
+    Ok(Link { parent, name })
+}
+
+fn ends_key(origin: Option<&Origin>, name: &[u8]) -> bool {
+    origin.is_some_and(|origin| origin.key.as_bytes().ends_with(name))
+}
+
+/// How an ETag is stored: its first byte.
+const ETAG_TEXT: u8 = 0;
+const ETAG_QUOTED_MD5: u8 = 1;
+const ETAG_QUOTED_PARTS: u8 = 2;
+const ETAG_BARE_MD5: u8 = 3;
+
+/// An ETag taken apart; `None` if only its text will do.
+fn split_etag(etag: &str) -> Option<(u8, [u8; 16], u64)> {
+    let (quoted, inner) = match etag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inner) => (true, inner),
+        None => (false, etag),
+    };
+    let (hex, parts) = match inner.split_once('-') {
+        Some((hex, parts)) => (hex, Some(parts)),
+        None => (inner, None),
+    };
+    let digest = unhex(hex)?;
+    match (quoted, parts) {
+        (true, None) => Some((ETAG_QUOTED_MD5, digest, 0)),
+        (false, None) => Some((ETAG_BARE_MD5, digest, 0)),
+        // Only what prints back to the same text: no sign, no leading zero.
+        (true, Some(parts)) => {
+            let count: u64 = parts.parse().ok()?;
+            (count.to_string() == parts).then_some((ETAG_QUOTED_PARTS, digest, count))
+        }
+        (false, Some(_)) => None,
+    }
+}
+
+fn encode_etag(row: &mut Writer, etag: &str) {
+    match split_etag(etag) {
+        Some((form, digest, parts)) => {
+            row.byte(form);
+            row.raw(&digest);
+            if form == ETAG_QUOTED_PARTS {
+                row.number(parts);
+            }
+        }
+        None => {
+            row.byte(ETAG_TEXT);
+            row.counted(etag.as_bytes());
+        }
+    }
+}
+
+fn decode_etag(row: &mut Reader<'_>) -> Result<String, RowError> {
+    match row.byte()? {
+        ETAG_TEXT => {
+            let text = row.text("etag")?;
+            if split_etag(&text).is_some() { Err(RowError::Field("etag")) } else { Ok(text) }
+        }
+        ETAG_QUOTED_MD5 => Ok(format!("\"{}\"", hex(row.raw(16)?))),
+        ETAG_QUOTED_PARTS => {
+            let digest = hex(row.raw(16)?);
+            Ok(format!("\"{digest}-{}\"", row.number("etag")?))
+        }
+        ETAG_BARE_MD5 => Ok(hex(row.raw(16)?)),
+        _ => Err(RowError::Field("etag")),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|&byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// The bytes of 32 lower-case hex digits.
+fn unhex(text: &str) -> Option<[u8; 16]> {
+    let digits: &[u8; 32] = text.as_bytes().try_into().ok()?;
+    let nibble = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; 16];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Some(bytes)
+}

@@ -1,0 +1,112 @@
+//! Keys. Versioned tables end in the inverted epoch; `*_prefix` is the key without it.
+//!
+//! ```text
+//! inode, symlink, listing   ino:8                     !epoch:8
+//! dirent                    parent:8 name 00          !epoch:8     names hold no 00, so 00 ends them and keeps their order
+//! file map                  ino:8 chunk:8             !epoch:8
+//! orphan                    ino:8
+//! hidden key                dir:8 object key
+//! setting                   space:1 name              space 0 = the store's own, 1 = its users'
+//! ```
+
+use crate::ids::{Epoch, Ino};
+
+/// Bytes of the inverted epoch at the end of a versioned key.
+pub const EPOCH_BYTES: usize = 8;
+
+/// The longest name a directory entry can have, in bytes.
+pub const NAME_MAX: usize = 255;
+
+/// Whether bytes can be a directory entry's name: 1 to 255 bytes without NUL and `/`.
+pub fn is_name(name: &[u8]) -> bool {
+    !name.is_empty() && name.len() <= NAME_MAX && !name.iter().any(|b| matches!(b, 0 | b'/'))
+}
+
+/// A versioned key: a prefix and its epoch, inverted.
+pub fn versioned(prefix: &[u8], epoch: Epoch) -> Vec<u8> {
+    let mut key = Vec::with_capacity(prefix.len() + EPOCH_BYTES);
+    key.extend_from_slice(prefix);
+    key.extend_from_slice(&(!epoch.0).to_be_bytes());
+    key
+}
+
+/// The prefix and epoch of a versioned key; `None` if it is too short to be one.
+pub fn split_versioned(key: &[u8]) -> Option<(&[u8], Epoch)> {
+    let (prefix, epoch) = key.split_last_chunk::<EPOCH_BYTES>()?;
+    Some((prefix, Epoch(!u64::from_be_bytes(*epoch))))
+}
+
+/// The key prefix of an inode's rows (inode, symlink target, listing state), and the key of its orphan row.
+pub fn ino(ino: Ino) -> [u8; 8] {
+    ino.0.to_be_bytes()
+}
+
+/// The inode number at the head of a key; `None` if the key is too short.
+pub fn leading_ino(key: &[u8]) -> Option<Ino> {
+    key.first_chunk::<8>().map(|bytes| Ino(u64::from_be_bytes(*bytes)))
+}
+
+/// The key prefix of a directory entry.
+pub fn dirent(parent: Ino, name: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(8 + name.len() + 1 + EPOCH_BYTES);
+    key.extend_from_slice(&parent.0.to_be_bytes());
+    key.extend_from_slice(name);
+    key.push(0);
+    key
+}
+
+/// The first key of all entries of a directory whose names are `from` or greater.
+pub fn dirents_from(parent: Ino, from: &[u8]) -> Vec<u8> {
+    [&parent.0.to_be_bytes(), from].concat()
+}
+
+/// The first key of all entries of a directory whose names are greater than `after`.
+pub fn dirents_after(parent: Ino, after: &[u8]) -> Vec<u8> {
+    // Above every epoch of `after` (its terminator is 00) and at or below every longer name (whose next byte is not 00).
+    [&parent.0.to_be_bytes(), after, &[1]].concat()
+}
+
+/// The name in the prefix of a directory entry's key; `None` if it is not one.
+pub fn dirent_name(prefix: &[u8]) -> Option<&[u8]> {
+    prefix.get(8..)?.strip_suffix(&[0]).filter(|name| is_name(name))
+}
+
+/// The key prefix of a file map's row.
+pub fn chunk(ino: Ino, chunk: u64) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&ino.0.to_be_bytes());
+    key[8..].copy_from_slice(&chunk.to_be_bytes());
+    key
+}
+
+/// The key of a hidden key's row.
+pub fn hidden(dir: Ino, object_key: &str) -> Vec<u8> {
+    [&dir.0.to_be_bytes(), object_key.as_bytes()].concat()
+}
+
+/// The object key in a hidden key's row key; `None` if it is not one.
+pub fn hidden_key(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.get(8..)?).ok()
+}
+
+/// Whose a setting is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// The store's own bookkeeping.
+    Internal = 0,
+    /// Set through the store's interface.
+    User = 1,
+}
+
+/// The key of a setting.
+pub fn setting(space: Space, name: &str) -> Vec<u8> {
+    [&[space as u8], name.as_bytes()].concat()
+}
+
+/// The first key after all that begin with `prefix`; `None` if there is no end.
+pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|&b| b != 0xff)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}

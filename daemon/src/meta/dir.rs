@@ -1,0 +1,121 @@
+//! Looking names up and reading directories.
+
+use super::engine::{KeyRange, Table};
+use super::inode::decode_inode;
+use super::rows::{Reading, damaged};
+use super::{Dirent, Inode, ListingState, MetaError, MetaStore};
+use crate::format::rows::{InodeRow, RowError, key};
+use crate::ids::Ino;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+/// Inodes whose numbers lie at most this far apart are read in one scan: passing over a row costs far less than a lookup.
+const SCAN_GAP: u64 = 8;
+
+pub(super) fn decode_dirent(row: &[u8]) -> Result<Dirent, MetaError> {
+    Dirent::decode(row).map_err(damaged(Table::Dirents))
+}
+
+/// Directory entries of a key range, in order of names, at most `limit`.
+pub(super) fn read_dirents(reading: &Reading<'_>, range: &KeyRange, limit: usize) -> Result<Vec<(Vec<u8>, Dirent)>, MetaError> {
+    let mut found = Vec::new();
+    if limit == 0 {
+        return Ok(found);
+    }
+    reading.scan(Table::Dirents, range, &mut |prefix, row| {
+        let name = key::dirent_name(prefix).ok_or_else(|| damaged(Table::Dirents)(RowError::Field("name")))?;
+        found.push((name.to_vec(), decode_dirent(row)?));
+        Ok(if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    Ok(found)
+}
+
+/// The rows of many inodes. Entries of one directory were mostly numbered in a row, so neighbours are read in one scan.
+pub(super) fn read_inodes(reading: &Reading<'_>, inos: impl Iterator<Item = Ino>) -> Result<HashMap<Ino, InodeRow>, MetaError> {
+    let mut wanted: Vec<Ino> = inos.collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let mut found = HashMap::with_capacity(wanted.len());
+    for run in wanted.chunk_by(|a, b| b.0 - a.0 <= SCAN_GAP) {
+        read_run(reading, run, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn read_run(reading: &Reading<'_>, run: &[Ino], found: &mut HashMap<Ino, InodeRow>) -> Result<(), MetaError> {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+    if run.len() <= 2 {
+        for &ino in run {
+            if let Some(row) = super::inode::read_inode(reading, ino)? {
+                found.insert(ino, row);
+            }
+        }
+        return Ok(());
+    }
+    let range = KeyRange { start: key::ino(*first).to_vec(), end: key::after_prefix(&key::ino(*last)) };
+    let mut wanted = run.iter().copied().peekable();
+    reading.scan(Table::Inodes, &range, &mut |prefix, row| {
+        let ino = key::leading_ino(prefix).ok_or_else(|| damaged(Table::Inodes)(RowError::Field("key")))?;
+        while wanted.next_if(|next| *next < ino).is_some() {}
+        if wanted.next_if_eq(&ino).is_some() {
+            found.insert(ino, decode_inode(row)?);
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+/// All entries of a directory.
+pub(super) fn whole_directory(parent: Ino) -> KeyRange {
+    KeyRange::prefix(&key::ino(parent))
+}
+
+/// Resolves a name.
+pub(super) fn lookup(reading: &Reading<'_>, parent: Ino, name: &[u8]) -> Result<Option<Dirent>, MetaError> {
+    if !key::is_name(name) {
+        return Ok(None);
+    }
+    reading.newest(Table::Dirents, &key::dirent(parent, name))?.map(|row| decode_dirent(&row)).transpose()
+}
+
+/// Entries after a name with their inodes.
+pub(super) fn read_dir(
+    reading: &Reading<'_>,
+    parent: Ino,
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, Ino, Inode)>, MetaError> {
+    let mut range = whole_directory(parent);
+    if let Some(after) = after {
+        range.start = key::dirents_after(parent, after);
+    }
+    let entries = read_dirents(reading, &range, limit)?;
+    let inodes = read_inodes(reading, entries.iter().map(|(_, dirent)| dirent.ino))?;
+    entries
+        .into_iter()
+        .map(|(name, dirent)| {
+            let row = inodes.get(&dirent.ino).cloned().ok_or_else(|| MetaError::Damaged {
+                table: Table::Dirents.name(),
+                why: format!("{parent} names {}, which has no row", dirent.ino),
+            })?;
+            Ok((name, dirent.ino, Inode::from_row(row)))
+        })
+        .collect()
+}
+
+impl MetaStore {
+    /// Resolves a name.
+    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Option<Dirent>, MetaError> {
+        lookup(&self.reading(), parent, name)
+    }
+
+    /// Entries after a name (from the start for `None`), in byte order of names, with their inodes, at most `limit`.
+    pub fn read_dir(&self, parent: Ino, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Ino, Inode)>, MetaError> {
+        read_dir(&self.reading(), parent, after, limit)
+    }
+
+    /// A directory's listing state; `None` if nobody looked inside yet.
+    pub fn listing_state(&self, dir: Ino) -> Result<Option<ListingState>, MetaError> {
+        let row = self.reading().newest(Table::Listing, &key::ino(dir))?;
+        row.map(|row| ListingState::decode(&row).map_err(damaged(Table::Listing))).transpose()
+    }
+}

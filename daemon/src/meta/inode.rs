@@ -1,0 +1,117 @@
+//! Inodes and symlink targets.
+
+use super::engine::Table;
+use super::rows::{Reading, Txn, damaged};
+use super::{FileKind, Inode, MetaError, MetaStore};
+use crate::format::rows::{Dirent, InodeRow, StripeRow, decode_text, encode_text, key};
+use crate::ids::Ino;
+use crate::stripe::Layout;
+
+const PERM_BITS: u16 = 0o7777;
+
+impl Inode {
+    pub(super) fn from_row(row: InodeRow) -> Self {
+        Inode {
+            kind: row.kind,
+            perm: row.perm,
+            uid: row.uid,
+            gid: row.gid,
+            nlink: row.nlink,
+            size: row.size,
+            atime_ns: row.atime_ns,
+            mtime_ns: row.mtime_ns,
+            ctime_ns: row.ctime_ns,
+            posix_known: row.posix_known,
+            origin: row.origin,
+            layout: row.layout.map(|l| Layout { stripe_count: l.stripe_count, stripe_size: l.stripe_size }),
+        }
+    }
+
+    pub(super) fn into_row(self, link: Option<crate::format::rows::Link>) -> InodeRow {
+        InodeRow {
+            kind: self.kind,
+            perm: self.perm & PERM_BITS,
+            uid: self.uid,
+            gid: self.gid,
+            nlink: self.nlink,
+            size: self.size,
+            atime_ns: self.atime_ns,
+            mtime_ns: self.mtime_ns,
+            ctime_ns: self.ctime_ns,
+            posix_known: self.posix_known,
+            origin: self.origin,
+            layout: self.layout.map(|l| StripeRow { stripe_count: l.stripe_count, stripe_size: l.stripe_size }),
+            link,
+        }
+    }
+}
+
+pub(super) fn decode_inode(row: &[u8]) -> Result<InodeRow, MetaError> {
+    InodeRow::decode(row).map_err(damaged(Table::Inodes))
+}
+
+pub(super) fn read_inode(reading: &Reading<'_>, ino: Ino) -> Result<Option<InodeRow>, MetaError> {
+    reading.newest(Table::Inodes, &key::ino(ino))?.map(|row| decode_inode(&row)).transpose()
+}
+
+/// Reads an inode that the transaction depends on.
+pub(super) fn read_for_change(txn: &mut Txn<'_>, ino: Ino) -> Result<Option<InodeRow>, MetaError> {
+    txn.read(Table::Inodes, &key::ino(ino))?.map(|row| decode_inode(&row)).transpose()
+}
+
+impl MetaStore {
+    /// An inode's newest row.
+    pub fn inode(&self, ino: Ino) -> Result<Option<Inode>, MetaError> {
+        Ok(read_inode(&self.reading(), ino)?.map(Inode::from_row))
+    }
+
+    /// Reads, changes and writes an inode's row atomically (retrying on conflict); `None` if there is no such inode.
+    /// The row's kind is part of its directory entry as well and cannot be changed here.
+    pub fn update_inode(&self, ino: Ino, change: &dyn Fn(&mut Inode)) -> Result<Option<Inode>, MetaError> {
+        self.transact(|txn| {
+            let Some(mut row) = read_for_change(txn, ino)? else { return Ok(None) };
+            let (kind, link) = (row.kind, row.link.take());
+            let before = Inode::from_row(row);
+            let mut after = before.clone();
+            change(&mut after);
+            after.kind = kind;
+            if after != before {
+                txn.write(Table::Inodes, &key::ino(ino), after.clone().into_row(link).encode());
+            }
+            Ok(Some(after))
+        })
+    }
+
+    /// The directory an inode was found in and its name there; `None` for the root.
+    pub fn parent_of(&self, ino: Ino) -> Result<Option<(Ino, Vec<u8>)>, MetaError> {
+        let row = read_inode(&self.reading(), ino)?;
+        Ok(row.and_then(|row| row.link).map(|link| (link.parent, link.name)))
+    }
+
+    /// A symlink's target, if known.
+    pub fn symlink_target(&self, ino: Ino) -> Result<Option<Vec<u8>>, MetaError> {
+        let row = self.reading().newest(Table::Symlinks, &key::ino(ino))?;
+        row.map(|row| decode_text(&row).map(<[u8]>::to_vec).map_err(damaged(Table::Symlinks))).transpose()
+    }
+
+    /// Turns an inode into a symlink with this target (its object's metadata said so): kind, size and dirent change.
+    /// An inode that is gone stays gone.
+    pub fn become_symlink(&self, ino: Ino, target: &[u8]) -> Result<(), MetaError> {
+        self.transact(|txn| {
+            let Some(mut row) = read_for_change(txn, ino)? else { return Ok(()) };
+            row.kind = FileKind::Symlink;
+            row.size = target.len() as u64;
+            txn.write(Table::Inodes, &key::ino(ino), row.encode());
+            txn.write(Table::Symlinks, &key::ino(ino), encode_text(target));
+            let Some(link) = row.link else { return Ok(()) };
+            let at = key::dirent(link.parent, &link.name);
+            // The name may belong to a newer inode by now.
+            if let Some(dirent) = txn.read(Table::Dirents, &at)?
+                && Dirent::decode(&dirent).map_err(damaged(Table::Dirents))?.ino == ino
+            {
+                txn.write(Table::Dirents, &at, Dirent { ino, kind: FileKind::Symlink }.encode());
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,203 @@
+//! Merging listing pages into the tree: a pure plan (a merge-join of what is there with what the page says), then its writes.
+
+use super::dir::{read_dirents, read_inodes};
+use super::engine::{KeyRange, Table};
+use super::inode::{decode_inode, read_for_change};
+use super::rows::Txn;
+use super::{Change, DefaultAttrs, Dirent, FileKind, ListedEntry, ListedNode, ListingState, MetaError, MetaStore};
+use crate::format::rows::{InodeRow, Link, key};
+use crate::ids::Ino;
+use std::cmp::Ordering;
+
+/// Names from the first (inclusive) to the second (exclusive).
+type Covers = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// An entry that is in the directory already.
+struct Existing {
+    name: Vec<u8>,
+    dirent: Dirent,
+    inode: InodeRow,
+}
+
+/// What has to happen to one name.
+enum Step<'a> {
+    Add(&'a ListedEntry),
+    Replace(&'a ListedEntry, Ino),
+    Remove(Vec<u8>, Ino),
+}
+
+impl Existing {
+    /// Whether the store knows this entry; what exists only here is never touched by a listing.
+    fn is_from_store(&self) -> bool {
+        self.inode.origin.is_some() || self.inode.kind == FileKind::Directory
+    }
+
+    fn is_still(&self, node: &ListedNode) -> bool {
+        match (self.inode.kind, node) {
+            (FileKind::Directory, ListedNode::Directory) => true,
+            // A symlink is listed as the object that holds its target.
+            (FileKind::File | FileKind::Symlink, ListedNode::File { size, origin, .. }) => {
+                self.inode.size == *size
+                    && self.inode.origin.as_ref().is_some_and(|o| o.etag == origin.etag && o.key == origin.key)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Joins two lists that are sorted by name.
+fn plan(existing: Vec<Existing>, entries: &[ListedEntry]) -> Vec<Step<'_>> {
+    let mut steps = Vec::new();
+    let mut existing = existing.into_iter().peekable();
+    let mut entries = entries.iter().peekable();
+    loop {
+        let order = match (existing.peek(), entries.peek()) {
+            (None, None) => return steps,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(old), Some(new)) => old.name.cmp(&new.name),
+        };
+        let old = if order.is_le() { existing.next() } else { None };
+        let new = if order.is_ge() { entries.next() } else { None };
+        match (old, new) {
+            (None, Some(new)) => steps.push(Step::Add(new)),
+            (Some(old), None) if old.is_from_store() => steps.push(Step::Remove(old.name, old.dirent.ino)),
+            (Some(old), Some(new)) if old.is_from_store() && !old.is_still(&new.node) => {
+                steps.push(Step::Replace(new, old.dirent.ino));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Refuses pages that would break the order of the directory.
+fn check_page(covers: &Covers, entries: &[ListedEntry]) -> Result<(), MetaError> {
+    let bad = |why| Err(MetaError::BadListing { why });
+    if !entries.iter().all(|entry| key::is_name(&entry.name)) {
+        return bad("a name is empty, too long, or holds '/' or NUL");
+    }
+    if !entries.is_sorted_by(|a, b| a.name < b.name) {
+        return bad("names are not in ascending order");
+    }
+    let below = entries.first().zip(covers.0.as_ref()).is_some_and(|(first, from)| first.name < *from);
+    let above = entries.last().zip(covers.1.as_ref()).is_some_and(|(last, to)| last.name >= *to);
+    if below || above { bad("a name lies outside of what the page covers") } else { Ok(()) }
+}
+
+fn covered(parent: Ino, covers: &Covers) -> KeyRange {
+    let whole = KeyRange::prefix(&key::ino(parent));
+    KeyRange {
+        start: covers.0.as_ref().map_or(whole.start, |from| key::dirents_from(parent, from)),
+        end: covers.1.as_ref().map_or(whole.end, |to| Some(key::dirents_from(parent, to))),
+    }
+}
+
+fn existing(txn: &Txn<'_>, parent: Ino, covers: &Covers) -> Result<Vec<Existing>, MetaError> {
+    let entries = read_dirents(txn.reading(), &covered(parent, covers), usize::MAX)?;
+    let inodes = read_inodes(txn.reading(), entries.iter().map(|(_, dirent)| dirent.ino))?;
+    let joined = entries.into_iter().map(|(name, dirent)| {
+        let inode = inodes.get(&dirent.ino).cloned().ok_or_else(|| MetaError::Damaged {
+            table: Table::Dirents.name(),
+            why: format!("{parent} names {}, which has no row", dirent.ino),
+        })?;
+        Ok(Existing { name, dirent, inode })
+    });
+    joined.collect()
+}
+
+/// The inode of an entry seen for the first time, or replaced.
+fn new_inode(parent: Ino, entry: &ListedEntry, defaults: &DefaultAttrs, now_ns: i64) -> InodeRow {
+    let (kind, perm, nlink, size, time_ns, origin) = match &entry.node {
+        ListedNode::File { size, modified_ns, origin } => {
+            (FileKind::File, defaults.file_perm, 1, *size, *modified_ns, Some(origin.clone()))
+        }
+        // Two links (its name and its own `.`): how many subdirectories there are is not known before it is listed.
+        ListedNode::Directory => (FileKind::Directory, defaults.dir_perm, 2, 0, now_ns, None),
+    };
+    InodeRow {
+        kind,
+        perm,
+        uid: defaults.uid,
+        gid: defaults.gid,
+        nlink,
+        size,
+        atime_ns: time_ns,
+        mtime_ns: time_ns,
+        ctime_ns: time_ns,
+        posix_known: false,
+        origin,
+        layout: None,
+        link: Some(Link { parent, name: entry.name.clone() }),
+    }
+}
+
+impl MetaStore {
+    /// Merges one page of a listing, in one transaction with the directory's new state.
+    ///
+    /// `entries` are sorted by name and complete for names in the half-open interval `covers` (`None` = unbounded):
+    /// a name in it that the page lacks and that came from the store is removed. A file whose ETag (or kind) differs gets a *new* inode, so that
+    /// old and new bytes never share a page cache; an unchanged one keeps its inode and attributes, and is not rewritten.
+    /// Inodes that lost their last name are kept while `in_use` says so, and freed by [`MetaStore::free_orphans`].
+    /// A directory that is gone takes no entries: nothing changes.
+    pub fn merge_listing(
+        &self,
+        parent: Ino,
+        covers: (Option<Vec<u8>>, Option<Vec<u8>>),
+        entries: &[ListedEntry],
+        state: Option<&ListingState>,
+        now_ns: i64,
+    ) -> Result<Vec<Change>, MetaError> {
+        check_page(&covers, entries)?;
+        self.transact(|txn| {
+            let is_directory = |row: &InodeRow| row.kind == FileKind::Directory;
+            if !read_for_change(txn, parent)?.as_ref().is_some_and(is_directory) {
+                return Ok(Vec::new());
+            }
+            let steps = plan(existing(txn, parent, &covers)?, entries);
+            if let Some(state) = state {
+                txn.write(Table::Listing, &key::ino(parent), state.encode());
+            }
+            self.apply(txn, parent, steps, now_ns)
+        })
+    }
+
+    fn apply(&self, txn: &mut Txn<'_>, parent: Ino, steps: Vec<Step<'_>>, now_ns: i64) -> Result<Vec<Change>, MetaError> {
+        let fresh = steps.iter().filter(|step| !matches!(step, Step::Remove(..))).count();
+        let mut numbers = self.take_inos(fresh as u64)?;
+        let mut create = |txn: &mut Txn<'_>, entry: &ListedEntry| {
+            let ino = Ino(numbers.next().expect("one number was taken for each new inode"));
+            let row = new_inode(parent, entry, self.defaults(), now_ns);
+            let dirent = Dirent { ino, kind: row.kind };
+            txn.write(Table::Inodes, &key::ino(ino), row.encode());
+            txn.write(Table::Dirents, &key::dirent(parent, &entry.name), dirent.encode());
+            ino
+        };
+        let mut changes = Vec::with_capacity(steps.len());
+        for step in steps {
+            changes.push(match step {
+                Step::Add(entry) => {
+                    txn.depend(Table::Dirents, &key::dirent(parent, &entry.name))?;
+                    Change::Added { name: entry.name.clone(), ino: create(txn, entry) }
+                }
+                Step::Replace(entry, old) => {
+                    txn.depend(Table::Dirents, &key::dirent(parent, &entry.name))?;
+                    txn.orphan(old);
+                    Change::Replaced { name: entry.name.clone(), old, new: create(txn, entry) }
+                }
+                Step::Remove(name, old) => {
+                    let at = key::dirent(parent, &name);
+                    txn.depend(Table::Dirents, &at)?;
+                    txn.remove(Table::Dirents, &at)?;
+                    txn.orphan(old);
+                    Change::Removed { name, old }
+                }
+            });
+        }
+        Ok(changes)
+    }
+}
+
+/// The kind of an orphan that is about to be freed; `None` if its row is gone already.
+pub(super) fn kind_of(row: Option<&[u8]>) -> Result<Option<FileKind>, MetaError> {
+    row.map(|row| decode_inode(row).map(|row| row.kind)).transpose()
+}

@@ -1,0 +1,57 @@
+//! File maps: which block holds which part of a file.
+
+use super::engine::Table;
+use super::rows::{Txn, damaged};
+use super::{BLOCKS_PER_CHUNK, MapChunk, MetaError, MetaStore};
+use crate::format::rows::key;
+use crate::ids::{BlockId, BlockIndex, Ino};
+use std::collections::BTreeMap;
+
+fn decode_chunk(row: &[u8]) -> Result<MapChunk, MetaError> {
+    MapChunk::decode(row).map_err(damaged(Table::FileMap))
+}
+
+impl MetaStore {
+    /// One row of a file's map.
+    pub fn map_chunk(&self, ino: Ino, chunk: u64) -> Result<Option<MapChunk>, MetaError> {
+        let row = self.reading().newest(Table::FileMap, &key::chunk(ino, chunk))?;
+        row.map(|row| decode_chunk(&row)).transpose()
+    }
+
+    /// Adds blocks to the maps of files, in one transaction. Inodes that are gone are skipped.
+    pub fn map_blocks(&self, blocks: &[(Ino, BlockIndex, BlockId)]) -> Result<(), MetaError> {
+        let mut by_file: BTreeMap<Ino, BTreeMap<u64, Vec<(usize, BlockId)>>> = BTreeMap::new();
+        for &(ino, BlockIndex(index), id) in blocks {
+            let slot = (index % BLOCKS_PER_CHUNK) as usize;
+            by_file.entry(ino).or_default().entry(index / BLOCKS_PER_CHUNK).or_default().push((slot, id));
+        }
+        self.transact(|txn| {
+            for (&ino, chunks) in &by_file {
+                // Read, not just depended on: an inode freed meanwhile must not get a map that nobody frees.
+                if txn.read(Table::Inodes, &key::ino(ino))?.is_none() {
+                    continue;
+                }
+                for (&chunk, slots) in chunks {
+                    add_to_chunk(txn, &key::chunk(ino, chunk), slots)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+fn add_to_chunk(txn: &mut Txn<'_>, at: &[u8], slots: &[(usize, BlockId)]) -> Result<(), MetaError> {
+    let row = txn.read(Table::FileMap, at)?;
+    let mut chunk = row.as_deref().map(decode_chunk).transpose()?.unwrap_or_default();
+    for &(slot, id) in slots {
+        if chunk.blocks.len() <= slot {
+            chunk.blocks.resize(slot + 1, None);
+        }
+        chunk.blocks[slot] = Some(id);
+    }
+    let encoded = chunk.encode();
+    if row.as_ref() != Some(&encoded) {
+        txn.write(Table::FileMap, at, encoded);
+    }
+    Ok(())
+}

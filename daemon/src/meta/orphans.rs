@@ -1,0 +1,118 @@
+//! Freeing inodes that have lost their name.
+//!
+//! Orphans are rows of their own, written in the transaction that took the name away, so a restart finds them. A directory
+//! that went with its prefix passes its entries on as orphans, a bounded number per transaction, before it goes itself; so
+//! a tree of any size is freed in small steps, and stopping anywhere in between loses nothing.
+
+use super::dir::{read_dirents, whole_directory};
+use super::engine::{KeyRange, Order, Table};
+use super::listing::kind_of;
+use super::rows::{Txn, damaged};
+use super::{FileKind, MetaError, MetaStore};
+use crate::format::rows::{RowError, key};
+use crate::ids::Ino;
+use std::ops::ControlFlow;
+
+/// Rows removed in one transaction, at most (one more for each of a few single rows).
+const ROWS_PER_STEP: usize = 1000;
+
+/// How far a transaction came with one orphan.
+#[derive(PartialEq, Eq)]
+enum Progress {
+    /// There is more to remove.
+    More,
+    /// It is gone; whether its inode existed until now.
+    Gone(bool),
+}
+
+impl MetaStore {
+    /// Frees inodes without a name (their rows and file maps) that `in_use` does not hold on to.
+    pub fn free_orphans(&self, in_use: &dyn Fn(Ino) -> bool) -> Result<u64, MetaError> {
+        let mut freed = 0;
+        let mut after = None;
+        // Entries of a freed directory can have smaller numbers than it has: pass again until a pass frees nothing.
+        let mut freed_in_pass = 0;
+        loop {
+            let Some(ino) = self.next_orphan(after)? else {
+                if freed_in_pass == 0 {
+                    return Ok(freed);
+                }
+                (after, freed_in_pass) = (None, 0);
+                continue;
+            };
+            after = Some(ino);
+            if in_use(ino) {
+                continue;
+            }
+            freed_in_pass += 1;
+            freed += u64::from(self.free(ino)?);
+        }
+    }
+
+    fn next_orphan(&self, after: Option<Ino>) -> Result<Option<Ino>, MetaError> {
+        let start = after.map_or(Vec::new(), |ino| key::ino(Ino(ino.0 + 1)).to_vec());
+        let mut found = None;
+        self.reading().view.scan(Table::Orphans, &KeyRange { start, end: None }, Order::Ascending, &mut |key, _| {
+            found = Some(key::leading_ino(key).ok_or_else(|| damaged(Table::Orphans)(RowError::Field("key"))));
+            ControlFlow::Break(())
+        })?;
+        found.transpose()
+    }
+
+    fn free(&self, ino: Ino) -> Result<bool, MetaError> {
+        loop {
+            if let Progress::Gone(existed) = self.transact(|txn| free_step(txn, ino))? {
+                return Ok(existed);
+            }
+        }
+    }
+}
+
+fn free_step(txn: &mut Txn<'_>, ino: Ino) -> Result<Progress, MetaError> {
+    let at = key::ino(ino);
+    let kind = kind_of(txn.read(Table::Inodes, &at)?.as_deref())?;
+    let more = match kind {
+        Some(FileKind::Directory) => orphan_entries(txn, ino)?,
+        Some(FileKind::File | FileKind::Symlink) => remove_map(txn, ino)?,
+        None => false,
+    };
+    if more {
+        return Ok(Progress::More);
+    }
+    match kind {
+        Some(FileKind::Directory) => {
+            txn.remove(Table::Listing, &at)?;
+            super::hidden::replace(txn, ino, (None, None), &[])?;
+        }
+        Some(FileKind::Symlink) => txn.remove(Table::Symlinks, &at)?,
+        Some(FileKind::File) | None => {}
+    }
+    txn.remove(Table::Inodes, &at)?;
+    txn.remove_plain(Table::Orphans, &at);
+    Ok(Progress::Gone(kind.is_some()))
+}
+
+/// Turns entries of a directory into orphans; whether there may be more.
+fn orphan_entries(txn: &mut Txn<'_>, dir: Ino) -> Result<bool, MetaError> {
+    let entries = read_dirents(txn.reading(), &whole_directory(dir), ROWS_PER_STEP)?;
+    for (name, dirent) in &entries {
+        let at = key::dirent(dir, name);
+        txn.depend(Table::Dirents, &at)?;
+        txn.remove(Table::Dirents, &at)?;
+        txn.orphan(dirent.ino);
+    }
+    Ok(entries.len() == ROWS_PER_STEP)
+}
+
+/// Removes rows of a file's map; whether there may be more.
+fn remove_map(txn: &mut Txn<'_>, ino: Ino) -> Result<bool, MetaError> {
+    let mut prefixes = Vec::new();
+    txn.reading().scan(Table::FileMap, &KeyRange::prefix(&key::ino(ino)), &mut |prefix, _| {
+        prefixes.push(prefix.to_vec());
+        Ok(if prefixes.len() < ROWS_PER_STEP { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    for prefix in &prefixes {
+        txn.remove(Table::FileMap, prefix)?;
+    }
+    Ok(prefixes.len() == ROWS_PER_STEP)
+}

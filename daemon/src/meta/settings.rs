@@ -1,0 +1,80 @@
+//! Small named values, and what a new store begins with.
+
+use super::engine::{Batch, Durability, Engine, EngineError, Table};
+use super::rows::{damaged, epoch_key, epoch_of};
+use super::{DefaultAttrs, FileKind, MetaError, MetaStore};
+use crate::format::rows::key::{self, Space};
+use crate::format::rows::{InodeRow, decode_number, decode_text, encode_number, encode_text};
+use crate::ids::{Epoch, Ino};
+
+/// The schema this program reads and writes: tables, keys, and how they hang together.
+const SCHEMA: u64 = 1;
+
+fn schema_key() -> Vec<u8> {
+    key::setting(Space::Internal, "schema")
+}
+
+/// Checks the schema; writes the first rows of a new store. Returns the current epoch.
+pub(super) fn initialise(engine: &dyn Engine, defaults: &DefaultAttrs, now_ns: i64) -> Result<Epoch, MetaError> {
+    if let Some(epoch) = existing(engine)? {
+        return Ok(epoch);
+    }
+    let mut batch = Batch::default();
+    batch.expect(Table::Settings, schema_key(), None);
+    batch.put(Table::Settings, schema_key(), encode_number(SCHEMA));
+    batch.put(Table::Settings, epoch_key(), encode_number(Epoch::FIRST.0));
+    let root = key::versioned(&key::ino(Ino::ROOT), Epoch::FIRST);
+    batch.put(Table::Inodes, root, root_inode(defaults, now_ns).encode());
+    match engine.commit(batch, Durability::Durable) {
+        Ok(()) | Err(EngineError::Conflict) => Ok(existing(engine)?.unwrap_or(Epoch::FIRST)),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// The epoch of a store that has been initialised.
+fn existing(engine: &dyn Engine) -> Result<Option<Epoch>, MetaError> {
+    let view = engine.view();
+    let Some(row) = view.get(Table::Settings, &schema_key())? else { return Ok(None) };
+    match decode_number(&row).map_err(damaged(Table::Settings))? {
+        SCHEMA => epoch_of(&*view),
+        other => Err(MetaError::Damaged {
+            table: Table::Settings.name(),
+            why: format!(
+                "schema {other} is newer than this forebay, which knows schema {SCHEMA}: use a newer forebay, or another cache directory"
+            ),
+        }),
+    }
+}
+
+fn root_inode(defaults: &DefaultAttrs, now_ns: i64) -> InodeRow {
+    InodeRow {
+        kind: FileKind::Directory,
+        perm: defaults.dir_perm,
+        uid: defaults.uid,
+        gid: defaults.gid,
+        nlink: 2,
+        size: 0,
+        atime_ns: now_ns,
+        mtime_ns: now_ns,
+        ctime_ns: now_ns,
+        posix_known: false,
+        origin: None,
+        layout: None,
+        link: None,
+    }
+}
+
+impl MetaStore {
+    /// A small named value (file system identity, settings).
+    pub fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, MetaError> {
+        let row = self.engine().view().get(Table::Settings, &key::setting(Space::User, name))?;
+        row.map(|row| decode_text(&row).map(<[u8]>::to_vec).map_err(damaged(Table::Settings))).transpose()
+    }
+
+    /// Sets a small named value.
+    pub fn set_setting(&self, name: &str, value: &[u8]) -> Result<(), MetaError> {
+        let mut batch = Batch::default();
+        batch.put(Table::Settings, key::setting(Space::User, name), encode_text(value));
+        Ok(self.engine().commit(batch, Durability::Process)?)
+    }
+}
