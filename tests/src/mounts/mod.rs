@@ -1,0 +1,8 @@
+//! Real mounts of a bucket on the loopback server.
+
+mod consistency;
+mod devices;
+mod faults;
+mod names;
+mod reads;
+mod restart;
