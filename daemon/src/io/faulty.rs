@@ -75,7 +75,7 @@ enum Hung {
     /// To be carried out when released.
     Request(IoRequest),
     /// Answered with a timeout; held as the kernel would hold it.
-    Buffer(IoBuf),
+    Buffer(#[expect(dead_code, reason = "held, not used")] IoBuf),
 }
 
 /// A device that does what a script says, and otherwise what the device below does.

@@ -19,7 +19,7 @@ fn write(device: &dyn Device, pool: &BufferPool, offset: u64, sectors: usize, ma
 fn only_the_nth_matching_request_fails() {
     let (device, pool) = device();
     device.script(FaultOp::Read, 4096..8192, When::Nth(2), Fault::Errno(libc::EIO));
-    let mut read = |offset| read_blocking(&device, &pool, offset, SECTOR).is_ok();
+    let read = |offset| read_blocking(&device, &pool, offset, SECTOR).is_ok();
     assert_eq!([read(0), read(4096), read(8192), read(4096), read(4096)], [true, true, true, false, true]);
     assert_eq!(device.struck(), 1);
 }

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 /// Passes requests on one after another, at most so many bytes a second.
 pub struct ThrottledDevice {
+    /// Before `inner`: were the worker to drop the last reference to it, inside a completion of `inner`, each would wait for
+    /// the other.
+    worker: Worker<IoRequest>,
     inner: Arc<dyn Device>,
     name: String,
-    worker: Worker<IoRequest>,
 }
 
 impl ThrottledDevice {
