@@ -4,6 +4,7 @@ use crate::faults::{Fault, Faults, Plan};
 use crate::line::Line;
 use crate::observe::{Observer, RequestRecord};
 use crate::shaped::{Event, Shape, ShapedBody};
+use crate::xml::escape_controls;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -27,6 +28,7 @@ impl Front {
     pub(crate) async fn answer(&self, mut request: Request<Incoming>, line: Arc<Line>) -> Answer {
         let arrived = Instant::now();
         let record = RequestRecord::of(&request);
+        let names_keys = record.op.names_keys();
         let plan = self.faults.plan(&record);
         self.observer.record(record);
         drop_malformed_range(&mut request);
@@ -46,15 +48,17 @@ impl Front {
         if plan.fault == Some(Fault::ReplyLost) {
             return Err(reset(&line));
         }
-        Ok(distort(answer?, &plan, line))
+        let reply = if names_keys { escape_controls(answer?) } else { answer? };
+        Ok(distort(reply, &plan, line))
     }
 }
 
 /// S3 ignores a `Range` it cannot read, such as several ranges at once; `s3s` would answer 400.
 fn drop_malformed_range<B>(request: &mut Request<B>) {
     let Some(value) = request.headers().get(header::RANGE) else { return };
-    let readable = value.to_str().is_ok_and(|value| s3s::dto::Range::parse(value).is_ok());
-    if !readable {
+    // `s3s` takes a suffix of no digits for one of 0 bytes.
+    let readable = |value: &str| value != "bytes=-" && s3s::dto::Range::parse(value).is_ok();
+    if !value.to_str().is_ok_and(readable) {
         request.headers_mut().remove(header::RANGE);
     }
 }

@@ -7,6 +7,7 @@
 //! | `server` | listener, connections, the [`Server`] handle |
 //! | `front` | what happens to a request before and after `s3s` |
 //! | `faults` | which requests go wrong, and how; `shaped` and `line` carry it out |
+//! | `xml` | control characters in keys |
 //! | `observe` | counters and a log of requests |
 //! | `sample` | the data set of `forebay quickstart` |
 //! | `auth` | credentials and anonymous access |
@@ -26,6 +27,7 @@ mod server;
 mod shaped;
 mod store;
 mod stream;
+mod xml;
 
 pub use config::{Credentials, EtagKind, LoopbackConfig, Spill};
 pub use faults::{Fault, Faults, Rule};

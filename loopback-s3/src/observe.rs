@@ -33,13 +33,9 @@ pub enum Op {
 }
 
 impl Op {
-    /// Whether the operation changes something in the store.
-    pub fn writes(self) -> bool {
-        use Op::*;
-        matches!(
-            self,
-            PutObject | CopyObject | DeleteObject | DeleteObjects | CreateUpload | UploadPart | CompleteUpload | AbortUpload
-        )
+    /// Whether the reply has keys in its XML.
+    pub(crate) fn names_keys(self) -> bool {
+        matches!(self, Op::ListObjects | Op::ListObjectVersions | Op::ListUploads | Op::DeleteObjects)
     }
 }
 

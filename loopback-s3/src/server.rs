@@ -81,8 +81,9 @@ fn s3_service(config: &LoopbackConfig, store: Arc<Store>) -> S3Service {
 async fn accept(listener: TcpListener, front: Arc<Front>, mut stopped: watch::Receiver<bool>) {
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
             _ = stopped.changed() => return,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
@@ -107,10 +108,11 @@ async fn connection(stream: TcpStream, front: Arc<Front>, mut stopped: watch::Re
     let service = service_fn(|request| front.answer(request, line.clone()));
     let mut serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
+        biased;
+        _ = stopped.changed() => {}
         served = &mut serving => if let Err(error) = served {
             tracing::debug!(%error, "connection ended");
         },
-        _ = stopped.changed() => {}
     }
     if line.wants_reset() {
         close_by_reset(serving.into_parts().io.into_inner());

@@ -64,7 +64,7 @@ fn span(body: &Body, range: Option<&Range>, part_number: Option<i32>) -> S3Resul
             Ok(Span { range, partial: true })
         }
         (None, Some(number)) => {
-            let range = part_range(body, number).ok_or_else(|| invalid_part_number())?;
+            let range = part_range(body, number).ok_or_else(invalid_part_number)?;
             Ok(Span { range, partial: true })
         }
     }

@@ -42,10 +42,9 @@ async fn the_connection_lives_on_after_an_error_reply() {
     let (server, client) = start().await;
     server.faults().add(Rule::new(Fault::InternalError).on(Op::PutObject).times(1));
     let mut connection = client.connect().await;
-    let put = |connection| put_on(connection, pattern(LEN));
-    assert_eq!(put(&mut connection).await.status, 500);
+    assert_eq!(put_on(&mut connection, pattern(LEN)).await.status, 500);
     assert!(server.bucket("data").keys().is_empty(), "a refused PUT is not applied");
-    assert_eq!(put(&mut connection).await.status, 200);
+    assert_eq!(put_on(&mut connection, pattern(LEN)).await.status, 200);
 }
 
 async fn put_on(connection: &mut crate::client::Connection, body: Bytes) -> Reply {
