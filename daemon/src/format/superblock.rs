@@ -24,8 +24,6 @@ pub struct Superblock {
     pub segment_bytes: u64,
     /// Bytes of the device in use, head included.
     pub capacity: u64,
-    /// Drawn at random when the device was formatted: tells a reformatted device from the one that was there before.
-    pub formatted_as: [u8; 16],
 }
 
 /// Why a sector is not a superblock of ours.
@@ -54,7 +52,6 @@ impl Superblock {
         put_u32(&mut out, 36, self.block_size);
         put_u64(&mut out, 40, self.segment_bytes);
         put_u64(&mut out, 48, self.capacity);
-        out[56..72].copy_from_slice(&self.formatted_as);
         seal_sector(&mut out, MAGIC);
         out
     }
@@ -79,7 +76,6 @@ impl Superblock {
             block_size: get_u32(sector, 36),
             segment_bytes: get_u64(sector, 40),
             capacity: get_u64(sector, 48),
-            formatted_as: sector[56..72].try_into().expect("16 bytes"),
         };
         superblock.validate()?;
         Ok(superblock)
@@ -112,7 +108,6 @@ mod tests {
             block_size: 128 << 10,
             segment_bytes: 64 << 20,
             capacity: 10 << 30,
-            formatted_as: [9; 16],
         }
     }
 
@@ -125,8 +120,7 @@ mod tests {
         assert_eq!(bytes[16..32], [7; 16]);
         assert_eq!(bytes[32..40], [2, 0, 3, 0, 0, 0, 2, 0]);
         assert_eq!(bytes[40..56], [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 128, 2, 0, 0, 0]);
-        assert_eq!(bytes[56..72], [9; 16]);
-        assert!(bytes[72..].iter().all(|byte| *byte == 0));
+        assert!(bytes[56..].iter().all(|byte| *byte == 0));
         assert_eq!(Superblock::decode(&bytes), Ok(sample()));
     }
 
