@@ -8,9 +8,25 @@
 //! 4. A request that outlives the device's deadline completes with [`IoError::Timeout`] and *without* its buffer, which
 //!    stays with the kernel until the kernel is done with it.
 
+mod arena;
+mod buddy;
 pub mod buffer;
+#[cfg(test)]
+mod conformance;
+mod counters;
+pub mod faulty;
+pub mod memory;
+mod pool;
+pub mod throttled;
+pub mod uring;
+mod worker;
 
 pub use buffer::{BufferPool, IoBuf};
+pub use counters::DeviceCounters;
+pub use faulty::FaultyDevice;
+pub use memory::MemoryDevice;
+pub use throttled::ThrottledDevice;
+pub use uring::{UringDevice, UringOptions};
 
 /// Why a device did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -38,7 +54,7 @@ pub enum IoError {
     /// No answer within the deadline.
     #[error("{op} at offset {offset} had no answer within {seconds} s")]
     Timeout {
-        /// `read`, `write` or `flush`.
+        /// `read`, `write`, `flush`, …
         op: &'static str,
         /// Byte offset on the device.
         offset: u64,
@@ -59,9 +75,19 @@ pub enum IoOp {
     Write,
 }
 
+impl IoOp {
+    /// The word for messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            IoOp::Read => "read",
+            IoOp::Write => "write",
+        }
+    }
+}
+
 /// What came of a request.
 pub struct IoOutcome {
-    /// The request's buffer; `None` only after [`IoError::Timeout`].
+    /// The request's buffer; `None` only after [`IoError::Timeout`], and even then only if the kernel still has it.
     pub buf: Option<IoBuf>,
     /// Whether all bytes were transferred.
     pub result: Result<(), IoError>,
@@ -70,7 +96,9 @@ pub struct IoOutcome {
 /// Called once, on a thread of the device. Must not block.
 pub type Completion = Box<dyn FnOnce(IoOutcome) + Send>;
 
-/// One contiguous transfer. `offset`, the buffer's address and its length are multiples of [`crate::units::SECTOR`].
+/// One contiguous transfer. `offset`, the buffer's address and its length are multiples of [`crate::units::SECTOR`]; a
+/// request whose offset is not completes with `EINVAL`, a read past the device's end with [`IoError::UnexpectedEnd`], and a
+/// write past it with `ENOSPC`.
 pub struct IoRequest {
     /// Read or write.
     pub op: IoOp,
@@ -100,6 +128,30 @@ pub trait Device: Send + Sync + 'static {
     fn allocate(&self, offset: u64, len: u64) -> Result<(), IoError>;
     /// Gives the space of a byte range back to the file system below; it reads as zeros afterwards. Blocks.
     fn discard(&self, offset: u64, len: u64) -> Result<(), IoError>;
+    /// What it has done since it was opened.
+    fn counters(&self) -> DeviceCounters;
+}
+
+/// What every device refuses before it looks at the data.
+fn check_range(op: IoOp, offset: u64, len: usize, device_len: u64) -> Result<(), IoError> {
+    let os = |op, errno| Err(IoError::Os { op, offset, len, errno });
+    if !offset.is_multiple_of(crate::units::SECTOR as u64) {
+        return os(op.name(), libc::EINVAL);
+    }
+    if offset.checked_add(len as u64).is_some_and(|end| end <= device_len) {
+        return Ok(());
+    }
+    match op {
+        IoOp::Read => Err(IoError::UnexpectedEnd { offset, len }),
+        IoOp::Write => os(op.name(), libc::ENOSPC),
+    }
+}
+
+/// Runs a completion. One that panics is its owner's bug and must not stop the device for everybody else.
+fn complete(done: Completion, outcome: IoOutcome) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| done(outcome))).is_err() {
+        tracing::error!("a device completion panicked");
+    }
 }
 
 /// Reads `len` bytes and waits. For start-up and tests; the data paths use [`Device::submit`].
