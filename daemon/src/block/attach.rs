@@ -148,7 +148,6 @@ pub(super) fn settle(
     }
     for offset in COPY_OFFSETS {
         let mut sector = pool.alloc(SECTOR);
-        sector.truncate(SECTOR);
         sector.copy_from_slice(&superblock.encode());
         write_blocking(device, offset, sector)?;
         // One copy is always whole.

@@ -177,9 +177,4 @@ impl Core {
             }
         }
     }
-
-    /// Whether any lane has frames that are not on their way.
-    pub(super) fn is_filling(&self) -> bool {
-        self.disks.iter().any(|disk| SegmentClass::ALL.into_iter().any(|class| disk.lane(class).is_filling()))
-    }
 }

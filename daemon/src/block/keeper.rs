@@ -149,17 +149,12 @@ impl Core {
         for entry in gone {
             self.index_remove(entry.frame.fingerprint, |now| now.same_place(&entry));
         }
+        // Open and closed segments run out by themselves: what was on its way fails, and with nothing in them they are reclaimed.
         for class in SegmentClass::ALL {
-            let mut lane = disk.lane(class);
-            if !lane.is_filling() {
-                lane.take_open();
-            }
+            disk.lane(class).give_up_segment();
         }
-        disk.to_seal.lock().clear();
-        for segment in &disk.segments {
-            if matches!(segment.state(), SegmentState::Closed | SegmentState::Sealed | SegmentState::Open) {
-                segment.set_state(SegmentState::Free);
-            }
+        for segment in disk.segments.iter().filter(|segment| segment.state() == SegmentState::Sealed) {
+            segment.set_state(SegmentState::Free);
         }
         disk.list_free();
     }
@@ -197,7 +192,6 @@ impl Core {
         let footer = segment.footer(sealed);
         let len = Footer::encoded_len(footer.frames.len());
         let mut buf = self.pool.alloc(len);
-        buf.truncate(len);
         footer.encode_into(&mut buf);
         let offset = disk.offset(segment.stamp.segment + 1, 0) - len as u64;
         write_blocking(&**self.array.device(disk.id), offset, buf).map(drop)

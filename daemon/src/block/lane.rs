@@ -286,11 +286,6 @@ impl Lane {
         writes.push(Write { segment, ticket, offset, buf });
     }
 
-    /// Whether frames wait in an extent that has not been written.
-    pub(super) fn is_filling(&self) -> bool {
-        self.filling.is_some()
-    }
-
     /// Goes on with a segment that recovery found unsealed.
     pub(super) fn resume(&mut self, segment: Arc<OpenSegment>, next_sector: u32, frames: usize) {
         debug_assert!(self.open.is_none(), "a lane resumes one segment");
@@ -309,6 +304,13 @@ impl Lane {
         disk.segments[segment.stamp.segment as usize].set_state(SegmentState::Closed);
         if segment.close() {
             disk.to_seal.lock().push(segment);
+        }
+    }
+
+    /// The device has been replaced: nothing more of the open segment is published.
+    pub(super) fn give_up_segment(&mut self) {
+        if let Some(open) = &self.open {
+            open.order.lock().error.get_or_insert(IoError::Offline);
         }
     }
 

@@ -97,9 +97,7 @@ impl Core {
 
 /// Cuts the output buffer along the transfers and starts them, one submission per device.
 fn submit(mut job: Job) {
-    let mut output = job.core.pool.alloc(job.plan.buffer_len());
-    output.truncate(job.plan.buffer_len());
-    let mut rest = Some(output);
+    let mut rest = Some(job.core.pool.alloc(job.plan.buffer_len()));
     let mut buffers: Vec<Option<IoBuf>> = job.plan.transfers.iter().map(|_| None).collect();
     for (at, transfer) in job.plan.transfers.iter().enumerate().rev() {
         buffers[at] = Some(match &transfer.target {
@@ -116,20 +114,13 @@ fn submit(mut job: Job) {
                     part
                 }
             }
-            Target::Aside(_) | Target::Header(_) => exact(&job.core, transfer.len()),
+            Target::Aside(_) | Target::Header(_) => job.core.pool.alloc(transfer.len()),
         });
     }
     if let Some(front) = rest {
         job.held.push((0, front));
     }
     start(job, buffers);
-}
-
-/// A buffer of exactly this length: its whole length is transferred.
-fn exact(core: &Core, len: usize) -> IoBuf {
-    let mut buf = core.pool.alloc(len);
-    buf.truncate(len);
-    buf
 }
 
 fn start(job: Job, buffers: Vec<Option<IoBuf>>) {
@@ -227,18 +218,9 @@ fn serve(job: Job, arrived: Arrived, mut output: Option<IoBuf>) {
         _ if stale => job.core.read(job.wants, true, job.done),
         Some(output) if faults.is_empty() => {
             let range = job.plan.pad..job.plan.pad + job.plan.len;
-            (job.done)(Ok(Bytes::from_owner(Owned(output)).slice(range)));
+            (job.done)(Ok(Bytes::from_owner(output).slice(range)));
         }
         _ => (job.done)(Err(faults)),
-    }
-}
-
-/// Lets [`Bytes`] own pool memory.
-struct Owned(IoBuf);
-
-impl AsRef<[u8]> for Owned {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
     }
 }
 

@@ -8,8 +8,10 @@
 //!
 //! Invariants:
 //! 1. A segment is freed only when no index entry points into it.
-//! 2. Emptying a segment always gains space: at most three quarters of it move on.
-//! 3. A frame that exists only here is never dropped; a segment whose local-only frames cannot be moved stays.
+//! 2. Emptying always ends: a probation segment emptied is one fewer, whatever moves to main, and of a main segment at most three quarters
+//!    move on.
+//! 3. Before a freed segment is written over, what moved on is durable and the segment's header is gone (see `retire`).
+//! 4. A frame that exists only here is never dropped; a segment whose local-only frames cannot be moved stays.
 
 use super::core::Core;
 use super::disk::{Disk, SegmentState};
@@ -18,7 +20,7 @@ use super::index::{Entry, SegmentNo};
 use super::lane::{Cargo, Frame};
 use super::transfer::read_all;
 use crate::format::{ExtentHeader, FooterTrailer, FrameSummary, GRAIN, SegmentClass};
-use crate::io::read_blocking;
+use crate::io::{IoError, read_blocking, write_blocking};
 use crate::units::{SECTOR, sector_up};
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
@@ -64,9 +66,12 @@ struct Verdict {
     drops: Vec<Entry>,
 }
 
-/// Decides which frames move on (invariants 2 and 3). Pure.
-fn judge(mut live: Vec<Entry>, segment_bytes: u64) -> Verdict {
-    let limit = segment_bytes / 4 * 3;
+/// Decides which frames move on (invariants 2 and 4). Pure.
+fn judge(mut live: Vec<Entry>, class: SegmentClass, segment_bytes: u64) -> Verdict {
+    let limit = match class {
+        SegmentClass::Probation => segment_bytes,
+        SegmentClass::Main => segment_bytes / 4 * 3,
+    };
     live.sort_by_key(|entry| (!entry.frame.local_only, std::cmp::Reverse(entry.frequency), entry.frame.grain));
     let mut verdict = Verdict::default();
     let mut bytes = 0;
@@ -91,7 +96,7 @@ impl Core {
         if segment.live_frames() > 0 {
             let live = self.live_frames_of(disk, victim);
             let class = segment.class();
-            let verdict = judge(live, disk.geometry.segment_bytes);
+            let verdict = judge(live, class, disk.geometry.segment_bytes);
             self.move_on(at, victim, class, &verdict.moves);
             self.drop_entries(&verdict.drops, class);
             if segment.live_frames() > 0 {
@@ -101,8 +106,23 @@ impl Core {
                 return false;
             }
         }
+        if let Err(error) = self.retire(disk, victim) {
+            self.array.record_error(disk.id, &error);
+            return false;
+        }
         disk.give_free(victim);
         true
+    }
+
+    /// Makes what moved on durable, and wipes the segment's header, before anything is written over the segment: a power cut must neither lose
+    /// a frame that an earlier flush had made durable, nor leave the old footer in charge of new bytes.
+    fn retire(&self, disk: &Disk, segment: u32) -> Result<(), IoError> {
+        let device = &**self.array.device(disk.id);
+        device.flush()?;
+        let mut zeros = self.pool.alloc(SECTOR);
+        zeros.fill(0);
+        write_blocking(device, disk.offset(segment, 0), zeros)?;
+        device.flush()
     }
 
     /// Index entries that point into a segment: by its footer, or, where that cannot be read, by a walk over the index.
@@ -276,22 +296,23 @@ mod tests {
 
     #[test]
     fn what_was_read_moves_and_the_rest_is_dropped() {
-        let verdict = judge(vec![entry(1, 0, false), entry(2, 1, false), entry(3, 0, true)], 1000);
+        let verdict = judge(vec![entry(1, 0, false), entry(2, 1, false), entry(3, 0, true)], SegmentClass::Main, 1000);
         assert_eq!(verdict.moves, [entry(2, 1, false), entry(3, 0, true)]);
         assert_eq!(verdict.drops, [entry(1, 0, false)]);
     }
 
     #[test]
-    fn a_segment_full_of_hot_frames_still_gives_a_quarter_back() {
-        let live = (0..10).map(|at| entry(at, if at < 5 { 1 } else { 3 }, false)).collect();
-        let verdict = judge(live, 1000);
+    fn a_main_segment_full_of_hot_frames_still_gives_a_quarter_back() {
+        let live: Vec<Entry> = (0..10).map(|at| entry(at, if at < 5 { 1 } else { 3 }, false)).collect();
+        assert_eq!(judge(live.clone(), SegmentClass::Probation, 1000).drops, []);
+        let verdict = judge(live, SegmentClass::Main, 1000);
         let dropped: Vec<u32> = verdict.drops.iter().map(|entry| entry.frame.grain).collect();
         assert_eq!(dropped, [2, 3, 4]);
     }
 
     #[test]
     fn local_only_frames_never_drop() {
-        let verdict = judge((0..10).map(|at| entry(at, 0, true)).collect(), 1000);
+        let verdict = judge((0..10).map(|at| entry(at, 0, true)).collect(), SegmentClass::Main, 1000);
         assert_eq!(verdict.moves.len(), 10);
     }
 }

@@ -7,8 +7,7 @@ use std::sync::mpsc;
 pub(super) fn read_all(device: &dyn Device, pool: &BufferPool, ranges: &[(u64, usize)]) -> Vec<Result<IoBuf, IoError>> {
     let (answers, arrived) = mpsc::channel();
     let request = |(at, (offset, len)): (usize, &(u64, usize))| {
-        let mut buf = pool.alloc(*len);
-        buf.truncate(*len);
+        let buf = pool.alloc(*len);
         let answers = answers.clone();
         let done = Box::new(move |outcome| {
             let _ = answers.send((at, outcome));

@@ -47,11 +47,11 @@ fn the_smallest_device_works() {
 
 #[test]
 fn one_pass_over_ten_times_the_cache_leaves_the_hot_set() {
-    let store = open(vec![memory(32)]);
-    let hot: Vec<Vec<u8>> = (0..60).map(|at| noise(at, BLOCK)).collect();
+    let store = open(vec![memory(16)]);
+    let hot: Vec<Vec<u8>> = (0..30).map(|at| noise(at, BLOCK)).collect();
     put_all(&store, &hot);
     let mut hits = 0;
-    let rounds = 10 * 32 * 8 / 20;
+    let rounds = 10 * 16 * 8 / 20;
     for round in 0..rounds {
         let scan: Vec<Vec<u8>> = (0..20).map(|at| noise(10_000 + round * 20 + at, BLOCK)).collect();
         put_all(&store, &scan);
