@@ -73,9 +73,9 @@ pub(super) fn read_head(device: &dyn Device, pool: &BufferPool, expected: &Expec
 }
 
 fn why_not(copies: &[Result<Superblock, SuperblockError>; 2]) -> String {
-    let ours = copies.iter().any(|copy| {
-        matches!(copy, Err(SuperblockError::Format(error)) if *error != crate::format::FormatError::Magic)
-    });
+    let ours = copies
+        .iter()
+        .any(|copy| matches!(copy, Err(SuperblockError::Format(error)) if *error != crate::format::FormatError::Magic));
     if ours {
         "both copies of its superblock are damaged; remove the file to start with an empty cache".to_owned()
     } else {
@@ -89,8 +89,10 @@ fn accept(device: &dyn Device, found: &Superblock, expected: &Expected) -> Resul
         return Err(OpenError::OtherFileSystem { device, found: found.fs, expected: expected.fs });
     }
     if found.device != expected.device {
-        let why = format!("it is {} of this cache, not {}; give the cache directories in the order they were first given in",
-            found.device, expected.device);
+        let why = format!(
+            "it is {} of this cache, not {}; give the cache directories in the order they were first given in",
+            found.device, expected.device
+        );
         return Err(unusable(device, why));
     }
     if found.block_size != expected.config.block_size {

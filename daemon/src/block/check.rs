@@ -96,8 +96,7 @@ impl Core {
             Err(error) => return report.add(2, format!("{here}: extent header: {error}")),
         };
         for entry in entries {
-            let agrees =
-                header.frame_at(entry.frame.grain).is_some_and(|frame| frame.summary(header.sector) == entry.frame);
+            let agrees = header.frame_at(entry.frame.grain).is_some_and(|frame| frame.summary(header.sector) == entry.frame);
             if !agrees {
                 report.add(2, format!("{here}: no such frame: {:?}", entry.frame));
             }

@@ -123,9 +123,8 @@ impl Core {
         }
         let seq = disk.segments[segment as usize].seq();
         let key = HeaderKey { segment: entry.segment, seq, sector: entry.frame.header_sector() };
-        let other = self.headers.get(&key).is_some_and(|header| {
-            header.frame_at(entry.frame.grain).is_some_and(|frame| frame.id != *id)
-        });
+        let other =
+            self.headers.get(&key).is_some_and(|header| header.frame_at(entry.frame.grain).is_some_and(|frame| frame.id != *id));
         (!other).then_some(entry)
     }
 

@@ -22,7 +22,7 @@ impl Ghosts {
     }
 
     fn slot(&self, fingerprint: u64) -> (&AtomicU32, u32) {
-        let at = (u128::from(fingerprint) * self.tags.len() as u128 >> 64) as usize;
+        let at = ((u128::from(fingerprint) * self.tags.len() as u128) >> 64) as usize;
         // The slot comes from the high bits, the tag from the low ones; 0 means an empty slot.
         (&self.tags[at], (fingerprint as u32).max(1))
     }

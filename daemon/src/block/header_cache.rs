@@ -75,6 +75,7 @@ impl HeaderCache {
     }
 
     /// Memory in use, in bytes.
+    #[cfg(test)]
     pub fn memory_bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().bytes).sum()
     }

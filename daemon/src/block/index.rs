@@ -118,7 +118,7 @@ impl Shard {
     }
 
     fn home(&self, fingerprint: u64) -> usize {
-        (u128::from(fingerprint << SHARD_BITS) * self.slots.len() as u128 >> 64) as usize
+        ((u128::from(fingerprint << SHARD_BITS) * self.slots.len() as u128) >> 64) as usize
     }
 
     fn next(&self, at: usize) -> usize {
@@ -335,7 +335,7 @@ mod tests {
 
     fn op() -> impl Strategy<Value = Op> {
         // Few distinct homes, so that probes are long and wrap around.
-        let key = (0u64..4, 0u64..40).prop_map(|(high, low)| (high << 62) | (u64::MAX >> 10 << 8) - low * 3);
+        let key = (0u64..4, 0u64..40).prop_map(|(high, low)| (high << 62) | ((u64::MAX >> 10 << 8) - low * 3));
         (key, any::<u32>(), 0..4).prop_map(|(key, salt, kind)| match kind {
             0 => Op::Insert(key, salt % 1_000_000),
             1 => Op::InsertIfAbsent(key, salt % 1_000_000),

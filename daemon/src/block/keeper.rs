@@ -116,8 +116,7 @@ impl Core {
 
     fn attach(self: &Arc<Self>, disk: &Disk) -> Result<(), AttachError> {
         let device = &**self.array.device(disk.id);
-        let expected =
-            Expected { fs: self.fs, device: disk.id, devices: self.disks.len(), config: &self.config };
+        let expected = Expected { fs: self.fs, device: disk.id, devices: self.disks.len(), config: &self.config };
         let head = read_head(device, &self.pool, &expected)?;
         let found = match head {
             // The cut that the store has been working with, whatever a blank device would get by itself.

@@ -10,9 +10,7 @@
 use super::disk::{Disk, SegmentState};
 use super::index::{Entry, SegmentNo};
 use super::reclaim::MoveGroup;
-use crate::format::{
-    Encoding, ExtentBuilder, ExtentHeader, Footer, FrameSpec, FrameSummary, SegmentClass, SegmentHeader, Stamp,
-};
+use crate::format::{Encoding, ExtentBuilder, ExtentHeader, Footer, FrameSpec, FrameSummary, SegmentClass, SegmentHeader, Stamp};
 use crate::ids::{BlockId, FsId};
 use crate::io::{BufferPool, Device, IoBuf, IoError};
 use crate::units::{SECTOR, sector_up};
@@ -109,7 +107,13 @@ pub(super) struct Settled {
 
 impl OpenSegment {
     /// A segment in use whose frames so far are `table`, ending before `end_sector`.
-    pub(super) fn new(number: SegmentNo, stamp: Stamp, class: SegmentClass, table: Vec<FrameSummary>, end_sector: u32) -> Arc<Self> {
+    pub(super) fn new(
+        number: SegmentNo,
+        stamp: Stamp,
+        class: SegmentClass,
+        table: Vec<FrameSummary>,
+        end_sector: u32,
+    ) -> Arc<Self> {
         let order = Mutex::new(Order { table, end_sector, ..Order::default() });
         Arc::new(OpenSegment { number, stamp, class, order })
     }

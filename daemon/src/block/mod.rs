@@ -29,10 +29,10 @@ mod transfer;
 
 pub use check::{CheckReport, Violation};
 
-use crate::ids::{BlockId, DeviceId, FsId};
-use crate::io::{BufferPool, IoError};
 use self::core::Core;
 use self::put::Work;
+use crate::ids::{BlockId, DeviceId, FsId};
+use crate::io::{BufferPool, IoError};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;

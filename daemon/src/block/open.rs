@@ -20,7 +20,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 /// Opens a store (see [`BlockStore::open`]). No device is written to before all have been looked at.
-pub(super) fn open(array: Arc<DeviceArray>, pool: BufferPool, fs: FsId, config: BlockStoreConfig) -> Result<BlockStore, OpenError> {
+pub(super) fn open(
+    array: Arc<DeviceArray>,
+    pool: BufferPool,
+    fs: FsId,
+    config: BlockStoreConfig,
+) -> Result<BlockStore, OpenError> {
     validate(&config);
     let heads = look_at_all(&array, &pool, fs, &config)?;
     let disks = lay_out(&array, &heads, fs, &config)?;
@@ -57,7 +62,7 @@ pub(super) fn open(array: Arc<DeviceArray>, pool: BufferPool, fs: FsId, config: 
 }
 
 fn validate(config: &BlockStoreConfig) {
-    let block_ok = config.block_size > 0 && config.block_size <= BLOCK_MAX && config.block_size as usize % SECTOR == 0;
+    let block_ok = config.block_size > 0 && config.block_size <= BLOCK_MAX && (config.block_size as usize).is_multiple_of(SECTOR);
     assert!(block_ok, "the block size is a multiple of the sector size, at most {BLOCK_MAX}");
     if let Some(bytes) = config.segment_bytes {
         let fits = (SEGMENT_MIN..=SEGMENT_MAX).contains(&bytes) && bytes >= 8 * u64::from(config.block_size);
@@ -70,7 +75,12 @@ fn expected(fs: FsId, device: DeviceId, devices: usize, config: &BlockStoreConfi
 }
 
 /// The head of every device; `None` for one that cannot be read now.
-fn look_at_all(array: &DeviceArray, pool: &BufferPool, fs: FsId, config: &BlockStoreConfig) -> Result<Vec<Option<Head>>, OpenError> {
+fn look_at_all(
+    array: &DeviceArray,
+    pool: &BufferPool,
+    fs: FsId,
+    config: &BlockStoreConfig,
+) -> Result<Vec<Option<Head>>, OpenError> {
     let look = |at: usize| {
         let id = DeviceId(at as u8);
         match read_head(&**array.device(id), pool, &expected(fs, id, array.count(), config)) {
@@ -172,9 +182,8 @@ fn chore_loop(chores: &crossbeam_channel::Receiver<Option<Chore>>) {
 impl Core {
     pub(super) fn stats(&self) -> BlockStats {
         let reserved = |disk: &Disk| {
-            let used = disk.segments.iter().filter(|segment| {
-                !matches!(segment.state(), SegmentState::Free | SegmentState::Unbacked)
-            });
+            let used =
+                disk.segments.iter().filter(|segment| !matches!(segment.state(), SegmentState::Free | SegmentState::Unbacked));
             used.count() as u64 * disk.geometry.segment_bytes
         };
         let counters = &self.counters;

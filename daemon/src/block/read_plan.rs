@@ -126,8 +126,7 @@ fn find(core: &Core, want: &BlockWant) -> Option<Found> {
     if !within || entry.frame.plain_len != want.plain_len {
         return None;
     }
-    let (disk, segment) =
-        core.disks.iter().enumerate().find_map(|(at, disk)| Some((at, disk.local(entry.segment)?)))?;
+    let (disk, segment) = core.disks.iter().enumerate().find_map(|(at, disk)| Some((at, disk.local(entry.segment)?)))?;
     let holder = &core.disks[disk];
     core.serves(holder).then(|| Found { entry, disk, segment, seq: holder.segments[segment as usize].seq() })
 }
@@ -200,12 +199,12 @@ impl Plan {
 
 /// The sectors of the output that a raw frame's part can be read straight into, if it can.
 fn direct_sectors(want: &BlockWant, entry: &Entry, out: &Range<usize>, last: bool) -> Option<Range<usize>> {
-    let on_sectors = !entry.frame.is_compressed() && entry.frame.grain as usize * GRAIN % SECTOR == 0;
+    let on_sectors = !entry.frame.is_compressed() && (entry.frame.grain as usize * GRAIN).is_multiple_of(SECTOR);
     let head = want.start as usize % SECTOR;
     let congruent = out.start % SECTOR == head;
     // A head of bytes not wanted must not fall on what the piece before put there, nor a tail on the piece behind.
     let head_free = head == 0 || want_is_first(out, head);
-    let tail_free = out.end % SECTOR == 0 || last;
+    let tail_free = out.end.is_multiple_of(SECTOR) || last;
     (on_sectors && congruent && head_free && tail_free).then(|| out.start - head..sector_up(out.end))
 }
 

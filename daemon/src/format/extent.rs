@@ -93,7 +93,8 @@ impl ExtentHeader {
     }
 
     fn decode_entry(&mut self, sector: &[u8], at: usize) -> Result<usize, FormatError> {
-        let entry = sector.get(at..at + ENTRY_FIXED).filter(|_| at + ENTRY_FIXED <= SECTOR).ok_or(FormatError::Field("frames"))?;
+        let entry =
+            sector.get(at..at + ENTRY_FIXED).filter(|_| at + ENTRY_FIXED <= SECTOR).ok_or(FormatError::Field("frames"))?;
         let encoding = match entry[44] {
             0 => Encoding::Raw,
             1 => Encoding::Lz4,
@@ -135,8 +136,8 @@ impl ExtentHeader {
             Encoding::Lz4 => from == 0 && bytes.len() == frame.stored_len as usize && crc32c::crc32c(bytes) == checks[0],
             Encoding::Raw => {
                 let Some(checks) = checks.get(from / SECTOR..) else { return false };
-                let whole = bytes.len() % SECTOR == 0 || from + bytes.len() == frame.stored_len as usize;
-                from % SECTOR == 0
+                let whole = bytes.len().is_multiple_of(SECTOR) || from + bytes.len() == frame.stored_len as usize;
+                from.is_multiple_of(SECTOR)
                     && whole
                     && bytes.len().div_ceil(SECTOR) <= checks.len()
                     && bytes.chunks(SECTOR).zip(checks).all(|(piece, check)| crc32c::crc32c(piece) == *check)
@@ -238,7 +239,11 @@ impl ExtentBuilder {
 
     /// Adds a frame and returns the byte offset in the extent at which its bytes belong, or `None` if the extent is full.
     pub fn push(&mut self, spec: &FrameSpec) -> Option<usize> {
-        assert_eq!(spec.checks.len(), spec.encoding.checksums(spec.stored_len as usize), "one checksum per sector of a raw frame");
+        assert_eq!(
+            spec.checks.len(),
+            spec.encoding.checksums(spec.stored_len as usize),
+            "one checksum per sector of a raw frame"
+        );
         let offset = self.offset_for(spec.encoding, spec.stored_len as usize);
         let end = offset + spec.stored_len as usize;
         if sector_up(end) > self.limit_bytes || AT_ENTRIES + self.entries_len + spec.entry_len() > SECTOR {

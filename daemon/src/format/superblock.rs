@@ -82,7 +82,7 @@ impl Superblock {
     }
 
     fn validate(&self) -> Result<(), FormatError> {
-        if self.block_size == 0 || self.block_size > geometry::BLOCK_MAX || self.block_size as usize % SECTOR != 0 {
+        if self.block_size == 0 || self.block_size > geometry::BLOCK_MAX || !(self.block_size as usize).is_multiple_of(SECTOR) {
             return Err(FormatError::Field("block_size"));
         }
         let segment_fits = (geometry::SEGMENT_MIN..=geometry::SEGMENT_MAX).contains(&self.segment_bytes)
