@@ -122,6 +122,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn runs_never_overlap_and_all_come_back(units in 1u32..3000, steps in prop::collection::vec(step(), 1..200)) {
             let mut buddy = Buddy::new(units);

@@ -4,6 +4,7 @@
 //! what the kernel refused for the moment, and answers requests past their deadline, whose buffers the ring keeps until the
 //! kernel lets go of them. Flush, allocate and discard go through the ring as well, so that a hung disk cannot hang them.
 
+mod fixed;
 mod flight;
 mod reaper;
 mod ring;

@@ -29,6 +29,7 @@ pub(super) fn run(ring: Arc<Ring>) {
         if !finished.is_empty() {
             lull = false;
             deliver(&ring, &mut finished);
+            ring.retry();
             continue;
         }
         match ring.rest(tick, lull) {

@@ -7,6 +7,7 @@
 //! 4. An entry that the kernel would not take (`EAGAIN`, `EBUSY`) stays in the submission queue; `stalled` makes the reaper
 //!    offer it again.
 
+use super::fixed::FixedMemory;
 use super::flight::{Flight, Verdict, Work};
 use super::table::Table;
 use super::{UringError, UringOptions};
@@ -48,6 +49,9 @@ pub(super) struct Ring {
     fixed: FixedMemory,
     state: Mutex<State>,
     stalled: AtomicBool,
+    /// How many calls of `io_uring_enter` a test wants refused.
+    #[cfg(test)]
+    pub(super) refusals: std::sync::atomic::AtomicU32,
     pub(super) deadline: Duration,
     pub(super) counters: LiveCounters,
     /// The registered arena must stay mapped as long as the ring.
@@ -64,22 +68,6 @@ struct State {
     /// A wake-up entry is on its way; one is enough, and more could fill the submission queue.
     waking: bool,
     closing: bool,
-}
-
-/// The pool's arena, if the kernel took it as fixed buffers.
-struct FixedMemory {
-    start: usize,
-    len: usize,
-    region: usize,
-}
-
-impl FixedMemory {
-    const NONE: FixedMemory = FixedMemory { start: 0, len: 0, region: 1 };
-
-    fn index_of(&self, address: *mut u8) -> Option<u16> {
-        let at = (address as usize).checked_sub(self.start)?;
-        (at < self.len).then_some((at / self.region) as u16)
-    }
 }
 
 impl Ring {
@@ -99,7 +87,7 @@ impl Ring {
         };
         Ok(Ring {
             target,
-            fixed: register_arena(&uring, pool),
+            fixed: FixedMemory::register(&uring, pool),
             uring,
             file,
             state: Mutex::new(State {
@@ -111,6 +99,8 @@ impl Ring {
                 closing: false,
             }),
             stalled: AtomicBool::new(false),
+            #[cfg(test)]
+            refusals: Default::default(),
             deadline: options.deadline,
             counters: LiveCounters::default(),
             _pool: pool.clone(),
@@ -208,8 +198,7 @@ impl Ring {
     /// Gives the kernel `entries` entries; what it will not take now is left to the reaper.
     fn enter(&self, mut entries: usize) {
         while entries > 0 {
-            // SAFETY: no argument is passed; the entries' memory is in the table.
-            match unsafe { self.uring.submitter().enter::<libc::sigset_t>(entries as u32, 0, 0, None) } {
+            match self.enter_once(entries) {
                 Ok(taken) if taken >= entries => return,
                 // Fewer: another thread's call took some of ours, or the kernel stopped at a bad entry.
                 Ok(_) => entries = self.unsubmitted(),
@@ -223,6 +212,15 @@ impl Ring {
                 }
             }
         }
+    }
+
+    fn enter_once(&self, entries: usize) -> std::io::Result<usize> {
+        #[cfg(test)]
+        if self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(std::io::Error::from_raw_os_error(libc::EAGAIN));
+        }
+        // SAFETY: no argument is passed; the entries' memory is in the table.
+        unsafe { self.uring.submitter().enter::<libc::sigset_t>(entries as u32, 0, 0, None) }
     }
 
     /// Reads all completions that are ready, and gives the kernel what waited for them. The reaper only.
@@ -276,6 +274,9 @@ impl Ring {
     /// Offers the kernel again what it refused a moment ago.
     pub(super) fn retry(&self) {
         let mut state = self.state.lock();
+        if state.later.is_empty() {
+            return;
+        }
         let later = std::mem::take(&mut state.later);
         later.iter().for_each(|slot| self.push_slot(&mut state, *slot));
         drop(state);
@@ -358,21 +359,6 @@ impl Drop for Ring {
         let leaked = self.state.get_mut().table.leak();
         if leaked > 0 {
             tracing::error!(leaked, "closed a device with requests the kernel never answered: their buffers are given up");
-        }
-    }
-}
-
-fn register_arena(uring: &IoUring, pool: &BufferPool) -> FixedMemory {
-    let regions = pool.regions();
-    let (Some(first), Some(last)) = (regions.first(), regions.last()) else { return FixedMemory::NONE };
-    let pieces: Vec<_> =
-        regions.iter().map(|region| libc::iovec { iov_base: region.address as *mut _, iov_len: region.len }).collect();
-    // SAFETY: the ring keeps the pool, and so the arena, for its own lifetime.
-    match unsafe { uring.submitter().register_buffers(&pieces) } {
-        Ok(()) => FixedMemory { start: first.address, len: last.address + last.len - first.address, region: first.len },
-        Err(error) => {
-            tracing::warn!(%error, "buffers could not be registered with io_uring (see ulimit -l): large reads cost more CPU");
-            FixedMemory::NONE
         }
     }
 }

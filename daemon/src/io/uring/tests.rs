@@ -148,6 +148,28 @@ fn more_requests_than_slots_all_complete() {
 }
 
 #[test]
+fn entries_that_the_kernel_refuses_for_the_moment_are_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (device, pool) = open(&dir, 1 << 20, 8);
+    for refusals in [1, 2, 5] {
+        device.ring.refusals.store(refusals, Ordering::SeqCst);
+        assert!(read_blocking(&device, &pool, 0, SECTOR).is_ok());
+        assert_eq!(device.ring.refusals.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[test]
+fn a_request_may_be_larger_than_the_arena() {
+    let dir = tempfile::tempdir().unwrap();
+    let (device, pool) = open(&dir, 16 << 20, 8);
+    let mut buf = pool.alloc(12 << 20);
+    buf.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at / SECTOR) as u8);
+    write_blocking(&device, 4096, buf).unwrap();
+    let read = read_blocking(&device, &pool, 4096, 12 << 20).unwrap();
+    assert!(read.iter().enumerate().all(|(at, byte)| *byte == (at / SECTOR) as u8));
+}
+
+#[test]
 fn requests_outlive_the_thread_that_made_them() {
     let dir = tempfile::tempdir().unwrap();
     let (device, pool) = open(&dir, 16 << 20, 8);
