@@ -43,8 +43,9 @@ impl CheckReport {
 }
 
 impl Core {
-    /// Checks everything. Nothing may be under way.
+    /// Checks everything. No put may be under way; housekeeping waits.
     pub(super) fn check(&self) -> CheckReport {
+        let _quiet = self.housekeeping.lock();
         let mut report = CheckReport::default();
         let mut by_segment: BTreeMap<SegmentNo, Vec<Entry>> = BTreeMap::new();
         self.index.for_each(|entry| by_segment.entry(entry.segment).or_default().push(*entry));

@@ -13,6 +13,7 @@ use crate::ids::{BlockId, FsId};
 use crate::io::{BufferPool, IoError, IoOp, IoRequest};
 use crate::stripe::DeviceArray;
 use crossbeam_channel::Sender;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -47,6 +48,8 @@ pub(super) struct Core {
     pub(super) keeper: Bell,
     /// Wakes the thread that writes extents which nobody fills up.
     pub(super) linger: Bell,
+    /// Held while segments are sealed and emptied and devices attached; a check holds it to see none of that half done.
+    pub(super) housekeeping: Mutex<()>,
     pub(super) closing: AtomicBool,
     /// Set when the store goes away without being closed: nothing more is published or written.
     pub(super) abandoned: AtomicBool,
@@ -138,13 +141,7 @@ impl Core {
     pub(super) fn record(&self, disk: &Disk, result: &Result<(), IoError>) {
         match result {
             Ok(()) => self.array.record_ok(disk.id),
-            Err(error) => {
-                self.array.record_error(disk.id, error);
-                if !self.array.in_service(disk.id) {
-                    // What comes back later may be another disk: the keeper looks at its superblock first.
-                    disk.set_attached(false);
-                }
-            }
+            Err(error) => self.array.record_error(disk.id, error),
         }
     }
 

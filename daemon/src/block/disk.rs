@@ -126,6 +126,8 @@ pub(super) struct Disk {
     pub(super) segments: Box<[Segment]>,
     first: u32,
     attached: AtomicBool,
+    /// It came back with something else on it: not looked at again before it has left once more.
+    refused: AtomicBool,
     /// Whether the segments on the device have been looked through since the store was opened.
     recovered: AtomicBool,
     space: Mutex<Space>,
@@ -144,6 +146,7 @@ impl Disk {
             segments: (0..geometry.segments).map(|_| Segment::free()).collect(),
             first,
             attached: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             recovered: AtomicBool::new(false),
             space: Mutex::new(Space { free: (0..geometry.segments).collect(), stuck: 0 }),
             space_changed: Condvar::new(),
@@ -178,6 +181,20 @@ impl Disk {
     pub(super) fn set_attached(&self, attached: bool) {
         self.attached.store(attached, Ordering::Release);
         self.space_changed.notify_all();
+    }
+
+    /// The device has left service.
+    pub(super) fn detach(&self) {
+        self.refused.store(false, Ordering::Release);
+        self.set_attached(false);
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Acquire)
+    }
+
+    pub(super) fn refuse(&self) {
+        self.refused.store(true, Ordering::Release);
     }
 
     pub(super) fn is_recovered(&self) -> bool {

@@ -74,6 +74,7 @@ pub(super) fn linger_loop(core: &Arc<Core>) {
 pub(super) fn keeper_loop(core: &Arc<Core>) {
     while core.keeper.wait(Some(ROUND)) {
         for at in 0..core.disks.len() {
+            let _busy = core.housekeeping.lock();
             core.look_after(at);
         }
     }
@@ -82,11 +83,7 @@ pub(super) fn keeper_loop(core: &Arc<Core>) {
 impl Core {
     fn look_after(self: &Arc<Self>, at: usize) {
         let disk = &self.disks[at];
-        let in_service = self.array.in_service(disk.id);
-        if disk.is_attached() && !in_service {
-            disk.set_attached(false);
-        }
-        if !disk.is_attached() && in_service {
+        if !disk.is_attached() && !disk.is_refused() && self.array.in_service(disk.id) {
             self.try_attach(disk);
         }
         if !self.serves(disk) {
@@ -110,7 +107,10 @@ impl Core {
         match self.attach(disk) {
             Ok(()) => disk.set_attached(true),
             Err(AttachError::Io(error)) => self.array.record_error(disk.id, &error),
-            Err(AttachError::Refused(error)) => tracing::warn!(%error, "a device came back with something else on it"),
+            Err(AttachError::Refused(error)) => {
+                tracing::warn!(%error, "a device came back with something else on it");
+                disk.refuse();
+            }
         }
     }
 

@@ -223,7 +223,7 @@ impl BlockStore {
     pub fn stats(&self) -> BlockStats {
         self.core().stats()
     }
-    /// Checks the store's invariants against its devices; call it when nothing is under way. Reads every extent header.
+    /// Checks the store's invariants against its devices; call it when no put is under way. Reads every extent header.
     pub fn check(&self) -> CheckReport {
         self.core().check()
     }

@@ -50,12 +50,14 @@ pub(super) fn open(
         chores,
         keeper: Bell::default(),
         linger: Bell::default(),
+        housekeeping: Mutex::new(()),
         closing: AtomicBool::new(false),
         abandoned: AtomicBool::new(false),
         array,
         config,
     });
     recover_all(&core, &heads);
+    watch_devices(&core);
     let threads = spawn_all(&core, &work_queue, &chore_queue);
     core.keeper.ring();
     Ok(BlockStore { running: Arc::new(Running { core, threads: Mutex::new(threads) }) })
@@ -135,6 +137,18 @@ fn bring_up(
         Err(AttachError::Refused(error)) => return Err(error),
     }
     Ok(())
+}
+
+/// A device that left service is not served from before the keeper has seen its superblock again, however soon it is back.
+fn watch_devices(core: &Arc<Core>) {
+    let watched = Arc::downgrade(core);
+    core.array.watch(move |device, in_service| {
+        let Some(core) = watched.upgrade() else { return };
+        if !in_service {
+            core.disks[usize::from(device.0)].detach();
+        }
+        core.keeper.ring();
+    });
 }
 
 /// Recovers all devices at once, each on a thread of its own.

@@ -83,7 +83,7 @@ fn only_the_wants_on_the_failing_device_fail() {
 #[test]
 fn a_read_that_times_out_is_told() {
     let device = faulty(64);
-    let store = open(vec![device.clone()]);
+    let (array, store) = open_array(vec![device.clone()]);
     let blocks = [noise(1, BLOCK), noise(2, BLOCK), text(3, BLOCK)];
     put_all(&store, &blocks);
     let (_, at) = place_of(&store, &blocks[0]);
@@ -91,6 +91,7 @@ fn a_read_that_times_out_is_told() {
     let faults = read(&store, blocks.iter().map(|plain| whole(plain)).collect()).expect_err("one has no answer");
     assert!(faults.iter().all(|(_, fault)| matches!(fault, ReadFault::Io { .. })) && !faults.is_empty(), "{faults:?}");
     device.release();
+    probe_until(&array, || store.contains(&BlockId::of(&blocks[0])));
     assert_holds(&store, &blocks);
 }
 
