@@ -1,9 +1,43 @@
 //! Content-addressed blocks on an array of devices: hash, dedup, compress, append to segment logs, find, verify, reclaim.
+//!
+//! The way of a block in: [`put`] (hash, join, encode) -> [`lane`] (extents, ordered publication) -> [`index`].
+//! The way out: [`read_plan`] -> [`read`] (verify, unpack). Around them: [`recover`] at the start, [`keeper`] (sealing, devices,
+//! lingering extents), [`reclaim`], and [`check`] for everything that must hold. Each module's head numbers what it keeps.
+//! What it guarantees as a whole:
+//! 1. A read gives the bytes that were put under that identity, or a fault; never other bytes.
+//! 2. A block whose put was answered `Ok` is found after `kill -9`; after a power cut, if a flush followed it.
+//! 3. A put fails for lack of space only if nothing clean can be dropped.
 
+mod attach;
+mod check;
+mod core;
+mod disk;
+mod ghost;
+mod header_cache;
+mod index;
+mod keeper;
+mod lane;
+mod open;
+mod put;
+mod read;
+mod read_plan;
+mod reclaim;
+mod recover;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+pub use check::{CheckReport, Violation};
+
+use self::core::Core;
+use self::put::Work;
 use crate::ids::{BlockId, DeviceId, FsId};
 use crate::io::{BufferPool, IoError};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 
 /// Settings of a block store. `block_size` and `segment_bytes` are fixed when a cache is formatted.
 #[derive(Clone, Debug)]
@@ -16,8 +50,27 @@ pub struct BlockStoreConfig {
     pub dedup: bool,
     /// Memory for verified frame headers, in bytes.
     pub header_cache_bytes: usize,
-    /// Threads that hash and compress.
+    /// Threads that hash and compress; as many again verify and decompress large reads.
     pub encoder_threads: usize,
+    /// Bytes per segment when a blank device is formatted, a power of two from 1 MiB to 64 MiB and at least eight blocks; `None` takes about a
+    /// 64th of the device.
+    pub segment_bytes: Option<u64>,
+    /// Plain bytes of blocks put and not yet answered; more block the caller. Extents take about as much memory again.
+    pub put_bytes: usize,
+}
+
+impl Default for BlockStoreConfig {
+    fn default() -> Self {
+        BlockStoreConfig {
+            block_size: 128 << 10,
+            compress: true,
+            dedup: true,
+            header_cache_bytes: 64 << 20,
+            encoder_threads: 2,
+            segment_bytes: None,
+            put_bytes: 64 << 20,
+        }
+    }
 }
 
 /// A range of one block's plain bytes.
@@ -104,15 +157,23 @@ pub struct BlockStats {
     pub evicted_blocks: u64,
     /// Frames found corrupt, since start.
     pub corrupt_blocks: u64,
-    /// Memory of the index, in bytes.
+    /// Memory of the index and the ghost list, in bytes.
     pub index_bytes: u64,
 }
 
-/// The block store. Clones share it.
+/// The block store. Clones share it. When the last clone goes without [`BlockStore::close`], the store stops as if the process had been
+/// killed: nothing more is written.
 #[derive(Clone)]
-pub struct BlockStore;
+pub struct BlockStore {
+    running: Arc<Running>,
+}
 
-#[allow(unused_variables, reason = "signatures agreed before the bodies")]
+/// A store's shared state and its threads.
+struct Running {
+    core: Arc<Core>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
 impl BlockStore {
     /// Opens the store: formats blank devices, recovers the index of the others, and starts its threads.
     pub fn open(
@@ -121,31 +182,100 @@ impl BlockStore {
         fs: FsId,
         config: BlockStoreConfig,
     ) -> Result<Self, OpenError> {
-        todo!("helper B")
+        open::open(array, pool, fs, config)
     }
     /// Whether a block is stored on a device in service.
     pub fn contains(&self, id: &BlockId) -> bool {
-        todo!("helper B")
+        !self.core().is_closing() && self.core().find_served(id, None).is_some()
     }
     /// Reads ranges of blocks as one contiguous run of bytes, on all their devices at once.
     pub fn read(&self, wants: Vec<BlockWant>, done: ReadDone) {
-        todo!("helper B")
+        self.core().read(wants, false, done);
     }
-    /// Hashes, deduplicates, compresses and appends a block, preferably to `place`. Blocks the caller while too much is under way.
+    /// Hashes, deduplicates, compresses and appends a block, preferably to `place`. Blocks the caller while too much is under way
+    /// (see [`BlockStoreConfig::put_bytes`]), so it must not be called from a completion.
+    ///
+    /// # Panics
+    /// If the block is empty or larger than the block size.
     pub fn put(&self, plain: Bytes, place: DeviceId, done: PutDone) {
-        todo!("helper B")
+        let core = self.core();
+        assert!(!plain.is_empty() && plain.len() <= core.config.block_size as usize, "a block has 1 to block_size bytes");
+        match core.desk.admit(plain.len(), done, &|| core.is_closing()) {
+            Ok(waiter) => {
+                let sent = core.work.send(Work::Put { plain, place, waiter });
+                assert!(sent.is_ok(), "the queue lives as long as the store");
+            }
+            Err(done) => done(Err(PutError::Closing)),
+        }
     }
     /// Waits until everything put so far is on its device, then makes it durable.
     pub fn flush(&self) -> Result<(), PutError> {
-        todo!("helper B")
+        let core = self.core();
+        core.desk.drain(&|| core.cut_all());
+        for disk in core.disks.iter().filter(|disk| core.serves(disk)) {
+            let flushed = core.array.device(disk.id).flush();
+            core.record(disk, &flushed);
+            flushed.map_err(|source| PutError::Io { device: disk.id, source })?;
+        }
+        Ok(())
     }
     /// Figures for status and metrics.
     pub fn stats(&self) -> BlockStats {
-        todo!("helper B")
+        self.core().stats()
+    }
+    /// Checks the store's invariants against its devices; call it when no put is under way. Reads every extent header.
+    pub fn check(&self) -> CheckReport {
+        self.core().check()
     }
     /// Flushes, seals, and stops the threads. Later calls answer `Closing` or `Missing`.
     pub fn close(&self) {
-        todo!("helper B")
+        let core = self.core();
+        if core.closing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        core.desk.drain(&|| core.cut_all());
+        // A put admitted while the first drain began is in the second.
+        core.desk.drain(&|| core.cut_all());
+        self.running.stop();
+        self.running.join();
+        for disk in core.disks.iter().filter(|disk| core.serves(disk)) {
+            if let Err(error) = core.checkpoint(disk) {
+                tracing::warn!(device = %disk.id, %error, "the cache could not be closed cleanly; the next start scans it");
+            }
+        }
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.running.core
+    }
+}
+
+impl Running {
+    fn stop(&self) {
+        let core = &self.core;
+        for _ in 0..core.config.encoder_threads.max(1) {
+            let _ = core.work.send(Work::Stop);
+            let _ = core.chores.send(None);
+        }
+        core.keeper.stop();
+        core.linger.stop();
+    }
+
+    fn join(&self) {
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            // The last clone may go away on one of these threads, in a callback.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.core.closing.store(true, Ordering::Release);
+        self.core.abandoned.store(true, Ordering::Release);
+        self.stop();
     }
 }
 

@@ -1,0 +1,176 @@
+//! What the parts of the store share: devices, index, caches, counters; and the bookkeeping of index entries.
+
+use super::BlockStoreConfig;
+use super::disk::{Disk, footprint};
+use super::ghost::Ghosts;
+use super::header_cache::{HeaderCache, HeaderKey};
+use super::index::{Entry, Index, Replaced, SegmentNo};
+use super::keeper::Bell;
+use super::lane::{Site, Write};
+use super::put::{Desk, Work};
+use crate::format::SegmentClass;
+use crate::ids::{BlockId, FsId};
+use crate::io::{BufferPool, IoError, IoOp, IoRequest};
+use crate::stripe::DeviceArray;
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Work for the threads that verify and decompress large reads.
+pub(super) type Chore = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) plain_bytes: AtomicU64,
+    pub(super) stored_bytes: AtomicU64,
+    pub(super) dedup_bytes: AtomicU64,
+    pub(super) evicted_blocks: AtomicU64,
+    pub(super) corrupt_blocks: AtomicU64,
+}
+
+/// The shared state of a store.
+pub(super) struct Core {
+    pub(super) array: Arc<DeviceArray>,
+    pub(super) pool: BufferPool,
+    pub(super) fs: FsId,
+    pub(super) config: BlockStoreConfig,
+    pub(super) disks: Vec<Disk>,
+    pub(super) index: Index,
+    pub(super) headers: HeaderCache,
+    pub(super) ghosts: Ghosts,
+    pub(super) counters: Counters,
+    pub(super) next_seq: AtomicU64,
+    pub(super) desk: Desk,
+    pub(super) work: Sender<Work>,
+    pub(super) chores: Sender<Option<Chore>>,
+    /// Wakes the thread that seals, reclaims and looks after devices.
+    pub(super) keeper: Bell,
+    /// Wakes the thread that writes extents which nobody fills up.
+    pub(super) linger: Bell,
+    /// Held while segments are sealed and emptied and devices attached; a check holds it to see none of that half done.
+    pub(super) housekeeping: Mutex<()>,
+    pub(super) closing: AtomicBool,
+    /// Set when the store goes away without being closed: nothing more is published or written.
+    pub(super) abandoned: AtomicBool,
+}
+
+impl Core {
+    /// The device a segment is on, and its number there.
+    pub(super) fn locate(&self, segment: SegmentNo) -> Option<(&Disk, u32)> {
+        self.disks.iter().find_map(|disk| Some((disk, disk.local(segment)?)))
+    }
+
+    /// Whether blocks on a device are served.
+    pub(super) fn serves(&self, disk: &Disk) -> bool {
+        disk.is_attached() && self.array.in_service(disk.id)
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+
+    /// Puts an entry into the index if `decide` says so, keeping every count right.
+    pub(super) fn index_insert(&self, entry: &Entry, decide: impl FnOnce(Option<&Entry>) -> bool) -> bool {
+        self.count_in(entry);
+        match self.index.replace(entry, decide) {
+            Replaced::Stored(old) => {
+                if let Some(old) = old {
+                    self.count_out(&old);
+                }
+                true
+            }
+            Replaced::Kept => {
+                self.count_out(entry);
+                false
+            }
+        }
+    }
+
+    /// Takes an entry out of the index if `decide` says so, keeping every count right.
+    pub(super) fn index_remove(&self, fingerprint: u64, decide: impl FnOnce(&Entry) -> bool) -> bool {
+        let removed = self.index.remove_if(fingerprint, decide);
+        if let Some(entry) = &removed {
+            self.count_out(entry);
+        }
+        removed.is_some()
+    }
+
+    fn count_in(&self, entry: &Entry) {
+        if let Some((disk, segment)) = self.locate(entry.segment) {
+            disk.segments[segment as usize].add(&entry.frame);
+        }
+        self.counters.plain_bytes.fetch_add(u64::from(entry.frame.plain_len), Ordering::Relaxed);
+        self.counters.stored_bytes.fetch_add(footprint(&entry.frame), Ordering::Relaxed);
+    }
+
+    fn count_out(&self, entry: &Entry) {
+        if let Some((disk, segment)) = self.locate(entry.segment) {
+            disk.segments[segment as usize].remove(&entry.frame);
+        }
+        self.counters.plain_bytes.fetch_sub(u64::from(entry.frame.plain_len), Ordering::Relaxed);
+        self.counters.stored_bytes.fetch_sub(footprint(&entry.frame), Ordering::Relaxed);
+    }
+
+    /// The entry of a block that can be served: same fingerprint and length, on a device in service. The header, if it happens
+    /// to be in memory, must name the very block.
+    pub(super) fn find_served(&self, id: &BlockId, plain_len: Option<u32>) -> Option<Entry> {
+        let entry = self.index.get(id.fingerprint())?;
+        let (disk, segment) = self.locate(entry.segment)?;
+        if !self.serves(disk) || plain_len.is_some_and(|len| len != entry.frame.plain_len) {
+            return None;
+        }
+        let seq = disk.segments[segment as usize].seq();
+        let key = HeaderKey { segment: entry.segment, seq, sector: entry.frame.header_sector() };
+        let other =
+            self.headers.get(&key).is_some_and(|header| header.frame_at(entry.frame.grain).is_some_and(|frame| frame.id != *id));
+        (!other).then_some(entry)
+    }
+
+    /// What a lane of a device needs.
+    pub(super) fn site<'a>(&'a self, disk: &'a Disk, class: SegmentClass, for_reclaim: bool) -> Site<'a> {
+        let device = &**self.array.device(disk.id);
+        Site { disk, device, class, fs: self.fs, pool: &self.pool, next_seq: &self.next_seq, for_reclaim }
+    }
+
+    /// Notes what a device answered.
+    pub(super) fn record(&self, disk: &Disk, result: &Result<(), IoError>) {
+        match result {
+            Ok(()) => self.array.record_ok(disk.id),
+            Err(error) => self.array.record_error(disk.id, error),
+        }
+    }
+
+    /// Starts the writes of a device's lanes.
+    pub(super) fn launch(self: &Arc<Self>, disk_at: usize, writes: Vec<Write>) {
+        if writes.is_empty() {
+            return;
+        }
+        let requests = writes.into_iter().map(|write| {
+            let (core, segment, ticket) = (self.clone(), write.segment, write.ticket);
+            IoRequest {
+                op: IoOp::Write,
+                offset: write.offset,
+                buf: write.buf,
+                done: Box::new(move |outcome| core.written(disk_at, &segment, ticket, outcome.result)),
+            }
+        });
+        let requests = requests.collect();
+        self.array.device(self.disks[disk_at].id).submit(requests);
+    }
+
+    /// Writes what is being filled on every lane.
+    pub(super) fn cut_all(self: &Arc<Self>) {
+        for (at, disk) in self.disks.iter().enumerate() {
+            for class in SegmentClass::ALL {
+                let mut writes = Vec::new();
+                disk.lane(class).cut(self.site(disk, class, false), &mut writes);
+                self.launch(at, writes);
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Putting blocks: hash, join or deduplicate, encode, append; and what happens when the device has answered.
+//!
+//! Invariants:
+//! 1. Every admitted put is answered exactly once, also when its device fails (one more try elsewhere) or the store closes.
+//! 2. Blocks under way take at most `put_bytes` of plain bytes (one block more if a single one is larger), and about as much
+//!    again in extents.
+//! 3. An index entry exists before the answer `Ok` is given, and before the block leaves the list of those under way: a second put of
+//!    the same block meets it in one of the two.
+
+use super::core::Core;
+use super::index::Entry;
+use super::lane::{Cargo, Flight, Frame, OpenSegment};
+use super::{PutDone, PutError};
+use crate::codec::Encoder;
+use crate::format::{Encoding, SegmentClass};
+use crate::ids::{BlockId, DeviceId};
+use crate::io::IoError;
+use crate::units::SECTOR;
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+const PENDING_SHARDS: usize = 16;
+
+/// Somebody who waits for a block to be on its device.
+pub(super) struct Waiter {
+    bytes: usize,
+    phase: usize,
+    done: PutDone,
+}
+
+/// Work for the encoder threads.
+pub(super) enum Work {
+    /// A block just put.
+    Put {
+        /// Its bytes.
+        plain: Bytes,
+        /// Where it should go.
+        place: DeviceId,
+        /// Who waits.
+        waiter: Waiter,
+    },
+    /// A block whose write failed.
+    Again {
+        /// Its identity.
+        id: BlockId,
+        /// Its bytes.
+        plain: Bytes,
+        /// Where it could not be written.
+        failed: DeviceId,
+        /// Why.
+        error: IoError,
+    },
+    /// End of the thread.
+    Stop,
+}
+
+#[derive(Default)]
+struct Admitted {
+    bytes: usize,
+    /// Puts are counted under the phase in which they began; a flush starts a new phase and waits for the old one to drain.
+    phase: usize,
+    puts: [usize; 2],
+}
+
+/// Where puts queue up, are counted, and find each other.
+pub(super) struct Desk {
+    limit_bytes: usize,
+    admitted: Mutex<Admitted>,
+    changed: Condvar,
+    flushing: Mutex<()>,
+    pending: [Mutex<HashMap<BlockId, Vec<Waiter>>>; PENDING_SHARDS],
+}
+
+impl Desk {
+    pub(super) fn new(limit_bytes: usize) -> Self {
+        Desk {
+            limit_bytes,
+            admitted: Mutex::default(),
+            changed: Condvar::new(),
+            flushing: Mutex::default(),
+            pending: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+
+    /// Waits until there is room for a block and counts it in.
+    pub(super) fn admit(&self, bytes: usize, done: PutDone, closing: &dyn Fn() -> bool) -> Result<Waiter, PutDone> {
+        let mut admitted = self.admitted.lock();
+        while admitted.bytes > 0 && admitted.bytes + bytes > self.limit_bytes && !closing() {
+            self.changed.wait_for(&mut admitted, Duration::from_millis(100));
+        }
+        if closing() {
+            return Err(done);
+        }
+        admitted.bytes += bytes;
+        let phase = admitted.phase;
+        admitted.puts[phase] += 1;
+        Ok(Waiter { bytes, phase, done })
+    }
+
+    fn answer(&self, waiter: Waiter, result: Result<BlockId, PutError>) {
+        self.admitted.lock().bytes -= waiter.bytes;
+        self.changed.notify_all();
+        (waiter.done)(result);
+        self.admitted.lock().puts[waiter.phase] -= 1;
+        self.changed.notify_all();
+    }
+
+    fn shard(&self, id: &BlockId) -> &Mutex<HashMap<BlockId, Vec<Waiter>>> {
+        &self.pending[id.0[31] as usize % PENDING_SHARDS]
+    }
+
+    /// Registers who waits for a block; `true` if nobody did before.
+    fn join(&self, id: BlockId, waiter: Waiter) -> bool {
+        let mut shard = self.shard(&id).lock();
+        let waiters = shard.entry(id).or_default();
+        waiters.push(waiter);
+        waiters.len() == 1
+    }
+
+    /// Answers everybody who waits for a block.
+    pub(super) fn finish(&self, id: &BlockId, result: Result<BlockId, PutError>) {
+        let waiters = self.shard(id).lock().remove(id).unwrap_or_default();
+        for waiter in waiters {
+            self.answer(waiter, result.clone());
+        }
+    }
+
+    /// Waits until everything admitted before this call has been answered, calling `nudge` now and then.
+    pub(super) fn drain(&self, nudge: &dyn Fn()) {
+        let _one_at_a_time = self.flushing.lock();
+        let mut admitted = self.admitted.lock();
+        let old = admitted.phase;
+        admitted.phase = 1 - old;
+        while admitted.puts[old] > 0 {
+            parking_lot::MutexGuard::unlocked(&mut admitted, nudge);
+            if admitted.puts[old] > 0 {
+                self.changed.wait_for(&mut admitted, Duration::from_millis(2));
+            }
+        }
+    }
+}
+
+/// What an encoder thread keeps from block to block.
+#[derive(Default)]
+pub(super) struct Tools {
+    encoder: Encoder,
+    checks: Vec<u32>,
+}
+
+/// The body of an encoder thread.
+pub(super) fn encode_loop(core: &Arc<Core>, work: &crossbeam_channel::Receiver<Work>) {
+    let mut tools = Tools::default();
+    while let Ok(work) = work.recv() {
+        match work {
+            Work::Put { plain, place, waiter } => core.take_in(&mut tools, plain, place, waiter),
+            Work::Again { id, plain, failed, error } => core.try_again(&mut tools, id, plain, failed, error),
+            Work::Stop => return,
+        }
+    }
+}
+
+impl Core {
+    fn take_in(self: &Arc<Self>, tools: &mut Tools, plain: Bytes, place: DeviceId, waiter: Waiter) {
+        let id = BlockId::of(&plain);
+        let len = plain.len() as u64;
+        if !self.desk.join(id, waiter) {
+            self.counters.dedup_bytes.fetch_add(len, Ordering::Relaxed);
+            return;
+        }
+        if self.config.dedup && self.find_served(&id, Some(len as u32)).is_some() {
+            self.counters.dedup_bytes.fetch_add(len, Ordering::Relaxed);
+            return self.desk.finish(&id, Ok(id));
+        }
+        let candidates = self.candidates(place, None);
+        let cargo = Cargo::Put { id, plain: plain.clone(), retried: false };
+        if !self.store(tools, id, &plain, &candidates, cargo) {
+            self.desk.finish(&id, Err(PutError::NoSpace));
+        }
+    }
+
+    fn try_again(self: &Arc<Self>, tools: &mut Tools, id: BlockId, plain: Bytes, failed: DeviceId, error: IoError) {
+        let next = DeviceId(((usize::from(failed.0) + 1) % self.disks.len()) as u8);
+        let candidates = self.candidates(next, Some(failed));
+        let cargo = Cargo::Put { id, plain: plain.clone(), retried: true };
+        if !self.store(tools, id, &plain, &candidates, cargo) {
+            self.desk.finish(&id, Err(PutError::Io { device: failed, source: error }));
+        }
+    }
+
+    /// Devices in service, the preferred one first.
+    fn candidates(&self, place: DeviceId, without: Option<DeviceId>) -> Vec<usize> {
+        let count = self.disks.len();
+        let order = (0..count).map(|step| (usize::from(place.0) + step) % count);
+        order.filter(|at| self.serves(&self.disks[*at]) && Some(self.disks[*at].id) != without).collect()
+    }
+
+    fn store(self: &Arc<Self>, tools: &mut Tools, id: BlockId, plain: &[u8], candidates: &[usize], cargo: Cargo) -> bool {
+        let (encoding, stored) = tools.encoder.encode(plain, self.config.compress);
+        tools.checks.clear();
+        match encoding {
+            Encoding::Raw => tools.checks.extend(stored.chunks(SECTOR).map(crc32c::crc32c)),
+            Encoding::Lz4 => tools.checks.push(crc32c::crc32c(stored)),
+        }
+        let frame = Frame { id, encoding, plain_len: plain.len() as u32, local_only: false, stored, checks: &tools.checks };
+        let class = if self.ghosts.recall(id.fingerprint()) { SegmentClass::Main } else { SegmentClass::Probation };
+        let mut cargo = cargo;
+        for at in candidates {
+            match self.append(*at, class, &frame, cargo) {
+                Ok(()) => return true,
+                Err(back) => cargo = back,
+            }
+        }
+        false
+    }
+
+    /// Appends to a device, waiting for reclaim where that is needed.
+    fn append(self: &Arc<Self>, at: usize, class: SegmentClass, frame: &Frame, mut cargo: Cargo) -> Result<(), Cargo> {
+        let disk = &self.disks[at];
+        let give_up = || !self.serves(disk) || self.is_abandoned();
+        loop {
+            let mut writes = Vec::new();
+            let appended = disk.lane(class).append(self.site(disk, class, false), frame, cargo, &mut writes);
+            if !writes.is_empty() && disk.free_segments() < disk.low_water() {
+                self.keeper.ring();
+            }
+            self.launch(at, writes);
+            match appended {
+                Ok(()) => {
+                    self.linger.ring();
+                    return Ok(());
+                }
+                Err(back) => cargo = back,
+            }
+            self.keeper.ring();
+            if !disk.wait_space(&give_up) {
+                return Err(cargo);
+            }
+        }
+    }
+
+    /// A device has answered the write of an extent.
+    pub(super) fn written(self: &Arc<Self>, at: usize, segment: &Arc<OpenSegment>, ticket: u64, result: Result<(), IoError>) {
+        let disk = &self.disks[at];
+        self.record(disk, &result);
+        if self.is_abandoned() {
+            return;
+        }
+        let settled = segment.answer(ticket, result);
+        let flights = settled.written.len() + settled.failed.len();
+        for flight in settled.written {
+            self.publish(segment, flight);
+        }
+        for (flight, error) in settled.failed {
+            self.lost(disk.id, flight, &error);
+        }
+        if segment.settled(flights) {
+            disk.to_seal.lock().push(segment.clone());
+            self.keeper.ring();
+        }
+    }
+
+    fn publish(&self, segment: &OpenSegment, flight: Flight) {
+        let header = Arc::new(flight.header);
+        let key = super::header_cache::HeaderKey { segment: segment.number, seq: segment.stamp.seq, sector: header.sector };
+        self.headers.insert(key, header.clone());
+        for (frame, cargo) in header.summaries().zip(flight.cargo) {
+            let entry = |frequency| Entry { segment: segment.number, frame, frequency };
+            match cargo {
+                Cargo::Put { id, .. } => {
+                    self.index_insert(&entry(0), |_| true);
+                    self.desk.finish(&id, Ok(id));
+                }
+                Cargo::Moved { from, frequency, group } => {
+                    self.index_insert(&entry(frequency), |now| now.is_some_and(|now| now.same_place(&from)));
+                    group.arrived();
+                }
+            }
+        }
+    }
+
+    fn lost(&self, device: DeviceId, flight: Flight, error: &IoError) {
+        for cargo in flight.cargo {
+            match cargo {
+                Cargo::Put { id, plain, retried: false } => {
+                    let again = Work::Again { id, plain, failed: device, error: error.clone() };
+                    if self.work.send(again).is_err() {
+                        self.desk.finish(&id, Err(PutError::Closing));
+                    }
+                }
+                Cargo::Put { id, retried: true, .. } => {
+                    self.desk.finish(&id, Err(PutError::Io { device, source: error.clone() }));
+                }
+                Cargo::Moved { group, .. } => group.arrived(),
+            }
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Making room, after S3-FIFO, a segment at a time.
+//!
+//! New blocks go to *probation* segments, about a tenth of the device. The oldest probation segment is emptied first: what was read while
+//! it was there moves to a *main* segment, the rest is dropped and remembered as ghosts; a block that is put while its ghost is
+//! remembered goes to main directly. Main segments are emptied, oldest (or nearly dead) first, only while probation is
+//! within its share: what was read since it came moves on with its count lowered by one, the rest is dropped. One pass over a huge data set
+//! so flows through probation and leaves main alone.
+//!
+//! Invariants:
+//! 1. A segment is freed only when no index entry points into it.
+//! 2. Emptying always ends: a probation segment emptied is one fewer, whatever moves to main, and of a main segment at most three quarters
+//!    move on.
+//! 3. Before a freed segment is written over, what moved on is durable and the segment's header is gone (see `retire`).
+//! 4. A frame that exists only here is never dropped; a segment whose local-only frames cannot be moved stays.
+
+use super::core::Core;
+use super::disk::{Disk, SegmentState};
+use super::header_cache::HeaderKey;
+use super::index::{Entry, SegmentNo};
+use super::lane::{Cargo, Frame};
+use super::transfer::read_all;
+use crate::format::{ExtentHeader, FooterTrailer, FrameSummary, GRAIN, SegmentClass};
+use crate::io::{IoError, read_blocking, write_blocking};
+use crate::units::{SECTOR, sector_up};
+use parking_lot::{Condvar, Mutex};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Share of a device that probation may keep while main is being emptied: one in this many segments.
+const PROBATION_SHARE: u32 = 10;
+/// Frames read together while moving.
+const MOVE_WINDOW: usize = 16;
+
+/// Counts frames that are being moved.
+#[derive(Default)]
+pub(super) struct MoveGroup {
+    left: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl MoveGroup {
+    fn expect_one(&self) {
+        *self.left.lock() += 1;
+    }
+
+    /// A moved frame is published, or lost.
+    pub(super) fn arrived(&self) {
+        *self.left.lock() -= 1;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, give_up: &dyn Fn() -> bool) {
+        let mut left = self.left.lock();
+        while *left > 0 && !give_up() {
+            self.changed.wait_for(&mut left, Duration::from_millis(50));
+        }
+    }
+}
+
+/// What is to become of a segment's live frames.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Verdict {
+    moves: Vec<Entry>,
+    drops: Vec<Entry>,
+}
+
+/// Decides which frames move on (invariants 2 and 4). Pure.
+fn judge(mut live: Vec<Entry>, class: SegmentClass, segment_bytes: u64) -> Verdict {
+    let limit = match class {
+        SegmentClass::Probation => segment_bytes,
+        SegmentClass::Main => segment_bytes / 4 * 3,
+    };
+    live.sort_by_key(|entry| (!entry.frame.local_only, std::cmp::Reverse(entry.frequency), entry.frame.grain));
+    let mut verdict = Verdict::default();
+    let mut bytes = 0;
+    for entry in live {
+        bytes += u64::from(entry.frame.stored_len);
+        if entry.frame.local_only || (entry.frequency > 0 && bytes <= limit) {
+            verdict.moves.push(entry);
+        } else {
+            verdict.drops.push(entry);
+        }
+    }
+    verdict.moves.sort_by_key(|entry| entry.frame.grain);
+    verdict
+}
+
+impl Core {
+    /// Empties one segment of a device; `false` if there is none to empty.
+    pub(super) fn reclaim_one(self: &Arc<Self>, at: usize) -> bool {
+        let disk = &self.disks[at];
+        let Some(victim) = choose(disk) else { return false };
+        let segment = &disk.segments[victim as usize];
+        if segment.live_frames() > 0 {
+            let live = self.live_frames_of(disk, victim);
+            let class = segment.class();
+            let verdict = judge(live, class, disk.geometry.segment_bytes);
+            self.move_on(at, victim, class, &verdict.moves);
+            self.drop_entries(&verdict.drops, class);
+            if segment.live_frames() > 0 {
+                self.sweep(disk, victim, class);
+            }
+            if segment.live_frames() > 0 {
+                return false;
+            }
+        }
+        if let Err(error) = self.retire(disk, victim) {
+            self.array.record_error(disk.id, &error);
+            return false;
+        }
+        disk.give_free(victim);
+        true
+    }
+
+    /// Makes what moved on durable, and wipes the segment's header, before anything is written over the segment: a power cut must neither lose
+    /// a frame that an earlier flush had made durable, nor leave the old footer in charge of new bytes.
+    fn retire(&self, disk: &Disk, segment: u32) -> Result<(), IoError> {
+        let device = &**self.array.device(disk.id);
+        device.flush()?;
+        let mut zeros = self.pool.alloc(SECTOR);
+        zeros.fill(0);
+        write_blocking(device, disk.offset(segment, 0), zeros)?;
+        device.flush()
+    }
+
+    /// Index entries that point into a segment: by its footer, or, where that cannot be read, by a walk over the index.
+    fn live_frames_of(&self, disk: &Disk, segment: u32) -> Vec<Entry> {
+        let number = disk.number(segment);
+        let Some(table) = self.read_table(disk, segment) else { return self.walk(number) };
+        let live = table.into_iter().filter_map(|frame| {
+            self.index.get(frame.fingerprint).filter(|entry| entry.segment == number && entry.frame == frame)
+        });
+        live.collect()
+    }
+
+    fn read_table(&self, disk: &Disk, segment: u32) -> Option<Vec<FrameSummary>> {
+        let device = &**self.array.device(disk.id);
+        let sectors = disk.geometry.segment_sectors();
+        let end = disk.offset(segment + 1, 0);
+        let read = |len: usize| read_blocking(device, &self.pool, end - len as u64, len).ok();
+        let trailer = FooterTrailer::decode(&read(SECTOR)?[..SECTOR], sectors).ok()?;
+        if trailer.stamp != disk.stamp(self.fs, segment) {
+            return None;
+        }
+        let footer = trailer.decode_table(&read(trailer.footer_len())?, sectors).ok()?;
+        footer.sealed.then_some(footer.frames)
+    }
+
+    fn walk(&self, number: SegmentNo) -> Vec<Entry> {
+        let mut found = Vec::new();
+        self.index.for_each(|entry| {
+            if entry.segment == number {
+                found.push(*entry);
+            }
+        });
+        found
+    }
+
+    /// What is left after moving and dropping: frames that could not be moved, or came in meanwhile.
+    fn sweep(&self, disk: &Disk, segment: u32, class: SegmentClass) {
+        let left = self.walk(disk.number(segment));
+        let clean: Vec<Entry> = left.into_iter().filter(|entry| !entry.frame.local_only).collect();
+        self.drop_entries(&clean, class);
+    }
+
+    fn drop_entries(&self, entries: &[Entry], class: SegmentClass) {
+        for entry in entries {
+            let fingerprint = entry.frame.fingerprint;
+            if self.index_remove(fingerprint, |now| now.same_place(entry)) {
+                self.counters.evicted_blocks.fetch_add(1, Ordering::Relaxed);
+                if class == SegmentClass::Probation {
+                    self.ghosts.remember(fingerprint);
+                }
+            }
+        }
+    }
+
+    fn move_on(self: &Arc<Self>, at: usize, segment: u32, class: SegmentClass, moves: &[Entry]) {
+        let disk = &self.disks[at];
+        let group = Arc::new(MoveGroup::default());
+        let mut headers = HashMap::new();
+        for window in moves.chunks(MOVE_WINDOW) {
+            let ranges: Vec<(u64, usize)> = window.iter().map(|entry| stored_range(disk, segment, entry)).collect();
+            let answers = read_all(&**self.array.device(disk.id), &self.pool, &ranges);
+            for ((entry, (offset, _)), answer) in window.iter().zip(ranges).zip(answers) {
+                let Ok(bytes) = answer else { continue };
+                let sector = entry.frame.header_sector();
+                let header = headers.entry(sector).or_insert_with(|| self.header_of(disk, segment, sector));
+                let Some(header) = header else { continue };
+                let frame_at = disk.offset(segment, 0) + u64::from(entry.frame.grain) * GRAIN as u64;
+                let stored = &bytes[(frame_at - offset) as usize..][..entry.frame.stored_len as usize];
+                self.move_frame(at, class, entry, header, stored, &group);
+            }
+        }
+        let mut writes = Vec::new();
+        disk.lane(SegmentClass::Main).cut(self.site(disk, SegmentClass::Main, true), &mut writes);
+        self.launch(at, writes);
+        group.wait(&|| self.is_abandoned());
+    }
+
+    fn header_of(&self, disk: &Disk, segment: u32, sector: u32) -> Option<Arc<ExtentHeader>> {
+        let seq = disk.segments[segment as usize].seq();
+        let key = HeaderKey { segment: disk.number(segment), seq, sector };
+        self.headers.get(&key).or_else(|| {
+            let device = &**self.array.device(disk.id);
+            let bytes = read_blocking(device, &self.pool, disk.offset(segment, sector), SECTOR).ok()?;
+            self.accept_header(key, &bytes).ok()
+        })
+    }
+
+    /// Appends a verified frame to main. One that is damaged or finds no room stays behind, to be dropped.
+    fn move_frame(
+        self: &Arc<Self>,
+        at: usize,
+        class: SegmentClass,
+        entry: &Entry,
+        header: &ExtentHeader,
+        stored: &[u8],
+        group: &Arc<MoveGroup>,
+    ) {
+        let Some(found) = header.frame_at(entry.frame.grain).filter(|found| header.verify(found, 0, stored)) else { return };
+        let frame = Frame {
+            id: found.id,
+            encoding: found.encoding,
+            plain_len: found.plain_len,
+            local_only: found.local_only,
+            stored,
+            checks: header.checksums(found),
+        };
+        let frequency = if class == SegmentClass::Main { entry.frequency.saturating_sub(1) } else { 0 };
+        group.expect_one();
+        let cargo = Cargo::Moved { from: *entry, frequency, group: group.clone() };
+        let disk = &self.disks[at];
+        let mut writes = Vec::new();
+        let site = self.site(disk, SegmentClass::Main, true);
+        let appended = disk.lane(SegmentClass::Main).append(site, &frame, cargo, &mut writes);
+        self.launch(at, writes);
+        if appended.is_err() {
+            group.arrived();
+        }
+    }
+}
+
+/// Device range of a frame, whole sectors.
+fn stored_range(disk: &Disk, segment: u32, entry: &Entry) -> (u64, usize) {
+    let start = u64::from(entry.frame.grain) * GRAIN as u64;
+    let skip = start % SECTOR as u64;
+    (disk.offset(segment, 0) + start - skip, sector_up(skip as usize + entry.frame.stored_len as usize))
+}
+
+/// The segment to empty next.
+fn choose(disk: &Disk) -> Option<u32> {
+    let sealed: Vec<u32> = (0..disk.geometry.segments).filter(|segment| state(disk, *segment) == SegmentState::Sealed).collect();
+    let segment = |number: &u32| &disk.segments[*number as usize];
+    if let Some(dead) = sealed.iter().find(|number| segment(number).live_frames() == 0) {
+        return Some(*dead);
+    }
+    let oldest = |class| {
+        sealed.iter().filter(|number| segment(number).class() == class).min_by_key(|number| segment(number).seq()).copied()
+    };
+    let on_probation = (0..disk.geometry.segments)
+        .filter(|number| !matches!(state(disk, *number), SegmentState::Free | SegmentState::Unbacked))
+        .filter(|number| segment(number).class() == SegmentClass::Probation)
+        .count() as u32;
+    let share = (disk.geometry.segments / PROBATION_SHARE).max(1);
+    match (oldest(SegmentClass::Probation), oldest(SegmentClass::Main)) {
+        (Some(probation), None) => Some(probation),
+        (Some(probation), Some(_)) if on_probation > share => Some(probation),
+        (_, Some(main)) => Some(nearly_dead(disk, &sealed).unwrap_or(main)),
+        (None, None) => None,
+    }
+}
+
+/// The main segment with the least left in it, if that is less than a quarter.
+fn nearly_dead(disk: &Disk, sealed: &[u32]) -> Option<u32> {
+    let segment = |number: &u32| &disk.segments[*number as usize];
+    let main = sealed.iter().filter(|number| segment(number).class() == SegmentClass::Main);
+    let least = main.min_by_key(|number| segment(number).live_bytes())?;
+    (segment(least).live_bytes() < disk.geometry.segment_bytes / 4).then_some(*least)
+}
+
+fn state(disk: &Disk, segment: u32) -> SegmentState {
+    disk.segments[segment as usize].state()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(grain: u32, frequency: u8, local_only: bool) -> Entry {
+        let frame = FrameSummary { fingerprint: 1, grain, header_distance: 1, stored_len: 100, plain_len: 100, local_only };
+        Entry { segment: SegmentNo(0), frame, frequency }
+    }
+
+    #[test]
+    fn what_was_read_moves_and_the_rest_is_dropped() {
+        let verdict = judge(vec![entry(1, 0, false), entry(2, 1, false), entry(3, 0, true)], SegmentClass::Main, 1000);
+        assert_eq!(verdict.moves, [entry(2, 1, false), entry(3, 0, true)]);
+        assert_eq!(verdict.drops, [entry(1, 0, false)]);
+    }
+
+    #[test]
+    fn a_main_segment_full_of_hot_frames_still_gives_a_quarter_back() {
+        let live: Vec<Entry> = (0..10).map(|at| entry(at, if at < 5 { 1 } else { 3 }, false)).collect();
+        assert_eq!(judge(live.clone(), SegmentClass::Probation, 1000).drops, []);
+        let verdict = judge(live, SegmentClass::Main, 1000);
+        let dropped: Vec<u32> = verdict.drops.iter().map(|entry| entry.frame.grain).collect();
+        assert_eq!(dropped, [2, 3, 4]);
+    }
+
+    #[test]
+    fn local_only_frames_never_drop() {
+        let verdict = judge((0..10).map(|at| entry(at, 0, true)).collect(), SegmentClass::Main, 1000);
+        assert_eq!(verdict.moves.len(), 10);
+    }
+}
