@@ -30,6 +30,10 @@ impl FileSystem {
     pub fn status(&self) -> Status {
         todo!()
     }
+    /// Keys of the bucket that no POSIX tree can hold, with their reasons, at most `limit`, and how many there are in all.
+    pub fn hidden_keys(&self, limit: usize) -> crate::error::Result<(Vec<(String, String)>, u64)> {
+        todo!()
+    }
     /// Flushes and stops. Idempotent.
     pub fn shutdown(&self) {
         todo!()

@@ -1,0 +1,48 @@
+//! Who runs the command, where the daemons' sockets are, and which mount a path is in.
+
+use crate::error::CliError;
+use crate::settings::User;
+use forebay_daemon::control::{Client, SocketDir};
+use forebay_fuse::mountinfo::{self, MountEntry};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Who runs the command, and from where.
+pub(crate) fn user() -> Result<User, CliError> {
+    Ok(User {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        home: std::env::home_dir().filter(|home| home.is_absolute()),
+        cwd: std::env::current_dir().map_err(|error| CliError::words(format!("the working directory is gone: {error}")))?,
+    })
+}
+
+/// The control sockets of this user's daemons.
+pub(crate) fn socket_dir() -> SocketDir {
+    let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    SocketDir::of_user(rustix::process::geteuid().as_raw(), xdg.as_deref())
+}
+
+/// A mount point as its daemon knows it. Does not look into it: it may be dead.
+pub(crate) fn mountpoint(path: &Path) -> Result<PathBuf, CliError> {
+    mountinfo::resolve(path).map_err(|error| CliError::words(format!("'{}' cannot be found: {error}", path.display())))
+}
+
+/// All mounts of the machine.
+pub(crate) fn mounts() -> Result<Vec<MountEntry>, CliError> {
+    mountinfo::read().map_err(|error| CliError::words(format!("/proc/self/mountinfo cannot be read: {error}; mount /proc")))
+}
+
+/// A path in a Forebay mount: the daemon, and the path below the mount's root.
+pub(crate) fn daemon_of(path: &Path) -> Result<(Client, Vec<u8>), CliError> {
+    let path = mountpoint(path)?;
+    let mounts = mounts()?;
+    let mount = mountinfo::holding(&mounts, &path).filter(|mount| mount.is_forebay());
+    let Some(mount) = mount else {
+        let path = path.display();
+        return Err(CliError::words(format!("'{path}' is not in a forebay mount; 'forebay status' lists the mounts")));
+    };
+    let below = path.strip_prefix(&mount.mountpoint).expect("the mount holds the path");
+    let client = Client::of_mountpoint(&socket_dir(), &mount.mountpoint).map_err(CliError::failed)?;
+    Ok((client, below.as_os_str().as_bytes().to_vec()))
+}
