@@ -8,7 +8,7 @@ use crate::init;
 use crate::listing;
 use crate::operations::{Operations, finish};
 use forebay_daemon::ids::Ino;
-use forebay_daemon::vfs::{HandleId, Lookup};
+use forebay_daemon::vfs::{HandleId, Lookup, ReadReply};
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig,
     LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
@@ -109,7 +109,7 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let done = Box::new(move |result: forebay_daemon::error::Result<_>| match result {
+        let done: ReadReply = Box::new(move |result| match result {
             Ok(bytes) => reply.data(&bytes),
             Err(error) => reply.error(report("read", &error)),
         });

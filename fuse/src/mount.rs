@@ -146,8 +146,7 @@ fn session_config(options: &MountOptions) -> Config {
 
 fn mount_options(options: &MountOptions, is_root: bool) -> Vec<MountOption> {
     // `mount(2)` takes the source as it is; fusermount3 takes it in a comma-separated list and unescapes it.
-    let source =
-        if is_root { options.source.clone() } else { options.source.replace('\\', "\\\\").replace(',', "\\,") };
+    let source = if is_root { options.source.clone() } else { options.source.replace('\\', "\\\\").replace(',', "\\,") };
     let mut list = vec![
         MountOption::FSName(source),
         // Not `MountOption::Subtype`: fuser keeps that from the kernel when it mounts without the helper.
@@ -181,10 +180,7 @@ mod tests {
     #[test]
     fn a_missing_mount_point_says_how_to_make_it() {
         let error = check_mountpoint(Path::new("/nowhere/at/all")).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "mount point '/nowhere/at/all' does not exist; create it with 'mkdir -p /nowhere/at/all'"
-        );
+        assert_eq!(error.to_string(), "mount point '/nowhere/at/all' does not exist; create it with 'mkdir -p /nowhere/at/all'");
     }
 
     #[test]
@@ -204,7 +200,8 @@ mod tests {
     #[test]
     fn fusers_errors_say_what_to_do() {
         let path = Path::new("/mnt");
-        let denied = io::Error::other("fusermount3: option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf");
+        let denied =
+            io::Error::other("fusermount3: option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf");
         assert!(matches!(explain(path, denied), MountError::AllowOther));
         assert!(matches!(explain(path, io::ErrorKind::NotFound.into()), MountError::NoHelper));
         assert_eq!(explain(path, io::Error::other("a\nb\n")).to_string(), "'/mnt' could not be mounted: a; b");

@@ -1,6 +1,5 @@
 //! The daemon's log: a file that is appended to, rotated at the start when it has grown, and shown when a daemon dies.
 
-use crate::error::CliError;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -12,10 +11,17 @@ const ROTATE_BYTES: u64 = 16 << 20;
 const TAIL_BYTES: u64 = 8 << 10;
 
 /// Opens a log for appending, rotating it first if it has grown too large. Makes its directory.
-pub(crate) fn open(path: &Path) -> Result<File, CliError> {
-    open_rotated(path, ROTATE_BYTES).map_err(|error| {
-        CliError::words(format!("log '{}' cannot be written: {error}; name another file with --log", path.display()))
-    })
+pub(crate) fn open(path: &Path) -> Result<File, LogError> {
+    open_rotated(path, ROTATE_BYTES).map_err(|source| LogError { path: path.to_path_buf(), source })
+}
+
+/// A log that cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("log '{}' cannot be written: {source}; name another file with --log", path.display())]
+pub(crate) struct LogError {
+    path: PathBuf,
+    /// The system's answer.
+    pub(crate) source: std::io::Error,
 }
 
 fn open_rotated(path: &Path, limit: u64) -> std::io::Result<File> {
@@ -45,7 +51,11 @@ pub(crate) enum Sink {
 /// Starts logging: warnings and Forebay's own news, or with `verbose` its details; `FOREBAY_LOG` (in the form of `RUST_LOG`)
 /// says otherwise. Call once.
 pub(crate) fn start(sink: Sink, verbose: bool) {
-    let default = if verbose { "info,forebay=debug,forebay_daemon=debug,forebay_fuse=debug" } else { "warn,forebay=info,forebay_daemon=info,forebay_fuse=info" };
+    let default = if verbose {
+        "info,forebay=debug,forebay_daemon=debug,forebay_fuse=debug"
+    } else {
+        "warn,forebay=info,forebay_daemon=info,forebay_fuse=info"
+    };
     let filter = std::env::var("FOREBAY_LOG").ok().and_then(|text| EnvFilter::try_new(text).ok());
     let builder = tracing_subscriber::fmt().with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(default)));
     match sink {
@@ -94,6 +104,16 @@ mod tests {
             assert_eq!(std::fs::read_to_string(rotated(&path)).ok().as_deref(), aside);
             write!(file, "{text}").unwrap();
         }
+    }
+
+    #[test]
+    fn a_log_below_a_file_is_an_error_that_names_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let message = open(&file.path().join("log")).unwrap_err().to_string();
+        assert!(
+            message.contains("/log' cannot be written: ") && message.ends_with("; name another file with --log"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -297,7 +297,8 @@ fn repository_id(repository: &RepositorySettings) -> String {
 }
 
 fn size(name: &str, text: &str) -> Checked<ByteCount> {
-    text.parse().or_else(|_| bad(format!("{name} '{text}'"), "not a size", "write a number with K, M, G or T, as in 512M or 1.5T"))
+    text.parse()
+        .or_else(|_| bad(format!("{name} '{text}'"), "not a size", "write a number with K, M, G or T, as in 512M or 1.5T"))
 }
 
 fn nonzero_size(name: &str, text: &str) -> Checked<ByteCount> {
@@ -336,9 +337,11 @@ pub(crate) fn stripe_count(text: &str, devices: Option<usize>) -> Checked<u8> {
 pub(crate) fn stripe_size(text: &str) -> Checked<ByteCount> {
     let block = u64::from(Settings::BLOCK_SIZE);
     match nonzero_size("--stripe-size", text)? {
-        ByteCount(bytes) if bytes % block != 0 => {
-            bad(format!("--stripe-size '{text}'"), "not a whole number of blocks", format!("use a multiple of {}", ByteCount(block)))
-        }
+        ByteCount(bytes) if bytes % block != 0 => bad(
+            format!("--stripe-size '{text}'"),
+            "not a whole number of blocks",
+            format!("use a multiple of {}", ByteCount(block)),
+        ),
         bytes => Ok(bytes),
     }
 }

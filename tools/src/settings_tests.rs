@@ -128,18 +128,42 @@ fn every_bad_value_gives_its_line() {
     const S3: &str = "s3://b";
     let table: &[(&str, &[&str], &str)] = &[
         ("bucket", &[], "repository 'bucket': has no scheme; write s3://bucket[/prefix], gs://…, az://… or file:///dir"),
-        ("ftp://b", &[], "repository 'ftp://b': 'ftp' is not a scheme of ours; write s3://bucket[/prefix], gs://…, az://… or file:///dir"),
+        (
+            "ftp://b",
+            &[],
+            "repository 'ftp://b': 'ftp' is not a scheme of ours; write s3://bucket[/prefix], gs://…, az://… or file:///dir",
+        ),
         ("s3:///x", &[], "repository 's3:///x': names no bucket; write s3://bucket[/prefix], gs://…, az://… or file:///dir"),
         ("s3://b c", &[], "repository 's3://b c': 'b c' cannot be a bucket's name; use letters, digits, '-', '.' and '_'"),
         ("file://dir", &[], "repository 'file://dir': names no absolute directory; write file:///dir, with three slashes"),
-        ("file:///d", &["--endpoint-url=http://h"], "--endpoint-url 'http://h': a file:// repository has no endpoint; leave it out"),
-        (S3, &["--endpoint-url=h:9000"], "--endpoint-url 'h:9000': not an http:// or https:// URL; write it as in http://127.0.0.1:9000"),
-        (S3, &["--endpoint-url=http://"], "--endpoint-url 'http://': not an http:// or https:// URL; write it as in http://127.0.0.1:9000"),
+        (
+            "file:///d",
+            &["--endpoint-url=http://h"],
+            "--endpoint-url 'http://h': a file:// repository has no endpoint; leave it out",
+        ),
+        (
+            S3,
+            &["--endpoint-url=h:9000"],
+            "--endpoint-url 'h:9000': not an http:// or https:// URL; write it as in http://127.0.0.1:9000",
+        ),
+        (
+            S3,
+            &["--endpoint-url=http://"],
+            "--endpoint-url 'http://': not an http:// or https:// URL; write it as in http://127.0.0.1:9000",
+        ),
         (S3, &["--region="], "--region: empty; give it a value or leave it out"),
-        (S3, &["--profile=p", "--no-sign-request"], "--profile 'p': unsigned requests use no credentials; drop it or --no-sign-request"),
+        (
+            S3,
+            &["--profile=p", "--no-sign-request"],
+            "--profile 'p': unsigned requests use no credentials; drop it or --no-sign-request",
+        ),
         (S3, &["--sse=rot13"], "--sse 'rot13': not known; use AES256, aws:kms, aws:kms:dsse or sse-c"),
         (S3, &["--sse=sse-c"], "--sse 'sse-c': needs a key; add --sse-kms-key-id with 32 bytes in base64"),
-        (S3, &["--sse=sse-c", "--sse-kms-key-id=secret"], "--sse-kms-key-id: not 32 bytes in base64; make one with 'openssl rand -base64 32'"),
+        (
+            S3,
+            &["--sse=sse-c", "--sse-kms-key-id=secret"],
+            "--sse-kms-key-id: not 32 bytes in base64; make one with 'openssl rand -base64 32'",
+        ),
         (S3, &["--sse=AES256", "--sse-kms-key-id=k"], "--sse-kms-key-id: AES256 takes no key; drop it or use --sse aws:kms"),
         (S3, &["--sse-kms-key-id=k"], "--sse-kms-key-id: means nothing without --sse; add --sse aws:kms or --sse sse-c"),
         ("gs://b", &["--sse=AES256"], "--sse 'AES256': only s3:// repositories have it; leave it out"),

@@ -83,6 +83,21 @@ fn a_repository_that_cannot_be_is_1_and_mounts_nothing() {
 }
 
 #[test]
+fn a_cache_that_cannot_be_written_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "not a directory").unwrap();
+    let run = forebay(&["mount", "s3://b", dir.path().to_str().unwrap(), "--cache", file.to_str().unwrap()]);
+    assert_eq!(run.code, Some(2), "{}", run.stderr);
+    let outside = tempfile::tempdir().unwrap();
+    let run = forebay(&["mount", "s3://b", outside.path().to_str().unwrap(), "--cache", file.to_str().unwrap()]);
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.starts_with(&format!("forebay: cache directory '{}' cannot be written: ", file.display())));
+    assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+    assert_eq!(std::fs::read(&file).unwrap(), b"not a directory");
+}
+
+#[test]
 fn what_is_not_mounted_cannot_be_unmounted_or_asked() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().canonicalize().unwrap();

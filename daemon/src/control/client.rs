@@ -94,8 +94,7 @@ impl Client {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| self.transport(error))?;
         let exchange = async { tokio::time::timeout(DEADLINE, self.exchange(request)).await };
-        let (status, body) =
-            runtime.block_on(exchange).map_err(|_| self.transport(format!("not within {DEADLINE:?}")))??;
+        let (status, body) = runtime.block_on(exchange).map_err(|_| self.transport(format!("not within {DEADLINE:?}")))??;
         self.decode(status, &body)
     }
 

@@ -85,7 +85,9 @@ impl ControlServer {
         drop(self.stop.take());
         let _ = std::fs::remove_file(&self.path);
         runtime.block_on(async {
-            let _ = tokio::time::timeout(GRACE, &mut self.task).await;
+            if tokio::time::timeout(GRACE, &mut self.task).await.is_err() {
+                self.task.abort();
+            }
         });
     }
 }
@@ -146,9 +148,9 @@ async fn set_stripe(
 async fn hidden_keys(State(target): Target, RawQuery(query): RawQuery) -> Result<Json<HiddenKeys>, ApiError> {
     let limit = match parameter(query.as_deref(), "limit") {
         None => DEFAULT_HIDDEN_KEYS,
-        Some(text) => String::from_utf8_lossy(&text)
-            .parse()
-            .map_err(|_| ApiError::new(ApiErrorKind::Invalid, "'limit' is not a number"))?,
+        Some(text) => {
+            String::from_utf8_lossy(&text).parse().map_err(|_| ApiError::new(ApiErrorKind::Invalid, "'limit' is not a number"))?
+        }
     };
     target.hidden_keys(limit).await.map(Json)
 }

@@ -181,8 +181,7 @@ fn the_socket_of_a_killed_daemon_is_passed_over_removed_and_replaced() {
 
     dead();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let server =
-        ControlServer::start(runtime.handle(), &dir, Path::new(MOUNTPOINT), Arc::new(FakeMount::default())).unwrap();
+    let server = ControlServer::start(runtime.handle(), &dir, Path::new(MOUNTPOINT), Arc::new(FakeMount::default())).unwrap();
     assert_eq!(Client::all(&dir).unwrap().len(), 1);
     server.stop(runtime.handle());
 }

@@ -9,6 +9,7 @@ use crate::serve;
 use crate::settings::{self, MountPlan};
 use serde::Serialize;
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::Path;
 
 /// What `--json` prints.
@@ -28,7 +29,7 @@ fn foreground(args: &MountArgs, plan: MountPlan) -> Result<(), CliError> {
     let ready = Ready::begin(args.ready_on_stdout);
     let sink = match (&plan.log, &ready) {
         // The command that started this daemon opened the log as its standard error.
-        (Some(log), Ready::Nobody) => Sink::File(logging::open(log)?),
+        (Some(log), Ready::Nobody) => Sink::File(logging::open(log).map_err(CliError::failed)?),
         _ => Sink::Stderr,
     };
     logging::start(sink, args.verbose);
@@ -42,8 +43,9 @@ fn background(plan: MountPlan, line: &[OsString], json: bool) -> Result<(), CliE
     let log = plan.log.clone().expect("a daemon in the background has a log file");
     // Here too, so that the commonest errors come before a log file or a cache directory is made.
     let mountpoint = forebay_fuse::check_mountpoint(&plan.mountpoint).map_err(CliError::failed)?;
+    let log_file = open_log(&plan, &log)?;
     tell_read_only(&plan);
-    let pid = daemonize::launch(line, &log)?;
+    let pid = daemonize::launch(line, &log, log_file)?;
     let repository = &plan.settings.repository.url;
     if json {
         super::print_json(&Mounted { repository, mountpoint: &mountpoint, pid })?;
@@ -51,6 +53,18 @@ fn background(plan: MountPlan, line: &[OsString], json: bool) -> Result<(), CliE
         super::print(&format!("{repository} mounted at {}", mountpoint.display()));
     }
     Ok(())
+}
+
+/// Opens the daemon's log. Where that is in the cache directory and fails, it is the cache that is wrong, not the log.
+fn open_log(plan: &MountPlan, log: &Path) -> Result<File, CliError> {
+    logging::open(log).map_err(|error| match &plan.settings.cache_dirs[0] {
+        cache if log.parent() == Some(cache) => CliError::words(format!(
+            "cache directory '{}' cannot be written: {}; name another with --cache",
+            cache.display(),
+            error.source
+        )),
+        _ => CliError::failed(error),
+    })
 }
 
 fn tell_read_only(plan: &MountPlan) {

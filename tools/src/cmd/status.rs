@@ -34,7 +34,8 @@ fn mounts(args: &StatusArgs) -> Result<Vec<(Client, Status)>, CliError> {
     }
     // A daemon that is just ending is not a failure of the command.
     let clients = Client::all(&dir).map_err(CliError::failed)?;
-    let mut mounts: Vec<_> = clients.into_iter().filter_map(|client| client.status().ok().map(|status| (client, status))).collect();
+    let mut mounts: Vec<_> =
+        clients.into_iter().filter_map(|client| client.status().ok().map(|status| (client, status))).collect();
     mounts.sort_by(|a, b| a.1.mountpoint.cmp(&b.1.mountpoint));
     Ok(mounts)
 }
