@@ -70,7 +70,7 @@ impl Fixture {
         let temp = tempfile::tempdir().unwrap();
         let uid = temp.path().metadata().unwrap().uid();
         let mut fixture =
-            Fixture { runtime, dir: SocketDir::at(temp.path(), uid), mount: Arc::new(mount), server: None, _temp: temp };
+            Fixture { runtime, dir: SocketDir::at(temp.path().join("sockets"), uid), mount: Arc::new(mount), server: None, _temp: temp };
         fixture.server = Some(fixture.serve().unwrap());
         fixture
     }
@@ -172,7 +172,8 @@ fn a_stopped_daemon_leaves_no_socket() {
 #[test]
 fn the_socket_of_a_killed_daemon_is_passed_over_removed_and_replaced() {
     let temp = tempfile::tempdir().unwrap();
-    let dir = SocketDir::at(temp.path(), temp.path().metadata().unwrap().uid());
+    let dir = SocketDir::at(temp.path().join("sockets"), temp.path().metadata().unwrap().uid());
+    dir.ensure().unwrap();
     let dead = || drop(std::os::unix::net::UnixListener::bind(dir.socket(Path::new(MOUNTPOINT))).unwrap());
     dead();
     assert_eq!(dir.sockets().unwrap().len(), 1);
