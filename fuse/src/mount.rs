@@ -52,6 +52,9 @@ pub enum MountError {
     /// The kernel has no FUSE.
     #[error("/dev/fuse is missing; load the kernel module with 'modprobe fuse', or give the container the device")]
     NoFuse,
+    /// The device is closed to this user.
+    #[error("/dev/fuse is closed to this user; open it with 'chmod 666 /dev/fuse', as most systems have it, or mount as root")]
+    DeviceDenied,
     /// Not root, and no helper.
     #[error("mounting without root needs fusermount3; install the fuse3 package")]
     NoHelper,
@@ -127,10 +130,18 @@ pub fn check_mountpoint(mountpoint: &Path) -> Result<PathBuf, MountError> {
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => return Err(MountError::Dead(path)),
         Err(source) => return Err(MountError::Unreachable { path, source }),
     }
-    if !Path::new("/dev/fuse").exists() {
-        return Err(MountError::NoFuse);
-    }
+    check_device()?;
     mountpoint.canonicalize().map_err(|source| MountError::Unreachable { path, source })
+}
+
+fn check_device() -> Result<(), MountError> {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    match accessat(CWD, "/dev/fuse", Access::READ_OK | Access::WRITE_OK, AtFlags::EACCESS) {
+        Err(rustix::io::Errno::NOENT) => Err(MountError::NoFuse),
+        Err(rustix::io::Errno::ACCESS) => Err(MountError::DeviceDenied),
+        // Anything else comes up again, with its words, when the device is opened.
+        _ => Ok(()),
+    }
 }
 
 fn session_config(options: &MountOptions) -> Config {

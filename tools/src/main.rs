@@ -14,7 +14,6 @@ mod settings;
 mod table;
 mod target;
 
-use error::CliError;
 use invocation::{Invocation, Start};
 use std::process::ExitCode;
 

@@ -266,9 +266,6 @@ fn cache_dirs(args: &MountArgs, user: &User, repository: &RepositorySettings, mo
     let mut dirs: Vec<PathBuf> = Vec::with_capacity(args.cache.len());
     for dir in &args.cache {
         let thing = || format!("--cache '{}'", dir.display());
-        if dir.as_os_str().is_empty() {
-            return bad(thing(), "empty", "name a directory");
-        }
         let path = absolute(dir, user);
         if path.starts_with(mountpoint) {
             return bad(thing(), "lies in the mount point", "put the cache somewhere else");
