@@ -28,6 +28,16 @@ pub(crate) fn mountpoint(path: &Path) -> Result<PathBuf, CliError> {
     mountinfo::resolve(path).map_err(|error| CliError::words(format!("'{}' cannot be found: {error}", path.display())))
 }
 
+/// A mount point that can take a mount, without symlinks: a live directory that no daemon of this user serves yet. Other mounts
+/// there are covered, as mount(8) does it; two of ours in one place would be two daemons with one name.
+pub(crate) fn free_mountpoint(path: &Path) -> Result<PathBuf, CliError> {
+    let path = forebay_fuse::check_mountpoint(path).map_err(CliError::failed)?;
+    match Client::of_mountpoint(&socket_dir(), &path) {
+        Err(_) => Ok(path),
+        Ok(_) => Err(CliError::words(format!("'{p}' is mounted already; run 'forebay umount {p}' first", p = path.display()))),
+    }
+}
+
 /// All mounts of the machine.
 pub(crate) fn mounts() -> Result<Vec<MountEntry>, CliError> {
     mountinfo::read().map_err(|error| CliError::words(format!("/proc/self/mountinfo cannot be read: {error}; mount /proc")))

@@ -33,19 +33,18 @@ fn foreground(args: &MountArgs, plan: MountPlan) -> Result<(), CliError> {
         _ => Sink::Stderr,
     };
     logging::start(sink, args.verbose);
-    if matches!(ready, Ready::Nobody) {
-        tell_read_only(&plan);
-    }
     serve::run(plan, ready)
 }
 
 fn background(plan: MountPlan, line: &[OsString], json: bool) -> Result<(), CliError> {
     let log = plan.log.clone().expect("a daemon in the background has a log file");
     // Here too, so that the commonest errors come before a log file or a cache directory is made.
-    let mountpoint = forebay_fuse::check_mountpoint(&plan.mountpoint).map_err(CliError::failed)?;
+    let mountpoint = places::free_mountpoint(&plan.mountpoint)?;
     let log_file = open_log(&plan, &log)?;
-    tell_read_only(&plan);
     let pid = daemonize::launch(line, &log, log_file)?;
+    if plan.read_only_unasked {
+        eprintln!("{}", serve::READ_ONLY_NOTICE);
+    }
     let repository = &plan.settings.repository.url;
     if json {
         super::print_json(&Mounted { repository, mountpoint: &mountpoint, pid })?;
@@ -65,10 +64,4 @@ fn open_log(plan: &MountPlan, log: &Path) -> Result<File, CliError> {
         )),
         _ => CliError::failed(error),
     })
-}
-
-fn tell_read_only(plan: &MountPlan) {
-    if plan.read_only_unasked {
-        eprintln!("forebay: mounted read-only: writing is not built yet");
-    }
 }
