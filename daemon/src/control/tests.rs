@@ -69,8 +69,13 @@ impl Fixture {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let temp = tempfile::tempdir().unwrap();
         let uid = temp.path().metadata().unwrap().uid();
-        let mut fixture =
-            Fixture { runtime, dir: SocketDir::at(temp.path().join("sockets"), uid), mount: Arc::new(mount), server: None, _temp: temp };
+        let mut fixture = Fixture {
+            runtime,
+            dir: SocketDir::at(temp.path().join("sockets"), uid),
+            mount: Arc::new(mount),
+            server: None,
+            _temp: temp,
+        };
         fixture.server = Some(fixture.serve().unwrap());
         fixture
     }
