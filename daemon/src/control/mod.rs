@@ -1,3 +1,46 @@
 //! The control API: HTTP + JSON over a unix socket, one socket per mount.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `GET /v1/status` | [`types::Status`] |
+//! | `POST /v1/unmount` | nothing, once unmounted; 409 while the mount is busy |
+//! | `GET /v1/stripe?path=…` | [`types::StripeInfo`] |
+//! | `PUT /v1/stripe?path=…` with [`types::StripeRequest`] | nothing |
+//! | `GET /v1/hidden-keys?limit=…` | [`types::HiddenKeys`] |
+//!
+//! `path` is below the mount's root, without a leading slash, percent-encoded byte for byte (names need not be UTF-8).
+//! A failure is a [`types::ApiError`] with a fitting HTTP status.
+//!
+//! The server knows no FUSE: what is mounted stands behind [`ControlTarget`]. Access is what the directory of the sockets
+//! gives: it belongs to the user and is closed to others ([`socket`] checks that at both ends).
 
+pub mod client;
+pub mod server;
+pub mod socket;
 pub mod types;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::{Client, ClientError};
+pub use server::{ControlServer, ServeError};
+pub use socket::{SocketDir, SocketDirError};
+
+use crate::stripe::Layout;
+use async_trait::async_trait;
+use types::{ApiError, HiddenKeys, Status, StripeInfo};
+
+/// What the control API controls: a mounted file system.
+#[async_trait]
+pub trait ControlTarget: Send + Sync + 'static {
+    /// Figures for `forebay status`.
+    async fn status(&self) -> Result<Status, ApiError>;
+    /// Unmounts; returns when the mount is out of the tree. The daemon then shuts down by itself.
+    async fn request_unmount(&self) -> Result<(), ApiError>;
+    /// The stripe layout of a path below the root.
+    async fn stripe(&self, path: &[u8]) -> Result<StripeInfo, ApiError>;
+    /// Sets the stripe layout of a path below the root.
+    async fn set_stripe(&self, path: &[u8], layout: Layout) -> Result<(), ApiError>;
+    /// Keys of the bucket that no POSIX tree can hold, at most `limit` of them.
+    async fn hidden_keys(&self, limit: usize) -> Result<HiddenKeys, ApiError>;
+}

@@ -1,6 +1,7 @@
 //! What goes over the control socket.
 
 use crate::block::BlockStats;
+use crate::error::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 
 /// One device of the cache.
@@ -70,4 +71,99 @@ pub struct Requests {
     pub list: u64,
     /// Tries that were repeated.
     pub retries: u64,
+}
+
+/// The stripe layout in force for a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StripeInfo {
+    /// Devices the file is spread over; 0 means all of them.
+    pub stripe_count: u8,
+    /// Bytes on one device before the next takes over.
+    pub stripe_size: u64,
+    /// Whether it comes from a directory above (or the mount's default) rather than from the path itself.
+    pub inherited: bool,
+}
+
+/// A stripe layout to set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StripeRequest {
+    /// Devices to spread over; 0 means all of them.
+    pub stripe_count: u8,
+    /// Bytes on one device before the next takes over; a multiple of the block size.
+    pub stripe_size: u64,
+}
+
+/// A key of the bucket that the mount cannot show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiddenKey {
+    /// The full key.
+    pub key: String,
+    /// Why no POSIX tree can hold it.
+    pub reason: String,
+}
+
+/// Hidden keys seen so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiddenKeys {
+    /// As many as were asked for.
+    pub keys: Vec<HiddenKey>,
+    /// How many there are in all.
+    pub total: u64,
+}
+
+/// What kind of failure a request met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApiErrorKind {
+    /// No such path, or no such request.
+    NotFound,
+    /// The request makes no sense.
+    Invalid,
+    /// Somebody uses the mount.
+    Busy,
+    /// Not allowed.
+    Denied,
+    /// Not possible here.
+    Unsupported,
+    /// The store, a device or the daemon itself failed.
+    Failed,
+    /// A kind that a newer daemon knows.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A failed request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// What kind of failure.
+    pub kind: ApiErrorKind,
+    /// One line that names the thing and the cause.
+    pub message: String,
+}
+
+impl ApiError {
+    /// An error of a kind.
+    pub fn new(kind: ApiErrorKind, message: impl Into<String>) -> Self {
+        ApiError { kind, message: message.into() }
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind {
+            ErrorKind::NotFound => ApiErrorKind::NotFound,
+            ErrorKind::NotDirectory
+            | ErrorKind::IsDirectory
+            | ErrorKind::Invalid
+            | ErrorKind::Range
+            | ErrorKind::BadHandle
+            | ErrorKind::NameTooLong => ApiErrorKind::Invalid,
+            ErrorKind::AccessDenied => ApiErrorKind::Denied,
+            ErrorKind::ReadOnly | ErrorKind::Unsupported | ErrorKind::NoData => ApiErrorKind::Unsupported,
+            ErrorKind::Stale | ErrorKind::Io | ErrorKind::ShuttingDown => ApiErrorKind::Failed,
+        };
+        ApiError { kind, message: error.message }
+    }
 }

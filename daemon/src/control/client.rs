@@ -1,0 +1,141 @@
+//! The command line's end of the control socket: blocking, one connection per request.
+
+use super::SocketDir;
+use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long an answer may take. Unmounting and status are quick; a stripe layout may need the directory listed first.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Why there was no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens on the socket.
+    #[error("no forebay daemon answers for '{}'", .0.display())]
+    NoDaemon(PathBuf),
+    /// The daemon said no.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The connection failed, or the answer makes no sense.
+    #[error("the daemon behind '{}' did not answer: {why}", socket.display())]
+    Transport {
+        /// The socket.
+        socket: PathBuf,
+        /// What happened.
+        why: String,
+    },
+}
+
+/// One daemon.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// The daemon of a mount point (absolute, without symlinks); an error if there is none.
+    pub fn of_mountpoint(dir: &SocketDir, mountpoint: &Path) -> Result<Self, ClientError> {
+        let socket = dir.socket(mountpoint);
+        match std::os::unix::net::UnixStream::connect(&socket) {
+            Ok(_) => Ok(Client { socket }),
+            Err(_) => Err(ClientError::NoDaemon(mountpoint.to_path_buf())),
+        }
+    }
+
+    /// Every daemon of this user. Sockets that nobody listens on any more are removed.
+    pub fn all(dir: &SocketDir) -> Result<Vec<Self>, super::SocketDirError> {
+        Ok(dir.sockets()?.into_iter().filter(|socket| is_alive(socket)).map(|socket| Client { socket }).collect())
+    }
+
+    /// Figures for `forebay status`.
+    pub fn status(&self) -> Result<Status, ClientError> {
+        self.call(Method::GET, "/v1/status", ())
+    }
+
+    /// Unmounts.
+    pub fn unmount(&self) -> Result<(), ClientError> {
+        self.call(Method::POST, "/v1/unmount", ())
+    }
+
+    /// The stripe layout of a path below the root.
+    pub fn stripe(&self, path: &[u8]) -> Result<StripeInfo, ClientError> {
+        self.call(Method::GET, &stripe_uri(path), ())
+    }
+
+    /// Sets the stripe layout of a path below the root.
+    pub fn set_stripe(&self, path: &[u8], request: StripeRequest) -> Result<(), ClientError> {
+        self.call(Method::PUT, &stripe_uri(path), request)
+    }
+
+    /// Keys that cannot be shown, at most `limit`.
+    pub fn hidden_keys(&self, limit: usize) -> Result<HiddenKeys, ClientError> {
+        self.call(Method::GET, &format!("/v1/hidden-keys?limit={limit}"), ())
+    }
+
+    /// One request, on a runtime of its own.
+    fn call<T: DeserializeOwned>(&self, method: Method, uri: &str, body: impl Serialize) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(&body).expect("plain structs serialise");
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(http::header::HOST, "forebay")
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .expect("a fixed method, an encoded URI and fixed headers");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| self.transport(error))?;
+        let exchange = async { tokio::time::timeout(DEADLINE, self.exchange(request)).await };
+        let (status, body) = runtime.block_on(exchange).map_err(|_| self.transport(format!("not within {DEADLINE:?}")))??;
+        self.decode(status, &body)
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), ClientError> {
+        let stream = tokio::net::UnixStream::connect(&self.socket).await.map_err(|error| self.transport(error))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.transport(error))?;
+        tokio::spawn(connection);
+        let response: Response<Incoming> = sender.send_request(request).await.map_err(|error| self.transport(error))?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|error| self.transport(error))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    fn decode<T: DeserializeOwned>(&self, status: StatusCode, body: &[u8]) -> Result<T, ClientError> {
+        if status.is_success() {
+            return serde_json::from_slice(body).map_err(|error| self.transport(error));
+        }
+        Err(ClientError::Api(serde_json::from_slice(body).unwrap_or_else(|_| {
+            ApiError::new(ApiErrorKind::Unknown, format!("the daemon answered {status}: {}", String::from_utf8_lossy(body)))
+        })))
+    }
+
+    fn transport(&self, why: impl std::fmt::Display) -> ClientError {
+        ClientError::Transport { socket: self.socket.clone(), why: why.to_string() }
+    }
+}
+
+fn stripe_uri(path: &[u8]) -> String {
+    format!("/v1/stripe?path={}", percent_encode(path, NON_ALPHANUMERIC))
+}
+
+/// Whether somebody listens; removes the socket if its daemon is gone.
+fn is_alive(socket: &Path) -> bool {
+    match std::os::unix::net::UnixStream::connect(socket) {
+        Ok(_) => true,
+        Err(error) => {
+            if error.kind() == std::io::ErrorKind::ConnectionRefused {
+                let _ = std::fs::remove_file(socket);
+            }
+            false
+        }
+    }
+}

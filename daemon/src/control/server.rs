@@ -1,0 +1,187 @@
+//! The daemon's end of the control socket.
+
+use super::ControlTarget;
+use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
+use crate::stripe::Layout;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::StatusCode;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// How long [`ControlServer::stop`] waits for answers under way.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Hidden keys listed where the request names no limit.
+const DEFAULT_HIDDEN_KEYS: usize = 1000;
+
+/// Why the control socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Another daemon answers on it.
+    #[error("'{}' is mounted already; run 'forebay umount' first", mountpoint.display())]
+    InUse {
+        /// The mount point.
+        mountpoint: PathBuf,
+    },
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Dir(#[from] super::SocketDirError),
+    /// The system refused.
+    #[error("control socket '{}' could not be opened: {source}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A serving control socket. [`stop`](ControlServer::stop) it: dropping it only removes the socket.
+pub struct ControlServer {
+    path: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl ControlServer {
+    /// Opens the socket of a mount point and serves it on the runtime.
+    pub fn start(
+        runtime: &tokio::runtime::Handle,
+        dir: &super::SocketDir,
+        mountpoint: &Path,
+        target: Arc<dyn ControlTarget>,
+    ) -> Result<Self, ServeError> {
+        dir.ensure()?;
+        let path = dir.socket(mountpoint);
+        remove_dead(&path, mountpoint)?;
+        let _entered = runtime.enter();
+        let listener = tokio::net::UnixListener::bind(&path).map_err(|source| ServeError::Io { path: path.clone(), source })?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = runtime.spawn(async move {
+            let stopped = async move {
+                let _ = stopped.await;
+            };
+            if let Err(error) = axum::serve(listener, router(target)).with_graceful_shutdown(stopped).await {
+                tracing::error!("the control socket failed: {error}");
+            }
+        });
+        Ok(ControlServer { path, stop: Some(stop), task })
+    }
+
+    /// The socket.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the socket, and waits for answers under way. Call it from outside the runtime.
+    pub fn stop(mut self, runtime: &tokio::runtime::Handle) {
+        drop(self.stop.take());
+        let _ = std::fs::remove_file(&self.path);
+        runtime.block_on(async {
+            if tokio::time::timeout(GRACE, &mut self.task).await.is_err() {
+                self.task.abort();
+            }
+        });
+    }
+}
+
+impl Drop for ControlServer {
+    fn drop(&mut self) {
+        // After `stop` the name may already be another daemon's.
+        if self.stop.is_some() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes the socket that a killed daemon left; refuses where one answers.
+fn remove_dead(path: &Path, mountpoint: &Path) -> Result<(), ServeError> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(ServeError::InUse { mountpoint: mountpoint.to_path_buf() }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(_) => std::fs::remove_file(path).map_err(|source| ServeError::Io { path: path.to_path_buf(), source }),
+    }
+}
+
+type Target = State<Arc<dyn ControlTarget>>;
+
+fn router(target: Arc<dyn ControlTarget>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/unmount", post(unmount))
+        .route("/v1/stripe", get(stripe).put(set_stripe))
+        .route("/v1/hidden-keys", get(hidden_keys))
+        .fallback(no_such_request)
+        .with_state(target)
+}
+
+async fn status(State(target): Target) -> Result<Json<Status>, ApiError> {
+    target.status().await.map(Json)
+}
+
+async fn unmount(State(target): Target) -> Result<Json<()>, ApiError> {
+    target.request_unmount().await.map(Json)
+}
+
+async fn stripe(State(target): Target, RawQuery(query): RawQuery) -> Result<Json<StripeInfo>, ApiError> {
+    target.stripe(&path_of(query)?).await.map(Json)
+}
+
+async fn set_stripe(
+    State(target): Target,
+    RawQuery(query): RawQuery,
+    body: Result<Json<StripeRequest>, JsonRejection>,
+) -> Result<Json<()>, ApiError> {
+    let path = path_of(query)?;
+    let Json(request) = body.map_err(|error| ApiError::new(ApiErrorKind::Invalid, error.body_text()))?;
+    let layout = Layout { stripe_count: request.stripe_count, stripe_size: request.stripe_size };
+    target.set_stripe(&path, layout).await.map(Json)
+}
+
+async fn hidden_keys(State(target): Target, RawQuery(query): RawQuery) -> Result<Json<HiddenKeys>, ApiError> {
+    let limit = match parameter(query.as_deref(), "limit") {
+        None => DEFAULT_HIDDEN_KEYS,
+        Some(text) => {
+            String::from_utf8_lossy(&text).parse().map_err(|_| ApiError::new(ApiErrorKind::Invalid, "'limit' is not a number"))?
+        }
+    };
+    target.hidden_keys(limit).await.map(Json)
+}
+
+async fn no_such_request() -> ApiError {
+    ApiError::new(ApiErrorKind::NotFound, "this daemon has no such request; is it older than the command?")
+}
+
+fn path_of(query: Option<String>) -> Result<Vec<u8>, ApiError> {
+    parameter(query.as_deref(), "path").ok_or_else(|| ApiError::new(ApiErrorKind::Invalid, "'path' is missing"))
+}
+
+/// A parameter's bytes. Not serde's query parser, which takes UTF-8 only: a name is any bytes.
+fn parameter(query: Option<&str>, name: &str) -> Option<Vec<u8>> {
+    query?
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| percent_encoding::percent_decode_str(value).collect())
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = match self.kind {
+            ApiErrorKind::NotFound => StatusCode::NOT_FOUND,
+            ApiErrorKind::Invalid => StatusCode::BAD_REQUEST,
+            ApiErrorKind::Busy => StatusCode::CONFLICT,
+            ApiErrorKind::Denied => StatusCode::FORBIDDEN,
+            ApiErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+            ApiErrorKind::Failed | ApiErrorKind::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(self)).into_response()
+    }
+}

@@ -1,0 +1,193 @@
+//! Server and client over a real socket, with a made-up mount behind it.
+
+use super::types::*;
+use super::*;
+use crate::block::BlockStats;
+use crate::error::{Error, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+const MOUNTPOINT: &str = "/mnt/data";
+
+#[derive(Default)]
+struct FakeMount {
+    busy: bool,
+    set: Mutex<Vec<(Vec<u8>, Layout)>>,
+}
+
+#[async_trait]
+impl ControlTarget for FakeMount {
+    async fn status(&self) -> Result<Status, ApiError> {
+        Ok(Status {
+            repository: "s3://bucket".into(),
+            mountpoint: MOUNTPOINT.into(),
+            pid: 42,
+            version: "0".into(),
+            uptime_seconds: 1,
+            deployment: "persistent".into(),
+            cache: BlockStats { blocks: 3, ..BlockStats::default() },
+            devices: Vec::new(),
+            memory_bytes: 1,
+            memory_target_bytes: 2,
+            hit_bytes: 3,
+            fetched_bytes: 4,
+            requests: Requests { get: 5, ..Requests::default() },
+            hidden_keys: 2,
+            dirty_bytes: 0,
+        })
+    }
+    async fn request_unmount(&self) -> Result<(), ApiError> {
+        if self.busy { Err(ApiError::new(ApiErrorKind::Busy, "'/mnt/data' is busy")) } else { Ok(()) }
+    }
+    async fn stripe(&self, path: &[u8]) -> Result<StripeInfo, ApiError> {
+        match path {
+            b"a dir/\xff&=%" => Ok(StripeInfo { stripe_count: 2, stripe_size: 1 << 20, inherited: true }),
+            _ => Err(Error::new(ErrorKind::NotFound, "'x' does not exist").into()),
+        }
+    }
+    async fn set_stripe(&self, path: &[u8], layout: Layout) -> Result<(), ApiError> {
+        self.set.lock().unwrap().push((path.to_vec(), layout));
+        Ok(())
+    }
+    async fn hidden_keys(&self, limit: usize) -> Result<HiddenKeys, ApiError> {
+        let all = ["a//b", "../c"].map(|key| HiddenKey { key: key.into(), reason: "no".into() });
+        Ok(HiddenKeys { keys: all.into_iter().take(limit).collect(), total: 2 })
+    }
+}
+
+struct Fixture {
+    runtime: tokio::runtime::Runtime,
+    dir: SocketDir,
+    mount: Arc<FakeMount>,
+    server: Option<ControlServer>,
+    _temp: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new(mount: FakeMount) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let temp = tempfile::tempdir().unwrap();
+        let uid = temp.path().metadata().unwrap().uid();
+        let mut fixture = Fixture {
+            runtime,
+            dir: SocketDir::at(temp.path().join("sockets"), uid),
+            mount: Arc::new(mount),
+            server: None,
+            _temp: temp,
+        };
+        fixture.server = Some(fixture.serve().unwrap());
+        fixture
+    }
+
+    fn serve(&self) -> Result<ControlServer, ServeError> {
+        ControlServer::start(self.runtime.handle(), &self.dir, Path::new(MOUNTPOINT), self.mount.clone())
+    }
+
+    fn client(&self) -> Client {
+        Client::of_mountpoint(&self.dir, Path::new(MOUNTPOINT)).unwrap()
+    }
+}
+
+fn api_kind<T: std::fmt::Debug>(result: Result<T, ClientError>) -> ApiErrorKind {
+    match result.unwrap_err() {
+        ClientError::Api(error) => error.kind,
+        other => panic!("not the daemon's error: {other}"),
+    }
+}
+
+#[test]
+fn status_comes_back_whole() {
+    let fixture = Fixture::new(FakeMount::default());
+    let status = fixture.client().status().unwrap();
+    assert_eq!((status.pid, status.cache.blocks, status.requests.get), (42, 3, 5));
+}
+
+#[test]
+fn a_busy_mount_says_so() {
+    assert!(Fixture::new(FakeMount::default()).client().unmount().is_ok());
+    let busy = Fixture::new(FakeMount { busy: true, ..FakeMount::default() });
+    assert_eq!(api_kind(busy.client().unmount()), ApiErrorKind::Busy);
+}
+
+#[test]
+fn paths_are_bytes() {
+    let fixture = Fixture::new(FakeMount::default());
+    let path = b"a dir/\xff&=%";
+    assert!(fixture.client().stripe(path).unwrap().inherited);
+    fixture.client().set_stripe(path, StripeRequest { stripe_count: 3, stripe_size: 131072 }).unwrap();
+    let expected = (path.to_vec(), Layout { stripe_count: 3, stripe_size: 131072 });
+    assert_eq!(*fixture.mount.set.lock().unwrap(), [expected]);
+}
+
+#[test]
+fn errors_keep_their_kind_and_words() {
+    let fixture = Fixture::new(FakeMount::default());
+    let error = fixture.client().stripe(b"x").unwrap_err();
+    assert_eq!(error.to_string(), "'x' does not exist");
+    assert_eq!(api_kind(fixture.client().stripe(b"x")), ApiErrorKind::NotFound);
+}
+
+#[test]
+fn the_limit_of_hidden_keys_is_kept() {
+    let keys = Fixture::new(FakeMount::default()).client().hidden_keys(1).unwrap();
+    assert_eq!((keys.keys.len(), keys.keys[0].key.as_str(), keys.total), (1, "a//b", 2));
+}
+
+#[test]
+fn malformed_requests_get_typed_errors() {
+    let fixture = Fixture::new(FakeMount::default());
+    for (request, status, kind) in [
+        ("GET /v2/nothing HTTP/1.1", "404", "not_found"),
+        ("GET /v1/stripe HTTP/1.1", "400", "invalid"),
+        ("PUT /v1/stripe?path=a HTTP/1.1", "400", "invalid"),
+        ("GET /v1/hidden-keys?limit=many HTTP/1.1", "400", "invalid"),
+    ] {
+        let answer = raw(fixture.server.as_ref().unwrap().path(), request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {answer}");
+        assert!(answer.contains(&format!("\"kind\":\"{kind}\"")), "{request}: {answer}");
+    }
+}
+
+fn raw(socket: &Path, request: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    write!(stream, "{request}\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_second_daemon_on_a_mount_point_is_refused() {
+    let fixture = Fixture::new(FakeMount::default());
+    assert!(matches!(fixture.serve(), Err(ServeError::InUse { .. })));
+    assert!(fixture.client().status().is_ok(), "the first one still answers");
+}
+
+#[test]
+fn a_stopped_daemon_leaves_no_socket() {
+    let mut fixture = Fixture::new(FakeMount::default());
+    fixture.server.take().unwrap().stop(fixture.runtime.handle());
+    assert!(fixture.dir.sockets().unwrap().is_empty());
+    let gone = Client::of_mountpoint(&fixture.dir, Path::new(MOUNTPOINT));
+    assert!(matches!(gone, Err(ClientError::NoDaemon(_))));
+}
+
+#[test]
+fn the_socket_of_a_killed_daemon_is_passed_over_removed_and_replaced() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = SocketDir::at(temp.path().join("sockets"), temp.path().metadata().unwrap().uid());
+    dir.ensure().unwrap();
+    let dead = || drop(std::os::unix::net::UnixListener::bind(dir.socket(Path::new(MOUNTPOINT))).unwrap());
+    dead();
+    assert_eq!(dir.sockets().unwrap().len(), 1);
+    assert!(Client::all(&dir).unwrap().is_empty());
+    assert!(dir.sockets().unwrap().is_empty(), "listing removed it");
+
+    dead();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = ControlServer::start(runtime.handle(), &dir, Path::new(MOUNTPOINT), Arc::new(FakeMount::default())).unwrap();
+    assert_eq!(Client::all(&dir).unwrap().len(), 1);
+    server.stop(runtime.handle());
+}

@@ -1,0 +1,53 @@
+//! What the dispatcher needs of a file system. [`Vfs`] is the one there is; tests put a small fake in its place, so that a real
+//! mount can be driven into every answer without a bucket behind it.
+
+use forebay_daemon::error::Result;
+use forebay_daemon::ids::Ino;
+use forebay_daemon::vfs::{
+    Answer, DirBatch, Entry, FsStats, HandleId, KernelCache, Lookup, OpenedDir, OpenedFile, ReadReply, Vfs,
+};
+use std::sync::Arc;
+
+macro_rules! operations {
+    ($( fn $name:ident(&self $(, $arg:ident: $ty:ty)*) $(-> $ret:ty)?; )*) => {
+        /// The file system's operations; see [`Vfs`] for what each promises.
+        pub(crate) trait Operations: Send + Sync + 'static {
+            $( fn $name(&self $(, $arg: $ty)*) $(-> $ret)?; )*
+        }
+
+        impl Operations for Vfs {
+            $( fn $name(&self $(, $arg: $ty)*) $(-> $ret)? { Vfs::$name(self $(, $arg)*) } )*
+        }
+    };
+}
+
+operations! {
+    fn set_kernel_cache(&self, kernel: Arc<dyn KernelCache>);
+    fn lookup(&self, parent: Ino, name: &[u8]) -> Answer<Lookup>;
+    fn getattr(&self, ino: Ino) -> Answer<Entry>;
+    fn readlink(&self, ino: Ino) -> Answer<Vec<u8>>;
+    fn open(&self, ino: Ino, flags: i32) -> Answer<OpenedFile>;
+    fn read(&self, handle: HandleId, offset: u64, len: u32, reply: ReadReply);
+    fn release(&self, handle: HandleId);
+    fn opendir(&self, ino: Ino) -> Answer<OpenedDir>;
+    fn readdir(&self, handle: HandleId, offset: u64, limit: usize) -> Answer<DirBatch>;
+    fn releasedir(&self, handle: HandleId);
+    fn statfs(&self) -> FsStats;
+    fn getxattr(&self, ino: Ino, name: &[u8]) -> Answer<Vec<u8>>;
+    fn listxattr(&self, ino: Ino) -> Answer<Vec<Vec<u8>>>;
+}
+
+/// Runs an answer to its end: at once, or on the runtime when the object store has to be asked first. A future that panics drops
+/// its reply, which answers `EIO`.
+pub(crate) fn finish<T: Send + 'static>(
+    runtime: &tokio::runtime::Handle,
+    answer: Answer<T>,
+    done: impl FnOnce(Result<T>) + Send + 'static,
+) {
+    match answer {
+        Answer::Ready(result) => done(result),
+        Answer::Pending(future) => {
+            runtime.spawn(async move { done(future.await) });
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The command line as clap sees it: names and help only. What the values mean is checked in [`crate::settings`], where the
+//! errors can say more than a type.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// A parallel file-system cache for data in S3.
+#[derive(Debug, Parser)]
+#[command(name = "forebay", version, propagate_version = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The verbs, one file each in `cmd/`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mount a bucket (or a part of it)
+    Mount(Box<MountArgs>),
+    /// Unmount
+    #[command(alias = "unmount")]
+    Umount(UmountArgs),
+    /// Show what is mounted, cache use, devices, requests
+    Status(StatusArgs),
+    /// Show or set how files are spread over the cache's devices
+    #[command(subcommand)]
+    Stripe(StripeCommand),
+    /// Everything embedded on this machine: an S3 server with sample data, a mount, a cold and a warm read
+    Quickstart(QuickstartArgs),
+}
+
+/// `forebay mount`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MountArgs {
+    /// s3://bucket[/prefix], gs://…, az://… or file:///dir
+    pub(crate) repository: String,
+    /// An existing directory
+    pub(crate) mountpoint: PathBuf,
+
+    /// Cache directory; give it once per device, and files are striped over them [default: ~/.cache/forebay/<id>]
+    #[arg(long, value_name = "DIR", help_heading = "Cache")]
+    pub(crate) cache: Vec<PathBuf>,
+    /// Bytes to use on each device, such as 500G [default: all but 5% of it]
+    #[arg(long, value_name = "SIZE", help_heading = "Cache")]
+    pub(crate) cache_size: Option<String>,
+    /// Bound on the memory of the whole process [default: 1G]
+    #[arg(long, value_name = "SIZE", help_heading = "Cache")]
+    pub(crate) memory_target: Option<String>,
+    /// What survives a crash: persistent or scratch [default: persistent]
+    #[arg(long, value_name = "KIND", help_heading = "Cache")]
+    pub(crate) deployment: Option<String>,
+    /// lz4 or none [default: lz4]
+    #[arg(long, value_name = "CODEC", help_heading = "Cache")]
+    pub(crate) compression: Option<String>,
+    /// Store equal blocks once: on or off [default: on]
+    #[arg(long, value_name = "on|off", help_heading = "Cache")]
+    pub(crate) dedup: Option<String>,
+    /// Devices a file is spread over; 0 means all [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Cache")]
+    pub(crate) stripe_count: Option<String>,
+    /// Bytes on one device before the next takes over [default: 1M]
+    #[arg(long, value_name = "SIZE", help_heading = "Cache")]
+    pub(crate) stripe_size: Option<String>,
+
+    /// Bring changes of the bucket in by themselves: new,changed,deleted
+    #[arg(long, value_name = "EVENTS", help_heading = "Repository")]
+    pub(crate) auto_import: Option<String>,
+    /// Send changes of files to the bucket by themselves: new,changed,deleted
+    #[arg(long, value_name = "EVENTS", help_heading = "Repository")]
+    pub(crate) auto_export: Option<String>,
+    /// Where the store is, if it is not AWS
+    #[arg(long, value_name = "URL", help_heading = "Repository")]
+    pub(crate) endpoint_url: Option<String>,
+    /// The bucket's region
+    #[arg(long, value_name = "REGION", help_heading = "Repository")]
+    pub(crate) region: Option<String>,
+    /// Profile of the AWS configuration files
+    #[arg(long, value_name = "PROFILE", help_heading = "Repository")]
+    pub(crate) profile: Option<String>,
+    /// Put the bucket in the path, not in the host name
+    #[arg(long, help_heading = "Repository")]
+    pub(crate) force_path_style: bool,
+    /// Do not sign requests (public buckets)
+    #[arg(long, help_heading = "Repository")]
+    pub(crate) no_sign_request: bool,
+    /// Encryption at the store: AES256, aws:kms, aws:kms:dsse or sse-c
+    #[arg(long, value_name = "KIND", help_heading = "Repository")]
+    pub(crate) sse: Option<String>,
+    /// KMS key; for sse-c the key itself, in base64
+    #[arg(long, value_name = "KEY", help_heading = "Repository")]
+    pub(crate) sse_kms_key_id: Option<String>,
+    /// Pay for requests to somebody else's bucket
+    #[arg(long, help_heading = "Repository")]
+    pub(crate) requester_pays: bool,
+    /// Where owners and modes come from: free (with GETs), eager (ask for each), off [default: free]
+    #[arg(long, value_name = "WHEN", help_heading = "Repository")]
+    pub(crate) posix_metadata: Option<String>,
+
+    /// Mount read-only
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) read_only: bool,
+    /// Let other users in
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) allow_other: bool,
+    /// Owner of what names none [default: yours]
+    #[arg(long, value_name = "ID", help_heading = "Mount")]
+    pub(crate) uid: Option<String>,
+    /// Group of what names none [default: yours]
+    #[arg(long, value_name = "ID", help_heading = "Mount")]
+    pub(crate) gid: Option<String>,
+    /// Permissions of files that name none, octal [default: 0755]
+    #[arg(long, value_name = "MODE", help_heading = "Mount")]
+    pub(crate) file_mode: Option<String>,
+    /// Permissions of directories that name none, octal [default: 0755]
+    #[arg(long, value_name = "MODE", help_heading = "Mount")]
+    pub(crate) dir_mode: Option<String>,
+    /// For how long names and attributes are believed: seconds, 5m, 1h, or indefinite [default: 60]
+    #[arg(long, value_name = "TIME", help_heading = "Mount")]
+    pub(crate) metadata_ttl: Option<String>,
+    /// Options in the form of mount(8) and fstab
+    #[arg(short = 'o', value_name = "OPT[,OPT…]", help_heading = "Mount")]
+    pub(crate) options: Vec<String>,
+    /// Stay in the foreground
+    #[arg(short, long, help_heading = "Mount")]
+    pub(crate) foreground: bool,
+    /// Log file [default: forebay.log in the first cache directory; with -f, standard error]
+    #[arg(long, value_name = "FILE", help_heading = "Mount")]
+    pub(crate) log: Option<PathBuf>,
+    /// Log more
+    #[arg(short, long, help_heading = "Mount")]
+    pub(crate) verbose: bool,
+
+    /// Refuse to execute files (`-o noexec`)
+    #[arg(long, hide = true)]
+    pub(crate) noexec: bool,
+    /// Set by the command when it starts the daemon: standard output carries the ready signal
+    #[arg(long, hide = true)]
+    pub(crate) ready_on_stdout: bool,
+}
+
+/// `forebay umount`
+#[derive(Debug, Args)]
+pub(crate) struct UmountArgs {
+    /// Where it is mounted
+    pub(crate) mountpoint: PathBuf,
+    /// Export what exists only here first
+    #[arg(long, conflicts_with = "discard")]
+    pub(crate) export: bool,
+    /// Give up what exists only here
+    #[arg(long)]
+    pub(crate) discard: bool,
+}
+
+/// `forebay status`
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// One mount only
+    pub(crate) mountpoint: Option<PathBuf>,
+    /// List the keys that cannot be shown, and why
+    #[arg(long)]
+    pub(crate) hidden_keys: bool,
+}
+
+/// `forebay stripe`
+#[derive(Debug, Subcommand)]
+pub(crate) enum StripeCommand {
+    /// Show the layout of a file or directory
+    Get {
+        /// A file or directory in a mount
+        path: PathBuf,
+    },
+    /// Set the layout of a directory (for what is cached below it from now on) or of a file not yet cached
+    Set {
+        /// A file or directory in a mount
+        path: PathBuf,
+        /// Devices to spread over; 0 means all
+        #[arg(long, value_name = "N")]
+        stripe_count: Option<String>,
+        /// Bytes on one device before the next takes over
+        #[arg(long, value_name = "SIZE")]
+        stripe_size: Option<String>,
+    },
+}
+
+/// `forebay quickstart`
+#[derive(Debug, Args)]
+pub(crate) struct QuickstartArgs {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

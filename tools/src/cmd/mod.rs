@@ -1,0 +1,37 @@
+//! The verbs: a file each, arguments in, work done.
+
+mod mount;
+mod quickstart;
+mod status;
+mod stripe;
+mod umount;
+
+use crate::cli::Command;
+use crate::error::CliError;
+use crate::invocation::Invocation;
+use serde::Serialize;
+
+/// Runs a command.
+pub(crate) fn run(invocation: Invocation) -> Result<(), CliError> {
+    let Invocation { cli, args } = invocation;
+    match cli.command {
+        Command::Mount(mount) => mount::run(&mount, &args, cli.json),
+        Command::Umount(umount) => umount::run(&umount),
+        Command::Status(status) => status::run(&status, cli.json),
+        Command::Stripe(stripe) => stripe::run(&stripe, cli.json),
+        Command::Quickstart(quickstart) => quickstart::run(&quickstart),
+    }
+}
+
+/// Prints a value as JSON.
+fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(value).map_err(CliError::failed)?;
+    print(&text);
+    Ok(())
+}
+
+/// Prints to standard output. A reader that went away (`| head`) is no failure of ours.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+}

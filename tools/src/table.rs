@@ -1,0 +1,170 @@
+//! Text for people: what the commands print without `--json`.
+
+use forebay_daemon::control::types::{DeviceStatus, HiddenKeys, Status, StripeInfo};
+use forebay_daemon::units::ByteCount;
+use std::fmt::Write;
+
+/// Width of the names in the left column.
+const NAME_WIDTH: usize = 12;
+
+fn bytes(n: u64) -> ByteCount {
+    ByteCount(n)
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 { "-".into() } else { format!("{:.0}%", part as f64 * 100.0 / whole as f64) }
+}
+
+fn duration(seconds: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string()
+}
+
+/// One mount, as `forebay status` shows it.
+pub(crate) fn status(status: &Status) -> String {
+    let mut out = format!("{}  {}\n", status.mountpoint, status.repository);
+    let mut line = |name: &str, value: String| {
+        writeln!(out, "  {name:<NAME_WIDTH$}{value}").expect("writing to a string");
+    };
+    line("daemon", format!("pid {}, version {}, up {}", status.pid, status.version, duration(status.uptime_seconds)));
+    line("deployment", status.deployment.clone());
+    line("cache", cache(status));
+    line("data", data(status));
+    line("served", format!("{} from the cache, {} fetched", bytes(status.hit_bytes), bytes(status.fetched_bytes)));
+    let r = &status.requests;
+    line("requests", format!("{} GET, {} HEAD, {} LIST, {} repeated", r.get, r.head, r.list, r.retries));
+    line("memory", format!("{} of {}", bytes(status.memory_bytes), bytes(status.memory_target_bytes)));
+    if status.dirty_bytes > 0 {
+        line("dirty", format!("{} exist only here", bytes(status.dirty_bytes)));
+    }
+    if status.hidden_keys > 0 {
+        line("hidden keys", format!("{} ('forebay status --hidden-keys' lists them)", status.hidden_keys));
+    }
+    for device in &status.devices {
+        line("device", device_line(device));
+    }
+    out
+}
+
+fn cache(status: &Status) -> String {
+    let c = &status.cache;
+    let used = percent(c.stored_bytes, c.capacity_bytes);
+    let mut text = format!("{} of {} used ({used}), {} blocks", bytes(c.stored_bytes), bytes(c.capacity_bytes), c.blocks);
+    for (count, what) in [(c.evicted_blocks, "evicted"), (c.corrupt_blocks, "corrupt")] {
+        if count > 0 {
+            write!(text, ", {count} {what}").expect("writing to a string");
+        }
+    }
+    text
+}
+
+fn data(status: &Status) -> String {
+    let c = &status.cache;
+    format!("{} logical, {} stored, {} deduplicated", bytes(c.plain_bytes), bytes(c.stored_bytes), bytes(c.dedup_bytes))
+}
+
+fn device_line(device: &DeviceStatus) -> String {
+    let health = if device.in_service { "in service" } else { "OUT OF SERVICE" };
+    let (read, written) = (bytes(device.read_bytes), bytes(device.written_bytes));
+    format!(
+        "{}: {}, {health}, {} errors, {read} read ({} reads), {written} written ({} writes)",
+        device.path,
+        bytes(device.capacity_bytes),
+        device.errors,
+        device.reads,
+        device.writes
+    )
+}
+
+/// The hidden keys of one mount.
+pub(crate) fn hidden_keys(mountpoint: &str, hidden: &HiddenKeys) -> String {
+    let mut out = format!("{mountpoint}  {} hidden keys\n", hidden.total);
+    for key in &hidden.keys {
+        writeln!(out, "  {:?}  {}", key.key, key.reason).expect("writing to a string");
+    }
+    let more = hidden.total.saturating_sub(hidden.keys.len() as u64);
+    if more > 0 {
+        writeln!(out, "  … and {more} more").expect("writing to a string");
+    }
+    out
+}
+
+/// A stripe layout.
+pub(crate) fn stripe(info: &StripeInfo) -> String {
+    let count = if info.stripe_count == 0 { "all devices".to_owned() } else { info.stripe_count.to_string() };
+    let whence = if info.inherited { "inherited" } else { "set here" };
+    format!("stripe count {count}, stripe size {}, {whence}", bytes(info.stripe_size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_daemon::block::BlockStats;
+    use forebay_daemon::control::types::{HiddenKey, Requests};
+
+    fn sample() -> Status {
+        Status {
+            repository: "s3://bucket".into(),
+            mountpoint: "/mnt/data".into(),
+            pid: 7,
+            version: "0.1.0".into(),
+            uptime_seconds: 3661,
+            deployment: "persistent".into(),
+            cache: BlockStats {
+                blocks: 10,
+                plain_bytes: 4 << 20,
+                stored_bytes: 1 << 20,
+                capacity_bytes: 4 << 20,
+                dedup_bytes: 1 << 10,
+                corrupt_blocks: 2,
+                ..BlockStats::default()
+            },
+            devices: vec![DeviceStatus {
+                path: "/nvme0".into(),
+                capacity_bytes: 4 << 20,
+                in_service: false,
+                errors: 3,
+                read_bytes: 1024,
+                written_bytes: 2048,
+                reads: 1,
+                writes: 2,
+            }],
+            memory_bytes: 100 << 20,
+            memory_target_bytes: 1 << 30,
+            hit_bytes: 5,
+            fetched_bytes: 6,
+            requests: Requests { get: 1, head: 2, list: 3, retries: 4 },
+            hidden_keys: 1,
+            dirty_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn a_mount_reads_as_a_table() {
+        let expected = "\
+/mnt/data  s3://bucket
+  daemon      pid 7, version 0.1.0, up 1h 1m 1s
+  deployment  persistent
+  cache       1 MiB of 4 MiB used (25%), 10 blocks, 2 corrupt
+  data        4 MiB logical, 1 MiB stored, 1 KiB deduplicated
+  served      5 B from the cache, 6 B fetched
+  requests    1 GET, 2 HEAD, 3 LIST, 4 repeated
+  memory      100 MiB of 1 GiB
+  hidden keys 1 ('forebay status --hidden-keys' lists them)
+  device      /nvme0: 4 MiB, OUT OF SERVICE, 3 errors, 1 KiB read (1 reads), 2 KiB written (2 writes)
+";
+        assert_eq!(status(&sample()), expected);
+    }
+
+    #[test]
+    fn hidden_keys_are_quoted_and_the_rest_counted() {
+        let key = HiddenKey { key: "a//b\n".into(), reason: "empty part".into() };
+        let text = hidden_keys("/m", &HiddenKeys { keys: vec![key], total: 3 });
+        assert_eq!(text, "/m  3 hidden keys\n  \"a//b\\n\"  empty part\n  … and 2 more\n");
+    }
+
+    #[test]
+    fn a_layout_says_where_it_comes_from() {
+        let info = StripeInfo { stripe_count: 0, stripe_size: 1 << 20, inherited: true };
+        assert_eq!(stripe(&info), "stripe count all devices, stripe size 1 MiB, inherited");
+    }
+}

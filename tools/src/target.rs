@@ -1,0 +1,70 @@
+//! What the control socket controls: a running file system and its mount.
+
+use async_trait::async_trait;
+use forebay_daemon::control::ControlTarget;
+use forebay_daemon::control::types::{ApiError, ApiErrorKind, HiddenKey, HiddenKeys, Status, StripeInfo};
+use forebay_daemon::engine::FileSystem;
+use forebay_daemon::error::Error;
+use forebay_daemon::stripe::Layout;
+use forebay_daemon::vfs::Answer;
+use forebay_fuse::{UnmountError, Unmounter};
+use std::sync::Arc;
+
+/// A mounted file system.
+pub(crate) struct Mounted {
+    /// What is mounted.
+    pub(crate) filesystem: Arc<FileSystem>,
+    /// What unmounts it.
+    pub(crate) unmounter: Unmounter,
+}
+
+async fn settled<T>(answer: Answer<T>) -> Result<T, Error> {
+    match answer {
+        Answer::Ready(result) => result,
+        Answer::Pending(future) => future.await,
+    }
+}
+
+/// Runs what blocks off the runtime's threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    let lost = |error| ApiError::new(ApiErrorKind::Failed, format!("the daemon could not do it: {error}"));
+    tokio::task::spawn_blocking(work).await.map_err(lost)
+}
+
+fn unmount_error(error: UnmountError) -> ApiError {
+    let kind = match error {
+        UnmountError::Busy { .. } => ApiErrorKind::Busy,
+        UnmountError::NotMounted { .. } => ApiErrorKind::NotFound,
+        UnmountError::Refused { .. } => ApiErrorKind::Failed,
+    };
+    ApiError::new(kind, error.to_string())
+}
+
+#[async_trait]
+impl ControlTarget for Mounted {
+    async fn status(&self) -> Result<Status, ApiError> {
+        let filesystem = Arc::clone(&self.filesystem);
+        let mountpoint = self.unmounter.mountpoint().display().to_string();
+        blocking(move || Status { mountpoint, ..filesystem.status() }).await
+    }
+
+    async fn request_unmount(&self) -> Result<(), ApiError> {
+        let unmounter = self.unmounter.clone();
+        blocking(move || unmounter.unmount()).await?.map_err(unmount_error)
+    }
+
+    async fn stripe(&self, path: &[u8]) -> Result<StripeInfo, ApiError> {
+        let (layout, set_here) = settled(self.filesystem.vfs().stripe(path)).await?;
+        Ok(StripeInfo { stripe_count: layout.stripe_count, stripe_size: layout.stripe_size, inherited: !set_here })
+    }
+
+    async fn set_stripe(&self, path: &[u8], layout: Layout) -> Result<(), ApiError> {
+        Ok(settled(self.filesystem.vfs().set_stripe(path, layout)).await?)
+    }
+
+    async fn hidden_keys(&self, limit: usize) -> Result<HiddenKeys, ApiError> {
+        let filesystem = Arc::clone(&self.filesystem);
+        let (keys, total) = blocking(move || filesystem.hidden_keys(limit)).await??;
+        Ok(HiddenKeys { keys: keys.into_iter().map(|(key, reason)| HiddenKey { key, reason }).collect(), total })
+    }
+}
