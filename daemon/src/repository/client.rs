@@ -112,14 +112,16 @@ impl Repository {
     /// HEAD with retries.
     pub async fn head(&self, key: &str, urgency: Urgency) -> Result<ObjectHead, StoreError> {
         let core = &self.core;
-        core.retried(Op::Head, key, urgency, &mut core.begin(), || core.store.head(key)).await.map(|(head, _)| head)
+        let mut attempts = core.begin();
+        core.retried(Op::Head, key, urgency, &mut attempts, || core.store.head(key)).await.map(|(head, _)| head)
     }
 
     /// One page of a listing, with retries.
     pub async fn list(&self, request: ListRequest, urgency: Urgency) -> Result<ListPage, StoreError> {
         let core = &self.core;
-        let page = core.retried(Op::List, &request.prefix, urgency, &mut core.begin(), || core.store.list(request.clone()));
-        page.await.map(|(page, _)| page)
+        let mut attempts = core.begin();
+        let send = || core.store.list(request.clone());
+        core.retried(Op::List, &request.prefix, urgency, &mut attempts, send).await.map(|(page, _)| page)
     }
 
     /// Requests and bytes so far.

@@ -3,8 +3,10 @@
 mod client;
 mod environment;
 pub mod faulty;
+pub mod keymap;
 pub mod memory;
 pub mod pacing;
+pub mod posix;
 mod resume;
 pub mod retry;
 pub mod s3;
