@@ -1,5 +1,23 @@
 //! The object store behind Forebay: S3, GCS, Azure or a directory; ranged GETs, listings, retries, pacing, key mapping.
 
+mod client;
+mod environment;
+pub mod faulty;
+pub mod keymap;
+pub mod memory;
+pub mod pacing;
+pub mod posix;
+mod resume;
+pub mod retry;
+pub mod s3;
+#[cfg(test)]
+mod testing;
+mod time;
+pub mod url;
+
+pub use client::{Repository, RepositoryConfig, RequestCounts};
+pub use environment::Environment;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -118,6 +136,15 @@ pub enum StoreError {
         /// The store's words.
         message: String,
     },
+    /// No connection to the store: refused, no such host, no route, a certificate that does not hold. Worth another try
+    /// later, but not while mounting.
+    #[error("cannot reach {endpoint}: {message}")]
+    Unreachable {
+        /// Scheme and host.
+        endpoint: String,
+        /// The innermost cause.
+        message: String,
+    },
     /// 503 SlowDown, 429: asked to slow down.
     #[error("the store asks to slow down")]
     SlowDown {
@@ -165,9 +192,6 @@ pub trait ObjectStore: Send + Sync + 'static {
     async fn list(&self, request: ListRequest) -> Result<ListPage, StoreError>;
 }
 
-/// An object store with retries, pacing and bounded, adaptive concurrency; the only way the rest of Forebay reaches S3.
-pub struct Repository;
-
 /// Who is waiting for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
@@ -175,20 +199,4 @@ pub enum Urgency {
     Demand,
     /// Read-ahead and other guesses; yields to demand.
     Ahead,
-}
-
-impl Repository {
-    /// Bytes of `range` of one version. Resumes after a broken body where it broke, pinned to the same version, so the
-    /// stream yields exactly the range or ends with an error. The head comes from the first response.
-    pub async fn fetch(&self, _request: GetRequest, _urgency: Urgency) -> Result<GetResponse, StoreError> {
-        todo!("helper C")
-    }
-    /// HEAD with retries.
-    pub async fn head(&self, _key: &str, _urgency: Urgency) -> Result<ObjectHead, StoreError> {
-        todo!("helper C")
-    }
-    /// One page of a listing, with retries.
-    pub async fn list(&self, _request: ListRequest, _urgency: Urgency) -> Result<ListPage, StoreError> {
-        todo!("helper C")
-    }
 }

@@ -1,0 +1,252 @@
+//! [`Repository`]: an object store with retries, pacing and bounded, adaptive concurrency.
+
+use super::pacing::{Limiter, PacingConfig, Permit};
+use super::resume::ResumingBody;
+use super::retry::{RetryConfig, Verdict};
+use super::{GetRequest, GetResponse, ListPage, ListRequest, ObjectHead, ObjectStore, StoreError, Urgency};
+use crate::clock::SharedClock;
+use futures::StreamExt;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Settings of a [`Repository`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RepositoryConfig {
+    /// When a failed request is tried again.
+    pub retry: RetryConfig,
+    /// How many requests are under way at once.
+    pub pacing: PacingConfig,
+    /// Seeds the jitter. Clients that share a store should differ in it.
+    pub seed: u64,
+}
+
+/// Requests sent and bytes received since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestCounts {
+    /// GETs, tries repeated included.
+    pub get: u64,
+    /// HEADs, tries repeated included.
+    pub head: u64,
+    /// LISTs, tries repeated included.
+    pub list: u64,
+    /// Tries that were repeated.
+    pub retries: u64,
+    /// Bytes of bodies handed on.
+    pub bytes: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Counters {
+    get: AtomicU64,
+    head: AtomicU64,
+    list: AtomicU64,
+    retries: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn add_bytes(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Which of the counters a request belongs to.
+#[derive(Clone, Copy)]
+enum Op {
+    Get,
+    Head,
+    List,
+}
+
+/// An object store with retries, pacing and bounded, adaptive concurrency; the only way the rest of Forebay reaches S3.
+/// Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Repository {
+    core: Arc<Core>,
+}
+
+pub(super) struct Core {
+    store: Arc<dyn ObjectStore>,
+    retry: RetryConfig,
+    limiter: Limiter,
+    clock: SharedClock,
+    jitter: Mutex<StdRng>,
+    pub(super) counters: Counters,
+}
+
+/// The tries of one operation so far.
+pub(super) struct Attempts {
+    tries: u32,
+    began: Duration,
+}
+
+impl Repository {
+    /// Puts retries and pacing before a store.
+    pub fn new(store: Arc<dyn ObjectStore>, config: RepositoryConfig, clock: SharedClock) -> Self {
+        let limiter = Limiter::new(config.pacing, clock.clone());
+        let jitter = Mutex::new(StdRng::seed_from_u64(config.seed));
+        Repository { core: Arc::new(Core { store, retry: config.retry, limiter, clock, jitter, counters: Counters::default() }) }
+    }
+
+    /// A name for people, such as `s3://bucket`.
+    pub fn name(&self) -> &str {
+        self.core.store.name()
+    }
+
+    /// Bytes of `range` of one version. Resumes after a broken body where it broke, pinned to the same version, so the
+    /// stream yields exactly the range or ends with an error. The head comes from the first response. A range that
+    /// reaches beyond the object's end stops there; `GetResponse::range` says where.
+    pub async fn fetch(&self, request: GetRequest, urgency: Urgency) -> Result<GetResponse, StoreError> {
+        let mut attempts = self.core.begin();
+        let (response, permit) = self.core.get(&request, urgency, &mut attempts).await?;
+        let GetResponse { head, range, body } = response;
+        let body = ResumingBody::new(self.core.clone(), request.key, head.clone(), range.clone(), urgency, body, permit);
+        Ok(GetResponse { head, range, body: body.boxed() })
+    }
+
+    /// HEAD with retries.
+    pub async fn head(&self, key: &str, urgency: Urgency) -> Result<ObjectHead, StoreError> {
+        let core = &self.core;
+        let mut attempts = core.begin();
+        core.retried(Op::Head, key, urgency, &mut attempts, || core.store.head(key)).await.map(|(head, _)| head)
+    }
+
+    /// One page of a listing, with retries.
+    pub async fn list(&self, request: ListRequest, urgency: Urgency) -> Result<ListPage, StoreError> {
+        let core = &self.core;
+        let mut attempts = core.begin();
+        let send = || core.store.list(request.clone());
+        core.retried(Op::List, &request.prefix, urgency, &mut attempts, send).await.map(|(page, _)| page)
+    }
+
+    /// Requests and bytes so far.
+    pub fn counters(&self) -> RequestCounts {
+        let counters = &self.core.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        RequestCounts {
+            get: read(&counters.get),
+            head: read(&counters.head),
+            list: read(&counters.list),
+            retries: read(&counters.retries),
+            bytes: read(&counters.bytes),
+        }
+    }
+
+    /// Requests allowed at once, as of now.
+    pub fn concurrency(&self) -> u32 {
+        self.core.limiter.limit()
+    }
+
+    /// Requests under way, bodies being received included.
+    pub fn in_flight(&self) -> u32 {
+        self.core.limiter.in_use()
+    }
+}
+
+impl Core {
+    pub(super) fn begin(&self) -> Attempts {
+        Attempts { tries: 0, began: self.clock.monotonic() }
+    }
+
+    /// A GET until its headers are there, or it failed for good. The permit covers the body.
+    pub(super) async fn get(
+        &self,
+        request: &GetRequest,
+        urgency: Urgency,
+        attempts: &mut Attempts,
+    ) -> Result<(GetResponse, Permit), StoreError> {
+        self.retried(Op::Get, &request.key, urgency, attempts, || self.store.get(request.clone())).await
+    }
+
+    async fn retried<T, F>(
+        &self,
+        op: Op,
+        what: &str,
+        urgency: Urgency,
+        attempts: &mut Attempts,
+        mut send: impl FnMut() -> F,
+    ) -> Result<(T, Permit), StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        loop {
+            let error = match self.attempt(op, what, urgency, attempts, send()).await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            self.wait_to_retry(error, what, attempts).await?;
+        }
+    }
+
+    async fn attempt<T>(
+        &self,
+        op: Op,
+        what: &str,
+        urgency: Urgency,
+        attempts: &mut Attempts,
+        send: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<(T, Permit), StoreError> {
+        let permit = self.limiter.acquire(urgency).await;
+        if attempts.tries == 0 {
+            // Waiting in the queue at first is not the store's fault, and does not count towards the deadline.
+            attempts.began = self.clock.monotonic();
+        }
+        attempts.tries += 1;
+        self.counters.count(op, attempts.tries);
+        let sent = self.clock.monotonic();
+        let left = (attempts.began + self.retry.deadline).saturating_sub(sent);
+        let late = || StoreError::Transient { what: what.to_owned(), message: "no answer before the deadline".to_owned() };
+        let result = tokio::time::timeout(left, send).await.unwrap_or_else(|_| Err(late()));
+        match result {
+            Ok(value) => {
+                self.limiter.answered(self.clock.monotonic().saturating_sub(sent));
+                Ok((value, permit))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits as the policy says, or returns the failure that ends the operation.
+    pub(super) async fn wait_to_retry(&self, error: StoreError, what: &str, attempts: &mut Attempts) -> Result<(), StoreError> {
+        if let StoreError::SlowDown { retry_after } = &error {
+            self.limiter.slow_down(*retry_after);
+        }
+        let elapsed = self.clock.monotonic().saturating_sub(attempts.began);
+        let random = self.jitter.lock().random::<f64>();
+        match self.retry.judge(&error, attempts.tries, elapsed, random) {
+            Verdict::Final => Err(error),
+            Verdict::TooLate => Err(StoreError::Deadline { what: what.to_owned(), after: elapsed, last: Box::new(error) }),
+            Verdict::After(wait) => {
+                tracing::debug!(what, %error, tries = attempts.tries, ?wait, "a request to the store failed and is tried again");
+                tokio::time::sleep(wait).await;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Counters {
+    fn count(&self, op: Op, tries: u32) {
+        let counter = match op {
+            Op::Get => &self.get,
+            Op::Head => &self.head,
+            Op::List => &self.list,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if tries > 1 {
+            self.retries.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Attempts {
+    /// A body broke after it made progress, or not: its request counts as the first try of what follows.
+    pub(super) fn after_broken_body(core: &Core) -> Self {
+        Attempts { tries: 1, began: core.clock.monotonic() }
+    }
+}
