@@ -66,12 +66,11 @@ struct Entrant<'a> {
 /// Runs one workload over the peers it takes.
 pub fn run(site: &Site, peers: &[Box<dyn Peer>], workload: &dyn Workload, rounds: usize) -> Result<Vec<Outcome>> {
     let (set, start) = (workload.dataset(), workload.start());
-    let takes = |peer: &&Box<dyn Peer>| {
-        workload.takes(peer.kind()) && (start == Start::Fresh || peer.caches() || peer.kind() == Kind::Disk)
-    };
+    let takes =
+        |peer: &dyn Peer| workload.takes(peer.kind()) && (start == Start::Fresh || peer.caches() || peer.kind() == Kind::Disk);
     site.provide(set)?;
     let mut entrants = Vec::new();
-    for peer in peers.iter().filter(takes) {
+    for peer in peers.iter().filter(|peer| takes(peer.as_ref())) {
         let place = Place::fresh(site, peer.name(), &set.bucket)?;
         entrants.push(Entrant { peer: peer.as_ref(), place, standing: None, rounds: Vec::new(), failure: None });
     }

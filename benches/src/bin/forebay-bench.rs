@@ -36,7 +36,7 @@ fn measure(options: &Options) -> Result<ExitCode> {
     cleanup::on_signals().at("set up signal handling")?;
     let sizes = options.preset.sizes(options);
     let workloads = workloads(options)?;
-    let (peers, lines) = chosen_peers(options)?;
+    let Field { peers, lines } = field(options)?;
     let machine = system::describe();
     if !options.json {
         print!("{}", report::head(&machine, &lines));
@@ -68,11 +68,11 @@ fn measure(options: &Options) -> Result<ExitCode> {
 
 /// The workloads asked for, which the machine must be able to run.
 fn workloads(options: &Options) -> Result<Vec<Box<dyn Workload>>> {
-    let wanted = |workload: &Box<dyn Workload>| {
+    let wanted = |workload: &dyn Workload| {
         options.workloads.is_empty() || options.workloads.iter().any(|prefix| workload.name().starts_with(prefix.as_str()))
     };
     let all = options.preset.workloads(&options.preset.sizes(options));
-    let chosen: Vec<Box<dyn Workload>> = all.into_iter().filter(wanted).collect();
+    let chosen: Vec<Box<dyn Workload>> = all.into_iter().filter(|workload| wanted(workload.as_ref())).collect();
     if chosen.is_empty() {
         return Err(Error::program("workloads", format!("none is named like {:?}; see --list", options.workloads)));
     }
@@ -80,8 +80,15 @@ fn workloads(options: &Options) -> Result<Vec<Box<dyn Workload>>> {
     Ok(chosen)
 }
 
-/// The peers asked for, which must be there, or all that are; and a line about each.
-fn chosen_peers(options: &Options) -> Result<(Vec<Box<dyn Peer>>, Vec<PeerLine>)> {
+/// Who takes part.
+struct Field {
+    peers: Vec<Box<dyn Peer>>,
+    /// A line about each, and about those that are absent.
+    lines: Vec<PeerLine>,
+}
+
+/// The peers asked for, which must be there, or all that are.
+fn field(options: &Options) -> Result<Field> {
     let required = if options.peers.is_empty() { options.preset.peers() } else { options.peers.clone() };
     let all = options.all_peers();
     if let Some(unknown) = required.iter().find(|name| !all.iter().any(|peer| peer.name() == *name)) {
@@ -93,18 +100,18 @@ fn chosen_peers(options: &Options) -> Result<(Vec<Box<dyn Peer>>, Vec<PeerLine>)
     if let Some(absent) = lines.iter().find(|line| !line.available && !required.is_empty()) {
         return Err(Error::program(&absent.name, format!("was asked for: {}", absent.version)));
     }
-    let present = chosen.into_iter().zip(&lines).filter(|(_, line)| line.available).map(|(peer, _)| peer).collect();
-    Ok((present, lines))
+    let peers = chosen.into_iter().zip(&lines).filter(|(_, line)| line.available).map(|(peer, _)| peer).collect();
+    Ok(Field { peers, lines })
 }
 
 fn lines(peers: &[Box<dyn Peer>]) -> Vec<PeerLine> {
-    let line = |peer: &Box<dyn Peer>| {
+    let line = |peer: &dyn Peer| {
         let version = peer.version();
         let available = version.is_ok();
         let version = version.unwrap_or_else(|error| error.to_string());
         PeerLine { name: peer.name().to_owned(), version, settings: peer.settings(), available }
     };
-    peers.iter().map(line).collect()
+    peers.iter().map(|peer| line(peer.as_ref())).collect()
 }
 
 /// The verdicts on a workload, where Forebay took part.
