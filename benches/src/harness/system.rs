@@ -48,17 +48,18 @@ pub fn force_unmount(mountpoint: &Path) {
 
 /// Processes (other than this one) that have the path as an argument.
 pub fn processes_naming(path: &Path) -> Vec<u32> {
-    let Some(wanted) = path.to_str() else { return Vec::new() };
+    use std::os::unix::ffi::OsStrExt;
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let own = std::process::id();
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-        .filter(|pid| *pid != own)
-        .filter(|pid| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.split(|byte| *byte == 0).any(|argument| argument == wanted.as_bytes())
-        })
-        .collect()
+    let names = |pid: &u32| names(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default(), path.as_os_str().as_bytes());
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| *pid != own).filter(names).collect()
+}
+
+/// Whether a path is one of the arguments of a command line. They end in NUL, or, where the process has put one string in
+/// their place (JuiceFS does), in a space.
+fn names(command_line: &[u8], path: &[u8]) -> bool {
+    command_line.split(|byte| matches!(byte, 0 | b' ')).any(|argument| argument == path)
 }
 
 /// CPU seconds, user and system, that processes and their ended children have used so far.
@@ -101,6 +102,14 @@ mod tests {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 2 3 4 10 20 30 40 20 0 1 0";
         assert_eq!(cpu_ticks(stat), Some(100));
         assert_eq!(cpu_ticks("7 (x) S 1"), None);
+    }
+
+    #[test]
+    fn a_command_line_names_whole_arguments_only() {
+        for line in [&b"a\0mount\0/x/mnt\0"[..], b"a mount /x/mnt\0\0"] {
+            assert!(names(line, b"/x/mnt"));
+            assert!(!names(line, b"/x/mn") && !names(line, b"/mnt"));
+        }
     }
 
     #[test]

@@ -123,7 +123,11 @@ impl Mounted {
     }
 
     /// Starts a mount command (which may stay, or return when the mount is ready) and waits until the mount answers.
-    pub fn by_command(site: &Site, name: &str, place: &Place, command: Command) -> Result<Self> {
+    pub fn by_command(site: &Site, name: &str, place: &Place, mut command: Command) -> Result<Self> {
+        // Nothing of the person's own AWS settings: they would reach some peers and not others.
+        for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
+            command.env_remove(variable);
+        }
         let registered = cleanup::register(Live::Mount(place.mountpoint.clone()));
         let start = Instant::now();
         let daemon = Daemon::spawn(command, &site.log(name))?;

@@ -80,11 +80,15 @@ impl Workload for Listing {
     }
 }
 
-/// The number of files below a directory, each of them looked at.
+/// The number of files below a directory, each of them looked at. Like `ls`, it passes over names with a leading dot: some
+/// peers keep control files under them.
 fn walk(directory: &Path) -> Result<usize> {
     let mut files = 0;
     for entry in fs::read_dir(directory).at(directory.display())? {
         let entry = entry.at(directory.display())?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
         let path = entry.path();
         if entry.metadata().at(path.display())?.is_dir() {
             files += walk(&path)?;

@@ -43,7 +43,7 @@ impl Workload for MountTime {
     }
 
     fn baseline(&self) -> &'static str {
-        "s3fs"
+        "mount-s3"
     }
 
     fn takes(&self, kind: Kind) -> bool {
