@@ -60,7 +60,7 @@ fn measure(options: &Options) -> Result<ExitCode> {
     let report = Report { machine, peers: lines, outcomes: all, judgements };
     if options.json {
         println!("{}", serde_json::to_string_pretty(&report).expect("a report has string keys only"));
-    } else {
+    } else if report.peers.iter().any(|peer| peer.name == SUBJECT && peer.available) {
         print!("{}", report::judgements(&report.judgements));
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -114,7 +114,7 @@ fn lines(peers: &[Box<dyn Peer>]) -> Vec<PeerLine> {
     peers.iter().map(|peer| line(peer.as_ref())).collect()
 }
 
-/// The verdicts on a workload, where Forebay took part.
+/// The verdicts on a workload.
 fn judge(workload: &dyn Workload, outcomes: &[Outcome]) -> Vec<Judgement> {
     let of = |outcome: &Outcome| {
         let targets = workload.targets().into_iter().filter(|target| target.series == outcome.series);

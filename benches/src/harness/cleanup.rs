@@ -3,6 +3,7 @@
 
 use super::system;
 use std::path::PathBuf;
+use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,15 @@ pub fn register(what: Live) -> Registered {
     Registered(what)
 }
 
+/// Starts a process and writes it down in one step: once [`undo_all`] has begun, nothing starts any more.
+pub fn start(command: &mut Command) -> std::io::Result<(Child, Registered)> {
+    let mut live = live();
+    let child = command.spawn()?;
+    let group = Live::Group(child.id());
+    live.push(group.clone());
+    Ok((child, Registered(group)))
+}
+
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut live = live();
@@ -42,24 +52,26 @@ impl Drop for Registered {
     }
 }
 
-/// Undoes everything still alive: mounts, then processes, then directories.
-pub fn undo_all() {
-    let left = live().clone();
-    for entry in &left {
+/// Undoes everything still alive: mounts, then processes, then directories. For the end of the process: the list stays
+/// locked, so that other threads neither start nor end anything more.
+fn undo_all() -> MutexGuard<'static, Vec<Live>> {
+    let left = live();
+    for entry in left.iter() {
         if let Live::Mount(mountpoint) = entry {
             end_mount(mountpoint);
         }
     }
-    for entry in &left {
+    for entry in left.iter() {
         if let Live::Group(pid) = entry {
             signal_group(*pid, libc::SIGKILL);
         }
     }
-    for entry in &left {
+    for entry in left.iter() {
         if let Live::Tree(path) = entry {
             let _ = std::fs::remove_dir_all(path);
         }
     }
+    left
 }
 
 /// Detaches a mount and ends the processes that name it.
@@ -95,7 +107,7 @@ pub fn on_signals() -> std::io::Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         if signals.forever().next().is_some() {
             eprintln!("forebay-bench: interrupted, cleaning up");
-            undo_all();
+            let _locked = undo_all();
             std::process::exit(130);
         }
     })?;

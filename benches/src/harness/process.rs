@@ -1,6 +1,6 @@
 //! Processes with an end: a daemon that is ended when its owner goes, a command that is killed at its deadline.
 
-use super::cleanup::{self, Live, Registered};
+use super::cleanup::{self, Registered};
 use super::error::{At, Error, Result};
 use std::fs::{self, File};
 use std::io::Read;
@@ -27,8 +27,7 @@ impl Daemon {
         let out = File::create(log).at(log.display())?;
         let err = out.try_clone().at(log.display())?;
         command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
-        let child = command.spawn().at(command.get_program().display())?;
-        let _registered = cleanup::register(Live::Group(child.id()));
+        let (child, _registered) = cleanup::start(&mut command).at(command.get_program().display())?;
         Ok(Daemon { child, log: log.to_owned(), _registered })
     }
 
@@ -90,8 +89,7 @@ impl Daemon {
     fn spawn_with(mut command: Command, err: &mut tempfile::NamedTempFile) -> Result<Self> {
         use std::os::unix::process::CommandExt;
         command.stdin(Stdio::null()).stderr(err.reopen().at("a temporary file")?).process_group(0);
-        let child = command.spawn().at(command.get_program().display())?;
-        let _registered = cleanup::register(Live::Group(child.id()));
+        let (child, _registered) = cleanup::start(&mut command).at(command.get_program().display())?;
         Ok(Daemon { child, log: err.path().to_owned(), _registered })
     }
 }
