@@ -21,6 +21,8 @@ pub mod s3fs;
 
 /// How long a mount may take to serve.
 const MOUNT_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a mount may stay busy.
+const BUSY_DEADLINE: Duration = Duration::from_secs(5);
 /// How long an unmounted daemon may take to end.
 const END_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -157,16 +159,24 @@ fn await_mount(name: &str, mount: &mut Mount, end: Instant) -> Result<()> {
     Ok(())
 }
 
+/// Unmounts, waiting a moment where the mount is still busy: the last close may be on its way, and some daemons look
+/// into their own mount.
+fn unmount(mountpoint: &Path) -> std::io::Result<()> {
+    let end = Instant::now() + BUSY_DEADLINE;
+    loop {
+        match rustix::mount::unmount(mountpoint, rustix::mount::UnmountFlags::empty()) {
+            Err(rustix::io::Errno::BUSY) if Instant::now() < end => std::thread::sleep(Duration::from_millis(50)),
+            result => return result.map_err(std::io::Error::from),
+        }
+    }
+}
+
 impl Drop for Mount {
     fn drop(&mut self) {
         let at = self.mountpoint.clone();
         if system::fuse_connection(&at).is_some() {
             let path = at.clone();
-            let clean = process::with_deadline("unmount", END_DEADLINE, move || {
-                rustix::mount::unmount(&path, rustix::mount::UnmountFlags::empty())
-                    .map_err(std::io::Error::from)
-                    .at(path.display())
-            });
+            let clean = process::with_deadline("unmount", END_DEADLINE, move || unmount(&path).at(path.display()));
             if let Err(error) = clean {
                 eprintln!("forebay-bench: {error}; unmounting by force");
             }
