@@ -1,1 +1,13 @@
-//! forebay-tests
+//! Forebay's own tests that need more than one crate: real mounts against a real S3 server, and the checks of the
+//! workspace's shape. One binary; every module is a family of tests.
+//!
+//! - [`fixtures`]: what the tests stand on. Modules here use it, and nothing outside this package does.
+//! - `rows`: the import rows inside `daemon`.
+//! - `workspace`: which crate may depend on which, and under which licences the dependencies come.
+
+pub mod fixtures;
+
+#[cfg(test)]
+mod rows;
+#[cfg(test)]
+mod workspace;

@@ -1,0 +1,100 @@
+//! `ls -lR`: every directory read and every entry's attributes asked for, on a new mount and then again.
+
+use super::{Start, Workload};
+use crate::harness::data::Dataset;
+use crate::harness::error::{At, Error, Result};
+use crate::harness::meter::{Meter, Unit, Work};
+use crate::harness::store::Profile;
+use crate::peer::{Kind, Mounted, Reach};
+use crate::target::{Rule, Target};
+use std::fs;
+use std::path::Path;
+
+/// Keys in one page of a listing.
+const PAGE: usize = 1000;
+
+/// Listing a tree.
+#[derive(Debug)]
+pub struct Listing {
+    /// The files.
+    pub set: Dataset,
+    /// How far away the store is.
+    pub profile: Profile,
+}
+
+impl Workload for Listing {
+    fn name(&self) -> String {
+        format!("listing/{}", self.profile.name())
+    }
+
+    fn settings(&self) -> String {
+        "walk the tree and stat every entry; `fresh` on a new mount, `again` right after it".to_owned()
+    }
+
+    fn dataset(&self) -> &Dataset {
+        &self.set
+    }
+
+    fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    fn start(&self) -> Start {
+        Start::Fresh
+    }
+
+    fn unit(&self) -> Unit {
+        Unit::Seconds
+    }
+
+    fn baseline(&self) -> &'static str {
+        "plain"
+    }
+
+    fn takes(&self, kind: Kind) -> bool {
+        kind != Kind::Client
+    }
+
+    fn run(&self, peer: &Mounted, meter: &mut Meter<'_>) -> Result<()> {
+        let Reach::Tree(root) = &peer.reach else { return Ok(()) };
+        for series in ["fresh", "again"] {
+            let (root, expected) = (root.clone(), self.set.objects.len());
+            meter.measure(series, move || match walk(&root)? {
+                found if found == expected => Ok(Work::Time),
+                found => Err(Error::program("walk", format!("{found} files instead of {expected}"))),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn targets(&self) -> Vec<Target> {
+        // A page for every thousand keys, at least one per directory and its end, and the root.
+        let pages = self.set.objects.len().div_ceil(PAGE) + self.set.directories() + 1;
+        vec![
+            Target::new("fresh", Rule::BestPeer(2.0)),
+            Target::new("fresh", Rule::AtMostRequests("HEAD", 0)),
+            Target::new("fresh", Rule::AtMostRequests("LIST", pages as u64)),
+            Target::new("again", Rule::Baseline(0.8)),
+            Target::new("again", Rule::AtMostRequests("LIST", 0)),
+        ]
+    }
+}
+
+/// The number of files below a directory, each of them looked at. Like `ls`, it passes over names with a leading dot: some
+/// peers keep control files under them.
+fn walk(directory: &Path) -> Result<usize> {
+    let mut files = 0;
+    for entry in fs::read_dir(directory).at(directory.display())? {
+        let entry = entry.at(directory.display())?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let path = entry.path();
+        if entry.metadata().at(path.display())?.is_dir() {
+            files += walk(&path)?;
+        } else {
+            files += 1;
+        }
+    }
+    Ok(files)
+}
