@@ -9,6 +9,7 @@
 //! 3. A change is one commit, whole or not at all; what returned survives the death of the process, and after
 //!    [`MetaStore::flush`] a power cut.
 
+pub mod check;
 mod dir;
 pub mod engine;
 mod epochs;

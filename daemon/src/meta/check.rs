@@ -1,0 +1,97 @@
+//! Checking a whole store against the invariants of its rows; for fsck and the tests.
+
+use super::dir::{decode_dirent, lookup};
+use super::engine::{KeyRange, Table};
+use super::inode::{decode_inode, read_inode};
+use super::rows::Reading;
+use super::{MetaError, MetaStore};
+use crate::format::rows::{InodeRow, Link, key};
+use crate::ids::Ino;
+use std::ops::ControlFlow;
+
+/// A broken invariant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Invariant 1: a name without an inode.
+    #[error("{parent} names {ino}, which has no row")]
+    DanglingName {
+        /// The directory.
+        parent: Ino,
+        /// What it names.
+        ino: Ino,
+    },
+    /// Invariant 1: an inode that believes to hang elsewhere.
+    #[error("{parent} names {ino}, which says it has another name")]
+    WrongLink {
+        /// The directory.
+        parent: Ino,
+        /// What it names.
+        ino: Ino,
+    },
+    /// Invariant 2: an inode that nothing names and nobody will free.
+    #[error("{0} has no name and is not an orphan")]
+    Lost(Ino),
+    /// Rows of an inode that is gone.
+    #[error("{ino} has rows in {table} and none of its own")]
+    Leftover {
+        /// The inode.
+        ino: Ino,
+        /// Where rows are left.
+        table: &'static str,
+    },
+}
+
+impl MetaStore {
+    /// Checks every row of the current tree; what is wrong with it. Reads everything.
+    pub fn check(&self) -> Result<Vec<Violation>, MetaError> {
+        let reading = self.reading();
+        let mut violations = Vec::new();
+        each(&reading, Table::Dirents, &mut |prefix, row| {
+            let (parent, ino) = (key::leading_ino(prefix).unwrap_or(Ino(0)), decode_dirent(row)?.ino);
+            let link = key::dirent_name(prefix).map(|name| Link { parent, name: name.to_vec() });
+            match read_inode(&reading, ino)? {
+                None => violations.push(Violation::DanglingName { parent, ino }),
+                Some(inode) if inode.link != link => violations.push(Violation::WrongLink { parent, ino }),
+                Some(_) => {}
+            }
+            Ok(())
+        })?;
+        each(&reading, Table::Inodes, &mut |prefix, row| {
+            let ino = key::leading_ino(prefix).unwrap_or(Ino(0));
+            if !is_held(&reading, ino, &decode_inode(row)?)? {
+                violations.push(Violation::Lost(ino));
+            }
+            Ok(())
+        })?;
+        for table in [Table::Dirents, Table::FileMap, Table::Listing, Table::Symlinks] {
+            let mut last_seen = Ino::ROOT;
+            each(&reading, table, &mut |prefix, _| {
+                let ino = key::leading_ino(prefix).unwrap_or(Ino(0));
+                if ino != last_seen && read_inode(&reading, ino)?.is_none() {
+                    violations.push(Violation::Leftover { ino, table: table.name() });
+                }
+                last_seen = ino;
+                Ok(())
+            })?;
+        }
+        Ok(violations)
+    }
+}
+
+type Row<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), MetaError> + 'a;
+
+fn each(reading: &Reading<'_>, table: Table, visit: &mut Row<'_>) -> Result<(), MetaError> {
+    reading.scan(table, &KeyRange { start: Vec::new(), end: None }, &mut |prefix, row| {
+        visit(prefix, row)?;
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+/// Whether something leads to an inode: the root, a name, or its orphan row.
+fn is_held(reading: &Reading<'_>, ino: Ino, row: &InodeRow) -> Result<bool, MetaError> {
+    if ino == Ino::ROOT || reading.view.get(Table::Orphans, &key::ino(ino))?.is_some() {
+        return Ok(true);
+    }
+    let Some(link) = &row.link else { return Ok(false) };
+    Ok(lookup(reading, link.parent, &link.name)?.is_some_and(|dirent| dirent.ino == ino))
+}
