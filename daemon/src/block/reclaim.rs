@@ -168,11 +168,12 @@ impl Core {
     fn drop_entries(&self, entries: &[Entry], class: SegmentClass) {
         for entry in entries {
             let fingerprint = entry.frame.fingerprint;
+            // Before it is gone: whoever misses it finds its ghost.
+            if class == SegmentClass::Probation {
+                self.ghosts.remember(fingerprint);
+            }
             if self.index_remove(fingerprint, |now| now.same_place(entry)) {
                 self.counters.evicted_blocks.fetch_add(1, Ordering::Relaxed);
-                if class == SegmentClass::Probation {
-                    self.ghosts.remember(fingerprint);
-                }
             }
         }
     }

@@ -9,14 +9,14 @@ use super::core::Core;
 use super::disk::{Disk, SegmentState};
 use super::index::Entry;
 use super::lane::{Lane, OpenSegment};
-use super::transfer::read_all;
+use super::transfer::start_reads;
 use crate::format::{ExtentHeader, Footer, FooterTrailer, FrameSummary, SegmentClass, SegmentHeader, Stamp};
 use crate::io::{Device, IoBuf, IoError, read_blocking};
 use crate::units::SECTOR;
 use std::sync::atomic::Ordering;
 
-/// Segments looked at together.
-const WINDOW: usize = 32;
+/// Segments looked at together; the next window is being read meanwhile, so recovery takes about 9 MiB of buffers per device.
+const WINDOW: usize = 128;
 /// What is read of a segment's end at once: most footers fit.
 const TAIL_BYTES: usize = 32 << 10;
 
@@ -34,9 +34,15 @@ impl Core {
         let device = &**self.array.device(disk.id);
         let mut unsealed = Vec::new();
         let all: Vec<u32> = (0..disk.geometry.segments).collect();
-        for window in all.chunks(WINDOW) {
+        let start = |window: &[u32]| {
             let ranges: Vec<(u64, usize)> = window.iter().flat_map(|segment| self.ends(disk, *segment)).collect();
-            let answers = read_all(device, &self.pool, &ranges);
+            start_reads(device, &self.pool, &ranges)
+        };
+        let mut windows = all.chunks(WINDOW).map(|window| (window, start(window)));
+        let mut next = windows.next();
+        while let Some((window, reads)) = next.take() {
+            next = windows.next();
+            let answers = reads.wait();
             for (segment, answers) in window.iter().zip(answers.chunks_exact(2)) {
                 let [head, tail] = answers else { unreachable!("two reads per segment") };
                 if let Some(found) = self.inspect(disk, device, *segment, head, tail) {
