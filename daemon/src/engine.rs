@@ -8,12 +8,13 @@ use crate::cache::{Cache, CacheConfig, Components};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Deployment, Settings};
 use crate::control::types::{DeviceStatus, Requests, Status};
-use crate::ids::{DeviceId, FsId};
+use crate::ids::FsId;
 use crate::io::uring::{UringDevice, UringOptions};
 use crate::io::{BufferPool, Device};
 use crate::meta::{DefaultAttrs, MetaConfig, MetaStore};
+use crate::repository::retry::RetryConfig;
 use crate::repository::{self, ObjectStore, Repository, RepositoryConfig};
-use crate::stripe::{DeviceArray, Layout};
+use crate::stripe::{DeviceArray, DeviceReport, Layout};
 use crate::units::MIB;
 use crate::vfs::{Vfs, VfsConfig, VfsParts};
 use cache_dir::CacheDir;
@@ -43,6 +44,8 @@ pub struct World {
     pub key_prefix: String,
     /// Time.
     pub clock: SharedClock,
+    /// Devices instead of files in the cache directories, one for each.
+    pub devices: Option<Vec<Arc<dyn Device>>>,
     /// Called when memory runs short, to have the allocator return what it holds.
     pub give_back: fn(),
 }
@@ -68,27 +71,30 @@ impl FileSystem {
     pub fn start(settings: Settings, give_back: fn()) -> Result<Self, StartError> {
         let clock = SystemClock::shared();
         let (store, key_prefix) = repository::open(&settings.repository).map_err(|error| StartError(error.to_string()))?;
-        Self::start_in(settings, World { store, key_prefix, clock, give_back })
+        Self::start_in(settings, World { store, key_prefix, clock, devices: None, give_back })
     }
 
     /// The same with given components.
     pub fn start_in(settings: Settings, world: World) -> Result<Self, StartError> {
-        let World { store, key_prefix, clock, give_back } = world;
+        let World { store, key_prefix, clock, devices, give_back } = world;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("fby-net").build();
         let runtime = runtime.map_err(|error| StartError(format!("threads could not be started: {error}")))?;
         let handle = runtime.handle().clone();
-        let deadline = settings.repository.deadline;
-        let repository = Repository::new(store, RepositoryConfig { deadline, ..RepositoryConfig::default() }, Arc::clone(&clock));
+        let retry = RetryConfig { deadline: settings.repository.deadline, ..RetryConfig::default() };
+        let repository = Repository::new(store, RepositoryConfig { retry, ..RepositoryConfig::default() }, Arc::clone(&clock));
         let repository = Arc::new(repository);
         // Before anything on disk is touched: a wrong bucket or wrong credentials must leave no trace.
-        handle.block_on(repository.check_access()).map_err(|error| StartError(error.to_string()))?;
+        handle.block_on(repository.check_access(&key_prefix)).map_err(|error| StartError(error.to_string()))?;
 
         let shares = Shares::of(settings.memory_target.0);
         let dirs = lock_dirs(&settings)?;
         let meta = Arc::new(open_meta(&settings, &dirs[0], shares, clock.wall_ns())?);
         let fs = identity(&meta, &settings)?;
         let pool = BufferPool::new(shares.arena);
-        let array = open_devices(&settings, &dirs, &pool)?;
+        let array = match devices {
+            Some(devices) => DeviceArray::new(devices),
+            None => open_devices(&settings, &dirs, &pool)?,
+        };
         let blocks = open_blocks(&settings, &array, pool, fs, shares)?;
         let components = Components {
             store: blocks.clone(),
@@ -181,22 +187,26 @@ impl FileSystem {
     }
 
     fn devices(&self) -> Vec<DeviceStatus> {
-        let status = |(i, dir): (usize, &CacheDir)| {
-            let id = DeviceId(i as u8);
-            let device = self.array.device(id);
-            let io = device.counters();
-            DeviceStatus {
-                path: dir.path().display().to_string(),
-                capacity_bytes: device.len(),
-                in_service: self.array.in_service(id),
-                errors: self.array.errors(id),
-                read_bytes: io.read_bytes,
-                written_bytes: io.written_bytes,
-                reads: io.reads,
-                writes: io.writes,
-            }
+        let status = |(device, dir): (DeviceReport, &CacheDir)| DeviceStatus {
+            path: dir.path().display().to_string(),
+            capacity_bytes: device.capacity_bytes,
+            in_service: device.in_service,
+            errors: device.errors,
+            read_bytes: device.counters.read_bytes,
+            written_bytes: device.counters.written_bytes,
+            reads: device.counters.reads,
+            writes: device.counters.writes,
         };
-        self.dirs.iter().enumerate().map(status).collect()
+        self.array.report().into_iter().zip(&self.dirs).map(status).collect()
+    }
+
+    /// Waits until all that was fetched so far is on the devices and in the file maps.
+    pub fn flush(&self) {
+        self.cache.drain();
+        if let Err(error) = self.blocks.flush() {
+            tracing::warn!(%error, "some fetched data did not reach the cache");
+        }
+        self.cache.drain();
     }
 
     fn keep_house(&self) {
@@ -232,9 +242,7 @@ impl FileSystem {
         // Fetches end first: they are what brings work to the rest.
         runtime.shutdown_timeout(Duration::from_secs(5));
         self.vfs.close();
-        if let Err(error) = self.blocks.flush() {
-            tracing::warn!(%error, "some fetched data did not reach the cache");
-        }
+        self.flush();
         self.cache.close();
         self.blocks.close();
         match self.meta.flush() {
@@ -323,6 +331,9 @@ fn open_blocks(
         dedup: settings.dedup,
         header_cache_bytes: shares.headers,
         encoder_threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(8)),
+        segment_bytes: None,
+        // The cache bounds what it hands over by itself, below this: `put` is called from async tasks and must not block.
+        put_bytes: shares.fill * 2,
     };
     BlockStore::open(Arc::clone(array), pool, fs, config).map_err(|error| StartError(error.to_string()))
 }

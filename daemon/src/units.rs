@@ -32,7 +32,7 @@ impl fmt::Display for ByteCount {
         const STEPS: [(u64, &str); 5] = [(1 << 50, "PiB"), (1 << 40, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")];
         for (unit, name) in STEPS {
             if self.0 >= unit {
-                return if self.0 % unit == 0 {
+                return if self.0.is_multiple_of(unit) {
                     write!(f, "{} {name}", self.0 / unit)
                 } else {
                     write!(f, "{:.1} {name}", self.0 as f64 / unit as f64)

@@ -57,20 +57,27 @@ pub(crate) fn run(plan: MountPlan, ready: Ready) -> Result<(), CliError> {
     serving.until_the_end()
 }
 
+/// Has the allocator return what it holds free.
+fn give_back() {
+    // SAFETY: mimalloc is the process's allocator; collecting is allowed from any thread at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) }
+}
+
 /// A mount that serves.
-struct Serving {
+pub(crate) struct Serving {
     filesystem: Arc<FileSystem>,
     mount: MountHandle,
     control: ControlServer,
 }
 
 impl Serving {
-    fn start(plan: MountPlan) -> Result<Self, CliError> {
+    /// Starts the file system and mounts it.
+    pub(crate) fn start(plan: MountPlan) -> Result<Self, CliError> {
         // Before anything that takes time or touches the cache.
         let mountpoint = places::free_mountpoint(&plan.mountpoint)?;
         // The daemon pins no directory. Every path of the plan is absolute.
         std::env::set_current_dir("/").map_err(CliError::failed)?;
-        let filesystem = Arc::new(FileSystem::start(plan.settings).map_err(CliError::failed)?);
+        let filesystem = Arc::new(FileSystem::start(plan.settings, give_back).map_err(CliError::failed)?);
         Self::mount(&filesystem, &mountpoint, &plan.options).inspect_err(|_| filesystem.shutdown())
     }
 
@@ -87,7 +94,13 @@ impl Serving {
         Ok(Serving { filesystem: Arc::clone(filesystem), mount, control })
     }
 
-    fn until_the_end(self) -> Result<(), CliError> {
+    /// The file system behind the mount.
+    pub(crate) fn filesystem(&self) -> &Arc<FileSystem> {
+        &self.filesystem
+    }
+
+    /// Serves until the mount is gone: unmounted by somebody, or by a signal.
+    pub(crate) fn until_the_end(self) -> Result<(), CliError> {
         let Serving { filesystem, mount, control } = self;
         let (ends, end) = channel();
         let signals = watch_signals(&filesystem, mount.unmounter(), ends.clone());

@@ -39,7 +39,11 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
+
+/// How long [`Cache::drain`] waits: longer than a device's deadline, so that a failing one has said so.
+const DRAIN: Duration = Duration::from_secs(15);
 
 /// Called once with the bytes read (fewer than asked only at end of file). May run on a device thread: must not block.
 pub type ReadReply = Box<dyn FnOnce(Result<Bytes, Error>) + Send>;
@@ -168,6 +172,14 @@ impl Cache {
     /// Drops data fetched ahead that nobody has read yet and that is on a device; the governor calls it under pressure.
     pub fn release_retained(&self) {
         self.retained.clear();
+    }
+
+    /// Waits until every block handed to the block store was answered, unless devices hang: then for [`DRAIN`] at most.
+    pub fn drain(&self) {
+        let until = Instant::now() + DRAIN;
+        while self.fill_permits.available_permits() < self.config.fill_bytes && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Writes what is pending to the file maps and stops the thread that does so.

@@ -1,19 +1,15 @@
 //! Listing directories lazily, page by page, into rows; and probing single names.
 //!
-//! Key order is not name order: the keys `a-b` and `a/x` come in this order, the names `a` and `a-b` in the other. After a page
-//! that ends at key K, a name n is *decided* when both forms it can take, `n` and `n/`, sort at or before K. The only
-//! undecided names before K are the prefixes of K that K continues with a byte below `/`; they are carried to the page that
-//! decides them, so that no entry is ever taken for deleted because its page is still to come.
+//! Which names a page settles is `repository::keymap`'s to say: key order is not name order, and no entry may be taken for
+//! deleted because its page is still to come.
 
 use super::directory::Directory;
 use super::{Inner, metadata_error};
 use crate::config::PosixMetadata;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::Ino;
 use crate::meta::{Change, ListedEntry, ListedNode, ListingState, Origin};
-use crate::repository::keymap::{ListedName, NameNode, PageClassifier};
+use crate::repository::keymap::{Classified, ListedName, NameNode, PageClassifier};
 use crate::repository::{ListPage, ListRequest, ObjectSummary, StoreError, Urgency};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How much of a directory is wanted.
@@ -32,10 +28,8 @@ struct Pass {
     first: bool,
     start_after: Option<String>,
     token: Option<String>,
-    /// Where the last page ended, relative to the directory's prefix.
-    end: Option<Vec<u8>>,
-    /// Names that pages so far left undecided, and whether they were seen as objects.
-    carried: BTreeMap<Vec<u8>, bool>,
+    classifier: PageClassifier,
+    first_page: bool,
     entries: u64,
 }
 
@@ -54,14 +48,13 @@ impl Inner {
             return Ok(());
         }
         let mut pass = self.begin_pass(directory);
-        let mut classifier = PageClassifier::new(&directory.prefix);
         loop {
             let page = self.list_page(directory, &pass).await?;
             let last = page.next.is_none();
-            let changes = self.merge_page(directory, &mut pass, &mut classifier, &page)?;
+            pass.token.clone_from(&page.next);
+            let changes = self.merge_page(directory, &mut pass, page)?;
             self.announce(directory, &changes, pass.first);
             self.queue_heads(&changes);
-            pass.token = page.next;
             if last || goal == Goal::FirstPage {
                 return Ok(());
             }
@@ -82,31 +75,27 @@ impl Inner {
 
     /// A listing goes on where a fresh but unfinished one stopped, also after a restart; else it starts anew.
     fn begin_pass(&self, directory: &Directory) -> Pass {
-        let now = self.clock.wall_ns();
-        let new = Pass {
-            started_ns: now,
-            first: true,
+        let state = directory.state();
+        let unfinished = state.as_ref().filter(|state| !state.complete && self.is_fresh(state.listed_at_ns));
+        if let Some((state, key)) = unfinished.and_then(|state| Some((state, state.last_key.as_deref()?))) {
+            return Pass {
+                started_ns: state.listed_at_ns,
+                first: true,
+                start_after: Some(key.to_owned()),
+                token: None,
+                classifier: PageClassifier::resume(&directory.prefix, key),
+                first_page: true,
+                entries: state.entries,
+            };
+        }
+        Pass {
+            started_ns: self.clock.wall_ns(),
+            first: !state.is_some_and(|state| state.complete),
             start_after: None,
             token: None,
-            end: None,
-            carried: BTreeMap::new(),
+            classifier: PageClassifier::new(&directory.prefix),
+            first_page: true,
             entries: 0,
-        };
-        match directory.state() {
-            None => new,
-            Some(state) if !state.complete && state.last_key.is_some() && self.is_fresh(state.listed_at_ns) => {
-                let end = state.last_key.as_ref().and_then(|key| key.as_bytes().strip_prefix(directory.prefix.as_bytes()));
-                Pass {
-                    started_ns: state.listed_at_ns,
-                    end: end.map(<[u8]>::to_vec),
-                    // Which of them were seen as objects is not remembered; claiming they were only delays a removal.
-                    carried: end.map(undecided).unwrap_or_default().into_iter().map(|name| (name, true)).collect(),
-                    start_after: state.last_key,
-                    entries: state.entries,
-                    ..new
-                }
-            }
-            Some(_) => Pass { first: false, ..new },
         }
     }
 
@@ -121,48 +110,36 @@ impl Inner {
         self.repository.list(request, Urgency::Demand).await.map_err(|error| listing_error(&directory.prefix, &error))
     }
 
-    fn merge_page(
-        &self,
-        directory: &Directory,
-        pass: &mut Pass,
-        classifier: &mut PageClassifier,
-        page: &ListPage,
-    ) -> Result<Vec<Change>> {
-        let classified = classifier.classify(page);
-        if !classified.hidden.is_empty() {
-            let hidden: Vec<_> = classified.hidden.into_iter().map(|(key, reason)| (key, reason.to_string())).collect();
-            self.meta.record_hidden(directory.ino, &hidden).map_err(metadata_error)?;
+    fn merge_page(self: &Arc<Self>, directory: &Directory, pass: &mut Pass, page: ListPage) -> Result<Vec<Change>> {
+        let complete = page.next.is_none();
+        let Classified { segments, hidden, marker } = pass.classifier.page(page);
+        let hidden: Vec<_> = hidden.into_iter().map(|hidden| (hidden.key, hidden.reason.to_string())).collect();
+        // The first page of a whole pass replaces all that was recorded, later ones add to it.
+        let whole = pass.start_after.is_none() && std::mem::take(&mut pass.first_page);
+        if whole || !hidden.is_empty() {
+            let covers = if whole { (None, None) } else { (Some(""), Some("")) };
+            self.meta.record_hidden(directory.ino, covers, &hidden).map_err(metadata_error)?;
         }
-        let entries: BTreeMap<_, _> =
-            classified.names.into_iter().map(|listed| (listed.name.clone(), as_entry(listed))).collect();
-        pass.entries += entries.len() as u64;
-        let last_key = last_key(page);
-        let state = ListingState {
-            complete: page.next.is_none(),
-            last_key: last_key.clone(),
-            listed_at_ns: pass.started_ns,
-            entries: pass.entries,
-        };
-        let end = last_key
-            .as_ref()
-            .filter(|_| page.next.is_some())
-            .and_then(|key| key.as_bytes().strip_prefix(directory.prefix.as_bytes()));
-        let steps = plan_merge(pass.end.as_deref(), end, &mut pass.carried, entries);
-        // A pass over a directory that is already known leaves its old state in place until it is through: half a second
-        // listing says less than a whole first one.
-        let record = (pass.first || state.complete).then_some(&state);
+        pass.entries += segments.iter().map(|segment| segment.entries.len() as u64).sum::<u64>();
+        let last_key = pass.classifier.resume_after();
+        let state = ListingState { complete, last_key, listed_at_ns: pass.started_ns, entries: pass.entries };
+        // A pass over a directory that is known leaves its old state in place until it is through: half a second listing
+        // says less than a whole first one.
+        let record = (pass.first || complete).then_some(&state);
         let mut changes = Vec::new();
-        let count = steps.len();
-        for (i, step) in steps.into_iter().enumerate() {
-            let state = record.filter(|_| i + 1 == count);
-            let covers = (step.from, step.to);
-            let merged = self.meta.merge_listing(directory.ino, covers, &step.entries, state, self.clock.wall_ns());
+        let last = segments.len().saturating_sub(1);
+        for (i, segment) in segments.into_iter().enumerate() {
+            let entries: Vec<_> = segment.entries.into_iter().map(as_entry).collect();
+            let state = record.filter(|_| i == last);
+            let merged = self.meta.merge_listing(directory.ino, segment.covers, &entries, state, self.clock.wall_ns());
             changes.extend(merged.map_err(metadata_error)?);
         }
-        if let Some(state) = record {
-            *directory.listing.write() = Some(state.clone());
+        if record.is_some() {
+            *directory.listing.write() = Some(state);
         }
-        pass.end = end.map(<[u8]>::to_vec);
+        if let Some(marker) = marker {
+            self.note_marker(directory.ino, marker);
+        }
         Ok(changes)
     }
 
@@ -232,7 +209,7 @@ impl Inner {
         let page = self.repository.list(request, Urgency::Demand).await.map_err(|error| listing_error(key, &error))?;
         let any = !page.objects.is_empty() || !page.prefixes.is_empty();
         let prefix = page.prefixes.iter().any(|prefix| prefix.strip_suffix('/') == Some(key));
-        let end = page.next.as_ref().and_then(|_| last_key(&page));
+        let end = page.next.as_ref().and_then(|_| last_key(&page)).map(str::to_owned);
         Ok(Probe { object: page.objects.into_iter().find(|object| object.key == key), prefix, any, end })
     }
 }
@@ -252,75 +229,15 @@ impl Probe {
     }
 }
 
-/// One call of `merge_listing`: the names `from..to` and all entries in it.
-#[derive(Debug, PartialEq, Eq)]
-struct Step {
-    from: Option<Vec<u8>>,
-    to: Option<Vec<u8>>,
-    entries: Vec<ListedEntry>,
-}
-
-/// Cuts a page into merges that cover exactly the names it decides. `begin` and `end` are relative keys (`None`: the start
-/// and the end of the directory); `carried` is brought up to date.
-fn plan_merge(
-    begin: Option<&[u8]>,
-    end: Option<&[u8]>,
-    carried: &mut BTreeMap<Vec<u8>, bool>,
-    mut entries: BTreeMap<Vec<u8>, ListedEntry>,
-) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let open = end.map(undecided).unwrap_or_default();
-    // Names left open by earlier pages: decided here unless this page leaves them open as well.
-    for (name, seen) in std::mem::take(carried) {
-        let entry = entries.remove(&name);
-        let still_open = open.contains(&name);
-        let seen = seen || entry.is_some();
-        if entry.is_some() || !(seen || still_open) {
-            steps.push(point(&name, entry));
-        }
-        if still_open {
-            carried.insert(name, seen);
-        }
-    }
-    let mut from = begin.map(after);
-    for name in open.iter().filter(|name| from.as_ref().is_none_or(|from| *name >= from)) {
-        let entry = entries.remove(name);
-        carried.insert(name.clone(), entry.is_some());
-        let later = entries.split_off(name);
-        steps.push(Step { from: from.clone(), to: Some(name.clone()), entries: take_values(&mut entries) });
-        steps.extend(entry.map(|entry| point(name, Some(entry))));
-        entries = later;
-        from = Some(after(name));
-    }
-    steps.push(Step { from, to: end.map(after), entries: take_values(&mut entries) });
-    steps
-}
-
-fn point(name: &[u8], entry: Option<ListedEntry>) -> Step {
-    Step { from: Some(name.to_vec()), to: Some(after(name)), entries: entry.into_iter().collect() }
-}
-
-fn take_values(entries: &mut BTreeMap<Vec<u8>, ListedEntry>) -> Vec<ListedEntry> {
-    std::mem::take(entries).into_values().collect()
-}
-
-/// The names at or before relative key `end` whose prefix form `name/` sorts after it, in order.
-fn undecided(end: &[u8]) -> Vec<Vec<u8>> {
-    let name = end.split(|byte| *byte == b'/').next().unwrap_or_default();
-    let continues = |len: &usize| end.get(*len).is_none_or(|next| *next < b'/');
-    (1..=name.len()).filter(continues).map(|len| name[..len].to_vec()).collect()
-}
-
 /// The smallest byte string after this one.
 fn after(name: &[u8]) -> Vec<u8> {
     [name, b"\0"].concat()
 }
 
-/// Where a page ends in key order. A common prefix stands for all keys below it, so a resumed listing goes on behind them.
-fn last_key(page: &ListPage) -> Option<String> {
-    let object = page.objects.last().map(|object| object.key.clone());
-    let prefix = page.prefixes.last().map(|prefix| format!("{prefix}{}", char::MAX));
-    object.max(prefix)
+/// Where a page ends in key order.
+fn last_key(page: &ListPage) -> Option<&str> {
+    let object = page.objects.last().map(|object| object.key.as_str());
+    object.max(page.prefixes.last().map(String::as_str))
 }
 
 fn as_entry(listed: ListedName) -> ListedEntry {
@@ -346,5 +263,3 @@ fn listing_error(prefix: &str, error: &StoreError) -> Error {
     Error::new(kind, format!("'{prefix}' could not be listed: {error}"))
 }
 
-#[cfg(test)]
-mod tests;

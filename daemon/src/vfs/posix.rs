@@ -5,8 +5,8 @@ use crate::config::PosixMetadata;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
 use crate::meta::{FileKind, Inode, Origin};
-use crate::repository::posix::{PosixAttrs, PosixKind};
-use crate::repository::{GetRequest, ObjectHead, Pin, Urgency};
+use crate::repository::posix::{ModeKind, PosixMetadata as PosixAttrs};
+use crate::repository::{GetRequest, ObjectHead, ObjectSummary, Pin, Urgency};
 use futures::StreamExt;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,13 +29,29 @@ impl Inner {
             return;
         }
         let attrs = PosixAttrs::parse(&head.user_metadata);
-        if attrs.is_empty() && head.pin.version.is_none() {
+        if is_empty(&attrs) && head.pin.version.is_none() {
             return;
         }
         let (inner, head) = (Arc::clone(self), head.clone());
         self.runtime.spawn(async move {
             if let Err(error) = inner.apply(ino, &head, &attrs).await {
                 tracing::warn!(%ino, %error, "object metadata could not be recorded");
+            }
+        });
+    }
+
+    /// A directory's marker object may carry the directory's attributes; only HEAD shows them.
+    pub(super) fn note_marker(self: &Arc<Self>, dir: Ino, marker: ObjectSummary) {
+        if self.config.posix_metadata != PosixMetadata::Eager {
+            return;
+        }
+        let inner = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let Ok(head) = inner.repository.head(&marker.key, Urgency::Ahead).await else { return };
+            let attrs = PosixAttrs::parse(&head.user_metadata);
+            match inner.meta.update_inode(dir, &|row| assume(row, &attrs)) {
+                Ok(_) => inner.invalidator.inode(dir),
+                Err(error) => drop(metadata_error(error)),
             }
         });
     }
@@ -86,7 +102,7 @@ impl Inner {
     async fn apply(self: &Arc<Self>, ino: Ino, head: &ObjectHead, attrs: &PosixAttrs) -> Result<()> {
         let row = self.inode(ino)?;
         let Some(origin) = row.origin.as_ref().filter(|origin| origin.etag == head.pin.etag) else { return Ok(()) };
-        if attrs.kind == Some(PosixKind::Symlink) && row.kind == FileKind::File && row.size <= TARGET_MAX {
+        if attrs.kind() == Some(ModeKind::Symlink) && row.kind == FileKind::File && row.size <= TARGET_MAX {
             let target = self.fetch_target(origin, row.size).await?;
             self.meta.become_symlink(ino, &target).map_err(metadata_error)?;
         }
@@ -109,14 +125,14 @@ impl Inner {
     }
 
     fn forget_in_kernel(&self, ino: Ino, attrs: &PosixAttrs) -> Result<()> {
-        if attrs.kind == Some(PosixKind::Symlink)
+        if attrs.kind() == Some(ModeKind::Symlink)
             && let Some((parent, name)) = self.meta.parent_of(ino).map_err(metadata_error)?
         {
             // The kernel keeps an inode's type for life: the name has to be looked up again.
             self.invalidator.entry(parent, &name);
             self.invalidator.inode(parent);
         }
-        if !attrs.is_empty() {
+        if !is_empty(attrs) {
             self.invalidator.inode(ino);
         }
         Ok(())
@@ -136,10 +152,15 @@ impl Inner {
 }
 
 fn assume(row: &mut Inode, attrs: &PosixAttrs) {
-    row.perm = attrs.perm.unwrap_or(row.perm);
+    row.perm = attrs.perm().unwrap_or(row.perm);
     row.uid = attrs.uid.unwrap_or(row.uid);
     row.gid = attrs.gid.unwrap_or(row.gid);
     row.atime_ns = attrs.atime_ns.unwrap_or(row.atime_ns);
     row.mtime_ns = attrs.mtime_ns.unwrap_or(row.mtime_ns);
     row.posix_known = true;
+}
+
+/// Whether the metadata says nothing about attributes (a user agent is none).
+fn is_empty(attrs: &PosixAttrs) -> bool {
+    *attrs == PosixAttrs { agent: attrs.agent.clone(), ..PosixAttrs::default() }
 }
