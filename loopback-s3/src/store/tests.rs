@@ -114,7 +114,7 @@ impl History {
     fn step(&mut self, bucket: &Bucket, number: usize, step: u8, pick: usize) {
         match step {
             0 => {
-                self.versioning = if pick % 2 == 0 { Versioning::Enabled } else { Versioning::Suspended };
+                self.versioning = if pick.is_multiple_of(2) { Versioning::Enabled } else { Versioning::Suspended };
                 bucket.set_versioning(self.versioning);
             }
             1 | 2 => {
