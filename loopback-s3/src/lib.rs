@@ -34,6 +34,5 @@ pub use faults::{Fault, Faults, Rule};
 pub use observe::{Observer, Op, RequestRecord};
 pub use server::{LoopbackS3, Server};
 pub use store::{
-    Body, Bucket, BucketHandle, Deletion, Etag, Listed, Object, ObjectHeaders, Page, PageRequest, Refusal, Revision, Start,
-    Texture, UnixMs, VersionId, Versioning,
+    Body, BucketHandle, Deletion, Etag, Object, ObjectHeaders, Refusal, Revision, Texture, UnixMs, VersionId, Versioning,
 };

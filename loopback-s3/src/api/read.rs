@@ -53,8 +53,8 @@ struct Span {
     partial: bool,
 }
 
-fn span(body: &Body, range: Option<&Range>, part_number: Option<i32>) -> S3Result<Span> {
-    let size = body.len();
+fn span(object: &Object, range: Option<&Range>, part_number: Option<i32>) -> S3Result<Span> {
+    let size = object.body.len();
     let whole = Span { range: 0..size, partial: false };
     match (range, part_number) {
         (Some(_), Some(_)) => Err(s3_error!(InvalidRequest, "Cannot specify both Range header and partNumber query parameter")),
@@ -64,7 +64,7 @@ fn span(body: &Body, range: Option<&Range>, part_number: Option<i32>) -> S3Resul
             Ok(Span { range, partial: true })
         }
         (None, Some(number)) => {
-            let range = part_range(body, number).ok_or_else(invalid_part_number)?;
+            let range = part_range(object, number).ok_or_else(invalid_part_number)?;
             Ok(Span { range, partial: true })
         }
     }
@@ -79,9 +79,9 @@ fn resolve(range: &Range, size: u64) -> Option<std::ops::Range<u64>> {
     (start < end).then_some(start..end)
 }
 
-fn part_range(body: &Body, number: i32) -> Option<std::ops::Range<u64>> {
+fn part_range(object: &Object, number: i32) -> Option<std::ops::Range<u64>> {
     let index = usize::try_from(number).ok()?.checked_sub(1)?;
-    let Some(parts) = body.parts() else { return (index == 0).then_some(0..body.len()) };
+    let Some(parts) = object.parts() else { return (index == 0).then_some(0..object.body.len()) };
     let start = parts.iter().take(index).map(Body::len).sum();
     parts.get(index).map(|part| start..start + part.len())
 }
@@ -119,71 +119,58 @@ impl Found {
     }
 }
 
+/// The fields that the inputs of GET and HEAD have in common, resolved to a version and a range of it.
+macro_rules! resolve {
+    ($backend:expr, $input:expr) => {{
+        let found = Found::find($backend, &$input.bucket, &$input.key, $input.version_id.as_deref())?;
+        let conditions = Conditions {
+            if_match: $input.if_match.as_ref(),
+            if_none_match: $input.if_none_match.as_ref(),
+            if_modified_since: $input.if_modified_since.as_ref(),
+            if_unmodified_since: $input.if_unmodified_since.as_ref(),
+        };
+        conditions.check(&found.revision, &found.object().etag)?;
+        let span = span(found.object(), $input.range.as_ref(), $input.part_number)?;
+        (found, span)
+    }};
+}
+
+/// An output of GET or HEAD, less the body: `s3s` has a type for each, with the same fields.
+macro_rules! describe {
+    ($Output:ident, $input:expr, $found:expr, $span:expr) => {{
+        let object = $found.object();
+        let none = ObjectHeaders::default();
+        let headers = object.headers.as_deref().unwrap_or(&none);
+        $Output {
+            accept_ranges: Some("bytes".to_owned()),
+            content_length: Some(($span.range.end - $span.range.start) as i64),
+            content_range: $found.content_range(&$span),
+            e_tag: Some(etag(&object.etag)),
+            last_modified: Some(timestamp($found.revision.modified)),
+            version_id: shown_version_of(&$found.bucket, &$found.revision),
+            metadata: metadata(headers),
+            content_type: Some(content_type(headers)),
+            cache_control: headers.cache_control.clone(),
+            content_disposition: headers.content_disposition.clone(),
+            content_encoding: headers.content_encoding.clone(),
+            content_language: headers.content_language.clone(),
+            parts_count: $input.part_number.and_then(|_| object.parts()).map(|parts| parts.len() as i32),
+            ..Default::default()
+        }
+    }};
+}
+
 pub(super) async fn get(backend: &Backend, request: S3Request<GetObjectInput>) -> Reply<GetObjectOutput> {
-    let input = &request.input;
-    let found = Found::find(backend, &input.bucket, &input.key, input.version_id.as_deref())?;
-    let object = found.object();
-    let conditions = Conditions {
-        if_match: input.if_match.as_ref(),
-        if_none_match: input.if_none_match.as_ref(),
-        if_modified_since: input.if_modified_since.as_ref(),
-        if_unmodified_since: input.if_unmodified_since.as_ref(),
-    };
-    conditions.check(&found.revision, &object.etag)?;
-    let span = span(&object.body, input.range.as_ref(), input.part_number)?;
-    let none = ObjectHeaders::default();
-    let headers = object.headers.as_deref().unwrap_or(&none);
-    let output = GetObjectOutput {
-        accept_ranges: Some("bytes".to_owned()),
-        content_length: Some((span.range.end - span.range.start) as i64),
-        content_range: found.content_range(&span),
-        e_tag: Some(etag(&object.etag)),
-        last_modified: Some(timestamp(found.revision.modified)),
-        version_id: shown_version_of(&found.bucket, &found.revision),
-        metadata: metadata(headers),
-        content_type: Some(content_type(headers)),
-        cache_control: headers.cache_control.clone(),
-        content_disposition: headers.content_disposition.clone(),
-        content_encoding: headers.content_encoding.clone(),
-        content_language: headers.content_language.clone(),
-        parts_count: input.part_number.and_then(|_| object.body.parts()).map(|parts| parts.len() as i32),
-        body: Some(StreamingBlob::new(BodyStream::new(&object.body, span.range, &backend.buffers))),
-        ..Default::default()
-    };
+    let (found, span) = resolve!(backend, request.input);
+    let mut output = describe!(GetObjectOutput, request.input, found, span);
+    let stream = BodyStream::new(&found.object().body, span.range, &backend.buffers);
+    output.body = Some(StreamingBlob::new(stream));
     reply(output)
 }
 
 pub(super) async fn head(backend: &Backend, request: S3Request<HeadObjectInput>) -> Reply<HeadObjectOutput> {
-    let input = &request.input;
-    let found = Found::find(backend, &input.bucket, &input.key, input.version_id.as_deref())?;
-    let object = found.object();
-    let conditions = Conditions {
-        if_match: input.if_match.as_ref(),
-        if_none_match: input.if_none_match.as_ref(),
-        if_modified_since: input.if_modified_since.as_ref(),
-        if_unmodified_since: input.if_unmodified_since.as_ref(),
-    };
-    conditions.check(&found.revision, &object.etag)?;
-    let span = span(&object.body, input.range.as_ref(), input.part_number)?;
-    let none = ObjectHeaders::default();
-    let headers = object.headers.as_deref().unwrap_or(&none);
-    let output = HeadObjectOutput {
-        accept_ranges: Some("bytes".to_owned()),
-        content_length: Some((span.range.end - span.range.start) as i64),
-        content_range: found.content_range(&span),
-        e_tag: Some(etag(&object.etag)),
-        last_modified: Some(timestamp(found.revision.modified)),
-        version_id: shown_version_of(&found.bucket, &found.revision),
-        metadata: metadata(headers),
-        content_type: Some(content_type(headers)),
-        cache_control: headers.cache_control.clone(),
-        content_disposition: headers.content_disposition.clone(),
-        content_encoding: headers.content_encoding.clone(),
-        content_language: headers.content_language.clone(),
-        parts_count: input.part_number.and_then(|_| object.body.parts()).map(|parts| parts.len() as i32),
-        ..Default::default()
-    };
-    reply(output)
+    let (found, span) = resolve!(backend, request.input);
+    reply(describe!(HeadObjectOutput, request.input, found, span))
 }
 
 fn content_type(headers: &ObjectHeaders) -> String {

@@ -62,14 +62,6 @@ impl Body {
         self.len() == 0
     }
 
-    /// The parts of a multipart object; `None` for one that was put whole.
-    pub(crate) fn parts(&self) -> Option<&[Body]> {
-        match self {
-            Body::Joined { parts, .. } => Some(parts),
-            _ => None,
-        }
-    }
-
     /// The leaves (no `Joined`) that make up `range`, in order. Panics if `range` goes past the end.
     pub(crate) fn leaves(&self, range: Range<u64>) -> Vec<Body> {
         assert!(range.start <= range.end && range.end <= self.len(), "{range:?} is not within 0..{}", self.len());

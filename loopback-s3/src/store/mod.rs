@@ -10,6 +10,8 @@ mod list;
 mod object;
 mod spill;
 mod synthetic;
+#[cfg(test)]
+mod tests;
 
 mod upload;
 

@@ -141,6 +141,14 @@ pub struct Object {
 }
 
 impl Object {
+    /// The parts of a multipart object; `None` for one that was put whole.
+    pub(crate) fn parts(&self) -> Option<&[Body]> {
+        match &self.body {
+            Body::Joined { parts, .. } if self.etag.parts > 0 => Some(parts),
+            _ => None,
+        }
+    }
+
     /// User metadata by name.
     pub fn user_metadata(&self) -> BTreeMap<String, String> {
         self.headers.as_ref().map(|headers| headers.user.clone()).unwrap_or_default()
