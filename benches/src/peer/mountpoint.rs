@@ -15,6 +15,10 @@ pub struct Mountpoint {
     pub cache: bool,
 }
 
+/// With a shorter TTL it asks a LIST and a HEAD again for each name that is looked up.
+const ARGUMENTS: [&str; 7] =
+    ["--force-path-style", "--no-sign-request", "--region", "us-east-1", "--metadata-ttl", "indefinite", "--foreground"];
+
 impl Peer for Mountpoint {
     fn name(&self) -> &'static str {
         if self.cache { "mount-s3" } else { "mount-s3-nocache" }
@@ -30,13 +34,13 @@ impl Peer for Mountpoint {
 
     fn settings(&self) -> String {
         let cache = if self.cache { " --cache DIR" } else { "" };
-        format!("--force-path-style --no-sign-request --region us-east-1{cache}")
+        format!("{}{cache}", ARGUMENTS.join(" "))
     }
 
     fn mount(&self, site: &Site, place: &Place) -> Result<Mounted> {
         let mut command = Command::new(&self.program);
         command.arg(&place.bucket).arg(&place.mountpoint).arg("--endpoint-url").arg(site.store.url());
-        command.args(["--force-path-style", "--no-sign-request", "--region", "us-east-1", "--foreground"]);
+        command.args(ARGUMENTS);
         if self.cache {
             command.arg("--cache").arg(&place.state);
         }

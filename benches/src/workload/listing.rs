@@ -1,14 +1,12 @@
 //! `ls -lR`: every directory read and every entry's attributes asked for, on a new mount and then again.
 
-use super::{Start, Workload};
+use super::{Start, Workload, reading};
 use crate::harness::data::Dataset;
-use crate::harness::error::{At, Error, Result};
+use crate::harness::error::{Error, Result};
 use crate::harness::meter::{Meter, Unit, Work};
 use crate::harness::store::Profile;
 use crate::peer::{Kind, Mounted, Reach};
 use crate::target::{Rule, Target};
-use std::fs;
-use std::path::Path;
 
 /// Keys in one page of a listing.
 const PAGE: usize = 1000;
@@ -59,7 +57,7 @@ impl Workload for Listing {
         let Reach::Tree(root) = &peer.reach else { return Ok(()) };
         for series in ["fresh", "again"] {
             let (root, expected) = (root.clone(), self.set.objects.len());
-            meter.measure(series, move || match walk(&root)? {
+            meter.measure(series, move || match reading::walk(&root)? {
                 found if found == expected => Ok(Work::Time),
                 found => Err(Error::program("walk", format!("{found} files instead of {expected}"))),
             })?;
@@ -78,23 +76,4 @@ impl Workload for Listing {
             Target::new("again", Rule::AtMostRequests("LIST", 0)),
         ]
     }
-}
-
-/// The number of files below a directory, each of them looked at. Like `ls`, it passes over names with a leading dot: some
-/// peers keep control files under them.
-fn walk(directory: &Path) -> Result<usize> {
-    let mut files = 0;
-    for entry in fs::read_dir(directory).at(directory.display())? {
-        let entry = entry.at(directory.display())?;
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        let path = entry.path();
-        if entry.metadata().at(path.display())?.is_dir() {
-            files += walk(&path)?;
-        } else {
-            files += 1;
-        }
-    }
-    Ok(files)
 }
