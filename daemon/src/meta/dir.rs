@@ -6,7 +6,6 @@ use super::rows::{Reading, damaged};
 use super::{Dirent, Inode, ListingState, MetaError, MetaStore};
 use crate::format::rows::{InodeRow, RowError, key};
 use crate::ids::Ino;
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 /// Inodes whose numbers lie at most this far apart are read in one scan: passing over a row costs far less than a lookup.
@@ -30,38 +29,41 @@ pub(super) fn read_dirents(reading: &Reading<'_>, range: &KeyRange, limit: usize
     Ok(found)
 }
 
-/// The rows of many inodes. Entries of one directory were mostly numbered in a row, so neighbours are read in one scan.
-pub(super) fn read_inodes(reading: &Reading<'_>, inos: impl Iterator<Item = Ino>) -> Result<HashMap<Ino, InodeRow>, MetaError> {
-    let mut wanted: Vec<Ino> = inos.collect();
+/// The rows of many inodes, in the order asked for. Entries of one directory were mostly numbered in a row, so neighbours are read
+/// in one scan.
+pub(super) fn read_inodes(reading: &Reading<'_>, inos: impl Iterator<Item = Ino>) -> Result<Vec<Option<InodeRow>>, MetaError> {
+    let mut wanted: Vec<(Ino, usize)> = inos.zip(0..).collect();
     wanted.sort_unstable();
-    wanted.dedup();
-    let mut found = HashMap::with_capacity(wanted.len());
-    for run in wanted.chunk_by(|a, b| b.0 - a.0 <= SCAN_GAP) {
+    let mut found = vec![None; wanted.len()];
+    for run in wanted.chunk_by(|(a, _), (b, _)| b.0 - a.0 <= SCAN_GAP) {
         read_run(reading, run, &mut found)?;
     }
     Ok(found)
 }
 
-fn read_run(reading: &Reading<'_>, run: &[Ino], found: &mut HashMap<Ino, InodeRow>) -> Result<(), MetaError> {
-    let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+fn read_run(reading: &Reading<'_>, run: &[(Ino, usize)], found: &mut [Option<InodeRow>]) -> Result<(), MetaError> {
+    let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else { return Ok(()) };
     if run.len() <= 2 {
-        for &ino in run {
-            if let Some(row) = super::inode::read_inode(reading, ino)? {
-                found.insert(ino, row);
-            }
+        for &(ino, place) in run {
+            found[place] = super::inode::read_inode(reading, ino)?;
         }
         return Ok(());
     }
     let range = KeyRange { start: key::ino(*first).to_vec(), end: key::after_prefix(&key::ino(*last)) };
-    let mut wanted = run.iter().copied().peekable();
+    let mut wanted = run.iter().peekable();
     reading.scan(Table::Inodes, &range, &mut |prefix, row| {
         let ino = key::leading_ino(prefix).ok_or_else(|| damaged(Table::Inodes)(RowError::Field("key")))?;
-        while wanted.next_if(|next| *next < ino).is_some() {}
-        if wanted.next_if_eq(&ino).is_some() {
-            found.insert(ino, decode_inode(row)?);
+        while wanted.next_if(|(next, _)| *next < ino).is_some() {}
+        while let Some((_, place)) = wanted.next_if(|(next, _)| *next == ino) {
+            found[*place] = Some(decode_inode(row)?);
         }
         Ok(ControlFlow::Continue(()))
     })
+}
+
+/// The error for a name without an inode.
+pub(super) fn dangling(parent: Ino, ino: Ino) -> MetaError {
+    MetaError::Damaged { table: Table::Dirents.name(), why: format!("{parent} names {ino}, which has no row") }
 }
 
 /// All entries of a directory.
@@ -90,16 +92,11 @@ pub(super) fn read_dir(
     }
     let entries = read_dirents(reading, &range, limit)?;
     let inodes = read_inodes(reading, entries.iter().map(|(_, dirent)| dirent.ino))?;
-    entries
-        .into_iter()
-        .map(|(name, dirent)| {
-            let row = inodes.get(&dirent.ino).cloned().ok_or_else(|| MetaError::Damaged {
-                table: Table::Dirents.name(),
-                why: format!("{parent} names {}, which has no row", dirent.ino),
-            })?;
-            Ok((name, dirent.ino, Inode::from_row(row)))
-        })
-        .collect()
+    let join = |((name, dirent), row): ((Vec<u8>, Dirent), Option<InodeRow>)| {
+        let row = row.ok_or_else(|| dangling(parent, dirent.ino))?;
+        Ok((name, dirent.ino, Inode::from_row(row)))
+    };
+    entries.into_iter().zip(inodes).map(join).collect()
 }
 
 impl MetaStore {

@@ -12,14 +12,14 @@
 //! 4. Views neither block commits nor wait for them.
 
 pub mod faulty;
-pub mod fjall;
+pub mod local;
 pub mod memory;
 
 #[cfg(test)]
 mod conformance;
 
-use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// The tables. The number is stored; it never changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -209,9 +209,17 @@ pub trait Engine: Send + Sync + 'static {
     fn flush(&self) -> Result<(), EngineError>;
 }
 
-impl fmt::Debug for dyn Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Engine")
+impl<E: Engine> Engine for Arc<E> {
+    fn view(&self) -> Box<dyn View + '_> {
+        (**self).view()
+    }
+
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+        (**self).commit(batch, durability)
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        (**self).flush()
     }
 }
 

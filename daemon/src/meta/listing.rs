@@ -1,6 +1,6 @@
 //! Merging listing pages into the tree: a pure plan (a merge-join of what is there with what the page says), then its writes.
 
-use super::dir::{read_dirents, read_inodes};
+use super::dir::{dangling, read_dirents, read_inodes};
 use super::engine::{KeyRange, Table};
 use super::inode::{decode_inode, read_for_change};
 use super::rows::Txn;
@@ -95,14 +95,11 @@ fn covered(parent: Ino, covers: &Covers) -> KeyRange {
 fn existing(txn: &Txn<'_>, parent: Ino, covers: &Covers) -> Result<Vec<Existing>, MetaError> {
     let entries = read_dirents(txn.reading(), &covered(parent, covers), usize::MAX)?;
     let inodes = read_inodes(txn.reading(), entries.iter().map(|(_, dirent)| dirent.ino))?;
-    let joined = entries.into_iter().map(|(name, dirent)| {
-        let inode = inodes.get(&dirent.ino).cloned().ok_or_else(|| MetaError::Damaged {
-            table: Table::Dirents.name(),
-            why: format!("{parent} names {}, which has no row", dirent.ino),
-        })?;
+    let join = |((name, dirent), inode): ((Vec<u8>, Dirent), Option<InodeRow>)| {
+        let inode = inode.ok_or_else(|| dangling(parent, dirent.ino))?;
         Ok(Existing { name, dirent, inode })
-    });
-    joined.collect()
+    };
+    entries.into_iter().zip(inodes).map(join).collect()
 }
 
 /// The inode of an entry seen for the first time, or replaced.
@@ -176,7 +173,7 @@ impl MetaStore {
         for step in steps {
             changes.push(match step {
                 Step::Add(entry) => {
-                    txn.depend(Table::Dirents, &key::dirent(parent, &entry.name))?;
+                    txn.depend_absent(Table::Dirents, &key::dirent(parent, &entry.name))?;
                     Change::Added { name: entry.name.clone(), ino: create(txn, entry) }
                 }
                 Step::Replace(entry, old) => {

@@ -31,7 +31,7 @@ pub use epochs::TreeView;
 use crate::ids::{Epoch, Ino};
 use crate::stripe::Layout;
 use engine::Engine;
-use engine::fjall::FjallEngine;
+use engine::local::LocalEngine;
 use ino::InoAllocator;
 use rows::{Reading, Txn};
 use std::ops::Range;
@@ -183,7 +183,7 @@ struct Shared {
 impl MetaStore {
     /// Opens or creates the store in a directory; creates the root inode.
     pub fn open(dir: &Path, config: MetaConfig, defaults: DefaultAttrs, now_ns: i64) -> Result<Self, MetaError> {
-        let engine = FjallEngine::open(dir, config.memory_bytes)?;
+        let engine = LocalEngine::open(dir, config.memory_bytes)?;
         Self::with_engine(Box::new(engine), defaults, now_ns)
     }
 

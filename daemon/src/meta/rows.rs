@@ -129,6 +129,16 @@ impl<'a> Txn<'a> {
         Ok(())
     }
 
+    /// The same for a prefix that a scan of this transaction found no row of.
+    pub fn depend_absent(&mut self, table: Table, prefix: &[u8]) -> Result<(), MetaError> {
+        if self.reading.epoch > Epoch::FIRST {
+            // There may be a tombstone, which the scan passed over.
+            return self.depend(table, prefix);
+        }
+        self.batch.expect(table, key::versioned(prefix, Epoch::FIRST), None);
+        Ok(())
+    }
+
     /// Writes a row in the current epoch.
     pub fn write(&mut self, table: Table, prefix: &[u8], row: Vec<u8>) {
         self.batch.put(table, key::versioned(prefix, self.reading.epoch), row);

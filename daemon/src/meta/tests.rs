@@ -1,4 +1,4 @@
-//! The store on its memory and faulty engines, and on fjall.
+//! The store on its memory and faulty engines, and on disk.
 
 mod epochs;
 mod inodes;

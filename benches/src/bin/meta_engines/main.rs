@@ -21,13 +21,13 @@ pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 /// An engine that can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Engine {
-    /// fjall, through the daemon's own engine seam.
+    /// The daemon's own: redb with a journal and memtables in front.
+    Local,
+    /// fjall.
     Fjall,
     /// redb.
-    #[cfg(feature = "meta-engines")]
     Redb,
     /// LMDB through heed.
-    #[cfg(feature = "meta-engines")]
     Heed,
     /// RocksDB.
     #[cfg(feature = "meta-engines-rocksdb")]

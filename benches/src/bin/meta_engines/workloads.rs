@@ -1,7 +1,7 @@
 //! What is measured.
 
 use crate::candidates::{Candidate, Change, Table};
-use crate::figures::{Figures, add_memory};
+use crate::figures::{Figures, add_memory, cpu_ms};
 use crate::rows::{self, FIRST_FILE, Numbers};
 use crate::{Outcome, Role};
 use forebay_daemon::format::rows::{Dirent, InodeRow};
@@ -22,9 +22,10 @@ type Open<'a> = &'a dyn Fn() -> Outcome<Box<dyn Candidate>>;
 /// Runs one part.
 pub fn run(role: Role, open: Open<'_>, entries: u64) -> Outcome<Figures> {
     let mut figures = Figures::default();
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), cpu_ms());
     let mut store = open()?;
     figures.set("open ms", ms(begun.elapsed()));
+    figures.set("open CPU ms", cpu_ms() - cpu);
     match role {
         Role::Import => import(&mut *store, entries, &mut figures)?,
         Role::Read => {
@@ -60,7 +61,7 @@ fn create(number: u64) -> [Change; 2] {
 }
 
 fn import(store: &mut dyn Candidate, entries: u64, figures: &mut Figures) -> Outcome<()> {
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), cpu_ms());
     let mut times = Vec::new();
     for page in 0..entries.div_ceil(PAGE) {
         let changes: Vec<Change> = (page * PAGE..entries.min((page + 1) * PAGE)).flat_map(create).collect();
@@ -69,6 +70,7 @@ fn import(store: &mut dyn Candidate, entries: u64, figures: &mut Figures) -> Out
         times.push(committing.elapsed());
     }
     figures.set("entries/s", entries as f64 / begun.elapsed().as_secs_f64());
+    figures.set("CPU us per entry", (cpu_ms() - cpu) * 1e3 / entries as f64);
     figures.set("batch p50 us", percentile_us(&mut times, 50));
     figures.set("batch p99 us", percentile_us(&mut times, 99));
     figures.set("worst batch ms", times.last().copied().map_or(f64::NAN, ms));
@@ -97,7 +99,7 @@ fn lookups(store: &dyn Candidate, entries: u64, figures: &mut Figures) -> Outcom
 }
 
 fn read_directory(store: &dyn Candidate, entries: u64, figures: &mut Figures) -> Outcome<()> {
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), cpu_ms());
     let mut inos = Vec::new();
     store.scan(Table::Dirents, &mut |row| Ok(inos.push(Dirent::decode(row)?.ino)))?;
     let mut sizes = 0;
@@ -110,6 +112,7 @@ fn read_directory(store: &dyn Candidate, entries: u64, figures: &mut Figures) ->
         return Err(format!("{} of {entries} entries", inos.len()).into());
     }
     figures.set("readdir with inodes, entries/s", entries as f64 / begun.elapsed().as_secs_f64());
+    figures.set("readdir, CPU us per entry", (cpu_ms() - cpu) * 1e3 / entries as f64);
     Ok(())
 }
 
@@ -131,7 +134,7 @@ fn small_transaction(numbers: &mut Numbers, entries: u64, step: u64) -> Vec<Chan
 fn churn(store: &mut dyn Candidate, entries: u64, figures: &mut Figures) -> Outcome<()> {
     let mut numbers = Numbers(7);
     let mut times = Vec::new();
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), cpu_ms());
     for step in 0..CHURN {
         let changes = small_transaction(&mut numbers, entries, step);
         let committing = Instant::now();
@@ -139,6 +142,7 @@ fn churn(store: &mut dyn Candidate, entries: u64, figures: &mut Figures) -> Outc
         times.push(committing.elapsed());
     }
     figures.set("churn transactions/s", CHURN as f64 / begun.elapsed().as_secs_f64());
+    figures.set("churn, CPU us per transaction", (cpu_ms() - cpu) * 1e3 / CHURN as f64);
     figures.set("commit p50 us", percentile_us(&mut times, 50));
     figures.set("commit p99 us", percentile_us(&mut times, 99));
     Ok(())

@@ -11,6 +11,7 @@
 
 mod dirent;
 mod inode;
+pub mod journal;
 pub mod key;
 mod listing;
 mod map;

@@ -1,5 +1,6 @@
 //! Round trips, fuzzing and golden bytes of all rows.
 
+use super::journal::{JournalRecord, JournalWrite, decode_record, encode_record};
 use super::key::{self, Space};
 use super::*;
 use crate::ids::{BlockId, Epoch, Ino};
@@ -101,6 +102,37 @@ proptest! {
     #[test]
     fn numbers_round_trip(value in any::<u64>()) {
         prop_assert_eq!(decode_number(&encode_number(value)), Ok(value));
+    }
+
+    #[test]
+    fn journal_records_round_trip_and_no_damage_passes(
+        sequence in any::<u64>(),
+        writes in vec((any::<u8>(), vec(any::<u8>(), 0..20), of(vec(any::<u8>(), 0..20))), 0..6),
+        at in any::<prop::sample::Index>(),
+        flip in 1..=255u8,
+    ) {
+        let given: Vec<_> = writes.iter().map(|(table, key, value)| JournalWrite { table: *table, key, value: value.as_deref() }).collect();
+        let mut bytes = encode_record(sequence, given.len(), given.iter().copied());
+        let len = bytes.len();
+        prop_assert_eq!(decode_record(&bytes), Ok(JournalRecord { sequence, writes: given, len }));
+        let at = at.index(len);
+        prop_assert!(decode_record(&bytes[..at]).is_err());
+        bytes[at] ^= flip;
+        prop_assert!(decode_record(&bytes).is_err());
+    }
+
+    #[test]
+    fn any_bytes_are_a_journal_record_or_an_error(payload in vec(any::<u8>(), 0..60), sequence in any::<u64>()) {
+        let mut bytes = encode_record(sequence, 0, std::iter::empty());
+        bytes.truncate(16);
+        bytes.extend_from_slice(&payload);
+        bytes[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        let checksum = crc32c::crc32c(&bytes[8..]);
+        bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
+        if let Ok(record) = decode_record(&bytes) {
+            let again = encode_record(record.sequence, record.writes.len(), record.writes.iter().copied());
+            prop_assert_eq!(again, bytes);
+        }
     }
 
     /// Bytes that begin like a row, so that the fuzzer gets past the version.
@@ -215,6 +247,13 @@ fn golden_small_rows() {
     assert_eq!(hex(&encode_number(300)), "01ac02");
     assert_eq!(hex(&encode_text(b"x")), "0178");
     assert_eq!(hex(TOMBSTONE), "00");
+}
+
+#[test]
+fn golden_journal_record() {
+    let writes = [JournalWrite { table: 1, key: b"k", value: Some(b"v") }, JournalWrite { table: 2, key: b"", value: None }];
+    let golden = concat!("0a000000", "205f82ad", "0500000000000000", "02", "01016b010176", "020000");
+    assert_eq!(hex(&encode_record(5, 2, writes.into_iter())), golden);
 }
 
 #[test]

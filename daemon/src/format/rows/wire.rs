@@ -13,6 +13,11 @@ impl Writer {
         Writer(bytes)
     }
 
+    /// Elements without a version in front.
+    pub fn bare(capacity: usize) -> Self {
+        Writer(Vec::with_capacity(capacity))
+    }
+
     pub fn byte(&mut self, value: u8) {
         self.0.push(value);
     }
@@ -56,10 +61,21 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Elements without a version in front.
+    pub fn bare(bytes: &'a [u8]) -> Self {
+        Reader(bytes)
+    }
+
     pub fn byte(&mut self) -> Result<u8, RowError> {
         let (&first, rest) = self.0.split_first().ok_or(RowError::Short)?;
         self.0 = rest;
         Ok(first)
+    }
+
+    pub fn le32(&mut self) -> Result<u32, RowError> {
+        let (bytes, rest) = self.0.split_first_chunk::<4>().ok_or(RowError::Short)?;
+        self.0 = rest;
+        Ok(u32::from_le_bytes(*bytes))
     }
 
     pub fn i64(&mut self) -> Result<i64, RowError> {

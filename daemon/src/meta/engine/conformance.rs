@@ -1,7 +1,7 @@
 //! What every metadata engine must do: each check runs on each engine.
 
 use super::faulty::{Fault, FaultyEngine};
-use super::fjall::FjallEngine;
+use super::local::LocalEngine;
 use super::memory::MemoryEngine;
 use super::*;
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ fn on_every_engine(check: impl Fn(&dyn Engine)) {
     check(&MemoryEngine::default());
     check(&FaultyEngine::new(MemoryEngine::default()));
     let dir = tempfile::tempdir().expect("temporary directory");
-    check(&FjallEngine::open(dir.path(), MEMORY).expect("opens"));
+    check(&LocalEngine::open(dir.path(), MEMORY).expect("opens"));
 }
 
 fn put(engine: &dyn Engine, table: Table, rows: &[(&str, &str)]) {
@@ -259,14 +259,14 @@ proptest! {
 }
 
 #[test]
-fn fjall_keeps_its_rows_across_a_restart_and_refuses_a_second_opener() {
+fn the_local_engine_keeps_its_rows_across_a_restart_and_refuses_a_second_opener() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let engine = FjallEngine::open(dir.path(), MEMORY).expect("opens");
+    let engine = LocalEngine::open(dir.path(), MEMORY).expect("opens");
     put(&engine, Table::Inodes, &[("a", "1")]);
-    let second = FjallEngine::open(dir.path(), MEMORY).map(drop);
+    let second = LocalEngine::open(dir.path(), MEMORY).map(drop);
     assert!(matches!(second, Err(EngineError::Locked)), "{second:?}");
     drop(engine);
-    let engine = FjallEngine::open(dir.path(), MEMORY).expect("opens again");
+    let engine = LocalEngine::open(dir.path(), MEMORY).expect("opens again");
     assert_eq!(get(&engine, Table::Inodes, "a").as_deref(), Some("1"));
 }
 

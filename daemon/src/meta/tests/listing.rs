@@ -129,7 +129,7 @@ fn a_directory_that_is_gone_or_none_takes_no_entries() {
 #[test]
 fn a_conflict_is_tried_again_and_a_failure_changes_nothing() {
     let engine = Arc::new(FaultyEngine::new(MemoryEngine::default()));
-    let store = on(SharedEngine(engine.clone()));
+    let store = on(engine.clone());
     merge(&store, Ino::ROOT, &[object("a", "e")]);
     engine.fail(1, Fault::Conflict);
     engine.fail(2, Fault::Conflict);
@@ -138,25 +138,6 @@ fn a_conflict_is_tried_again_and_a_failure_changes_nothing() {
     let answer = store.merge_listing(Ino::ROOT, (None, None), &[], None, NOW);
     assert!(matches!(answer, Err(MetaError::Engine(_))), "{answer:?}");
     assert_eq!(names(&store, Ino::ROOT), ["a", "b"]);
-}
-
-/// An engine that the test keeps a handle to.
-struct SharedEngine(Arc<FaultyEngine<MemoryEngine>>);
-
-impl Engine for SharedEngine {
-    fn view(&self) -> Box<dyn super::super::engine::View + '_> {
-        self.0.view()
-    }
-    fn commit(
-        &self,
-        batch: super::super::engine::Batch,
-        durability: super::super::engine::Durability,
-    ) -> Result<(), super::super::engine::EngineError> {
-        self.0.commit(batch, durability)
-    }
-    fn flush(&self) -> Result<(), super::super::engine::EngineError> {
-        self.0.flush()
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

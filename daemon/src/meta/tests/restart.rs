@@ -1,4 +1,4 @@
-//! The store on fjall: restarts, sudden ends, many entries.
+//! The store on disk: restarts, sudden ends, many entries.
 
 use super::super::engine::{Batch, Durability, Table};
 use super::*;
@@ -6,12 +6,15 @@ use crate::format::rows::encode_number;
 use crate::format::rows::key::{self, Space};
 use std::collections::BTreeSet;
 
-fn open(dir: &Path) -> MetaStore {
-    MetaStore::open(dir, CONFIG, DEFAULTS, NOW).expect("opens")
+fn open(dir: &Path) -> (MetaStore, Arc<LocalEngine>) {
+    let engine = Arc::new(LocalEngine::open(dir, CONFIG.memory_bytes).expect("opens"));
+    (on(engine.clone()), engine)
 }
 
-/// What the kernel has of a store at this moment: what is left of it when the process dies now.
-fn as_after_a_kill(dir: &Path) -> tempfile::TempDir {
+/// What the kernel has of a store at this moment: what is left of it when the process dies now. (A copy takes time, so the
+/// engine must not be in the middle of a checkpoint.)
+fn as_after_a_kill(dir: &Path, engine: &LocalEngine) -> tempfile::TempDir {
+    engine.settle();
     let copy = tempfile::tempdir().expect("temporary directory");
     copy_tree(dir, copy.path());
     copy
@@ -33,13 +36,13 @@ fn copy_tree(from: &Path, to: &Path) {
 #[test]
 fn a_killed_process_loses_nothing_that_was_committed() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let store = open(dir.path());
+    let (store, engine) = open(dir.path());
     let mut listed = Vec::new();
     for round in 0..5 {
         listed.push(object(&format!("{round}"), "e"));
         merge(&store, Ino::ROOT, &listed);
-        let left = as_after_a_kill(dir.path());
-        let survivor = open(left.path());
+        let left = as_after_a_kill(dir.path(), &engine);
+        let (survivor, _) = open(left.path());
         assert_eq!(names(&survivor, Ino::ROOT).len(), round + 1);
         assert_sound(&survivor);
     }
@@ -50,13 +53,13 @@ fn inode_numbers_are_never_used_again() {
     let mut dir = tempfile::tempdir().expect("temporary directory");
     let mut numbers = BTreeSet::new();
     for life in 0..4 {
-        let store = open(dir.path());
+        let (store, engine) = open(dir.path());
         let entries: Vec<_> = (0..1500).map(|n| object(&format!("{n:04}"), &format!("{life}"))).collect();
         for change in merge(&store, Ino::ROOT, &entries) {
             let (Change::Added { ino, .. } | Change::Replaced { new: ino, .. }) = change else { panic!("{change:?}") };
             assert!(numbers.insert(ino), "{ino} again in life {life}");
         }
-        dir = as_after_a_kill(dir.path());
+        dir = as_after_a_kill(dir.path(), &engine);
     }
     assert_eq!(numbers.len(), 6000);
 }
@@ -68,7 +71,7 @@ fn twenty_thousand_entries_are_listed_read_and_found_after_a_restart() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let entries: Vec<_> = (0..ENTRIES).map(|n| object(&format!("image-{n:06}.jpg"), &format!("\"{n:032x}\""))).collect();
     {
-        let store = open(dir.path());
+        let store = MetaStore::open(dir.path(), CONFIG, DEFAULTS, NOW).expect("opens");
         let mut from = None;
         for page in entries.chunks(PAGE) {
             let next = page.last().map(|last| [last.name.as_slice(), &[1]].concat());
@@ -78,7 +81,7 @@ fn twenty_thousand_entries_are_listed_read_and_found_after_a_restart() {
             from = next;
         }
     }
-    let store = open(dir.path());
+    let store = MetaStore::open(dir.path(), CONFIG, DEFAULTS, NOW).expect("opens");
     let found = store.read_dir(Ino::ROOT, None, usize::MAX).expect("reads");
     assert_eq!(found.len(), ENTRIES);
     for (entry, (name, ino, inode)) in entries.iter().zip(&found) {

@@ -4,7 +4,7 @@
 use super::{Candidate, Change, TABLES, Table, Visit};
 use crate::Outcome;
 use heed::types::Bytes;
-use heed::{Database, Env, EnvFlags, EnvOpenOptions, WithTls};
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, WithTls};
 use std::path::Path;
 
 const MAP_BYTES: usize = 16 << 30;
@@ -22,14 +22,13 @@ impl Heed {
         let env = unsafe { options.flags(EnvFlags::NO_SYNC).open(dir)? };
         // One database per process, and handles borrow from it.
         let env: &'static Env<WithTls> = Box::leak(Box::new(env));
-        let tables = env.create_databases_and_commit(|opener, txn| {
-            let mut tables = Vec::new();
-            for table in TABLES {
-                tables.push((table, opener.create_database::<Bytes, Bytes>(txn, Some(table.name()))?));
-            }
-            Ok::<_, heed::Error>(heed::CommitOrAbort::<_, ()>::Commit(tables))
-        })?;
-        let tables = tables.unwrap_commit().ok_or("the tables were not created")?;
+        let mut tables = Vec::new();
+        for table in TABLES {
+            let created = env.create_databases_and_commit(env.write_txn()?, |opener, txn| {
+                opener.create_database::<Bytes, Bytes>(txn, Some(table.name())).map(CommitOrAbort::<_, ()>::Commit)
+            })?;
+            tables.push((table, created.unwrap_commit()));
+        }
         Ok(Heed { env, tables })
     }
 

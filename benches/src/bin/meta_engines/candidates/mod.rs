@@ -2,9 +2,8 @@
 //! still survives `kill -9` where the engine has one.
 
 mod fjall;
-#[cfg(feature = "meta-engines")]
 mod heed;
-#[cfg(feature = "meta-engines")]
+mod local;
 mod redb;
 #[cfg(feature = "meta-engines-rocksdb")]
 mod rocksdb;
@@ -33,17 +32,15 @@ pub trait Candidate {
 }
 
 /// The tables the workloads use.
-#[cfg(feature = "meta-engines")]
 const TABLES: [Table; 3] = [Table::Inodes, Table::Dirents, Table::Settings];
 
 /// Opens or creates a database.
 pub fn open(engine: Engine, dir: &Path, memory_bytes: usize) -> Outcome<Box<dyn Candidate>> {
     std::fs::create_dir_all(dir)?;
     Ok(match engine {
+        Engine::Local => Box::new(local::Local::open(dir, memory_bytes)?),
         Engine::Fjall => Box::new(fjall::Fjall::open(dir, memory_bytes)?),
-        #[cfg(feature = "meta-engines")]
         Engine::Redb => Box::new(redb::Redb::open(dir, memory_bytes)?),
-        #[cfg(feature = "meta-engines")]
         Engine::Heed => Box::new(heed::Heed::open(dir)?),
         #[cfg(feature = "meta-engines-rocksdb")]
         Engine::Rocksdb => Box::new(rocksdb::Rocks::open(dir, memory_bytes)?),
