@@ -1,5 +1,6 @@
 //! [`Repository`]: an object store with retries, pacing and bounded, adaptive concurrency.
 
+use super::access::{self, AccessError};
 use super::pacing::{Limiter, PacingConfig, Permit};
 use super::resume::ResumingBody;
 use super::retry::{RetryConfig, Verdict};
@@ -122,6 +123,12 @@ impl Repository {
         let mut attempts = core.begin();
         let send = || core.store.list(request.clone());
         core.retried(Op::List, &request.prefix, urgency, &mut attempts, send).await.map(|(page, _)| page)
+    }
+
+    /// Whether the bucket can be mounted: one small listing, answered or given up within ten seconds, past the queue.
+    pub async fn check_access(&self, prefix: &str) -> Result<(), AccessError> {
+        self.core.counters.list.fetch_add(1, Ordering::Relaxed);
+        access::check(self.core.store.as_ref(), prefix).await
     }
 
     /// Requests and bytes so far.

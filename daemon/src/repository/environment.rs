@@ -27,10 +27,10 @@ impl Environment {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// All variables whose names start with `AWS_`.
-    pub fn aws(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// All variables whose names start so.
+    pub fn starting_with<'e>(&'e self, start: &'e str) -> impl Iterator<Item = (&'e str, &'e str)> {
         let all = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        all.filter(|(name, _)| name.starts_with("AWS_"))
+        all.filter(move |(name, _)| name.starts_with(start))
     }
 
     /// Where the AWS profile files are.

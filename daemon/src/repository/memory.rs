@@ -1,12 +1,13 @@
 //! A store in memory, with versions: for tests.
 
+use super::range::clamp;
 use super::{GetRequest, GetResponse, ListPage, ListRequest, ObjectHead, ObjectStore, ObjectSummary, Pin, StoreError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::ops::{Bound, Range};
+use std::ops::Bound;
 
 /// Keys a page holds at most, as in S3.
 const PAGE: usize = 1000;
@@ -80,17 +81,6 @@ impl MemoryStore {
             }
         }
     }
-}
-
-/// The part of a range that an object of this size has; the error S3 gives where there is none. Whole for `None`.
-pub(super) fn clamp(key: &str, range: Option<Range<u64>>, size: u64) -> Result<Range<u64>, StoreError> {
-    let asked = range.unwrap_or(0..u64::MAX);
-    let is_empty_whole = asked.start == 0 && size == 0;
-    if asked.is_empty() || (asked.start >= size && !is_empty_whole) {
-        let message = format!("bytes {}..{} cannot be had of {size}", asked.start, asked.end);
-        return Err(StoreError::Permanent { what: key.to_owned(), message });
-    }
-    Ok(asked.start..asked.end.min(size))
 }
 
 #[async_trait]

@@ -1,22 +1,33 @@
 //! The object store behind Forebay: S3, GCS, Azure or a directory; ranged GETs, listings, retries, pacing, key mapping.
 
+mod access;
 mod client;
+pub mod directory;
 mod environment;
 pub mod faulty;
+pub mod generic;
 pub mod keymap;
 pub mod memory;
+mod open;
 pub mod pacing;
 pub mod posix;
+mod range;
 mod resume;
 pub mod retry;
 pub mod s3;
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod time;
 pub mod url;
 
+pub use access::AccessError;
 pub use client::{Repository, RepositoryConfig, RequestCounts};
 pub use environment::Environment;
+pub use open::{OpenError, Opened, open, open_with};
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -57,7 +57,7 @@ impl ResumingBody {
         let length = piece.len() as u64;
         if length > self.range.end - self.range.start {
             let message = "the store sent more bytes than asked for".to_owned();
-            return Err(StoreError::Permanent { what: self.key.clone(), message });
+            return Err(StoreError::Transient { what: self.key.clone(), message });
         }
         self.range.start += length;
         self.core.counters.add_bytes(length);
@@ -93,13 +93,15 @@ impl Stream for ResumingBody {
                 State::Over => return Poll::Ready(None),
                 State::Streaming { body, .. } => match ready!(body.as_mut().poll_next(cx)) {
                     Some(Ok(piece)) if piece.is_empty() => {}
-                    Some(Ok(piece)) => {
-                        let piece = this.take(piece);
-                        if piece.is_err() || this.range.is_empty() {
-                            this.state = State::Over;
+                    Some(Ok(piece)) => match this.take(piece) {
+                        Ok(piece) => {
+                            if this.range.is_empty() {
+                                this.state = State::Over;
+                            }
+                            return Poll::Ready(Some(Ok(piece)));
                         }
-                        return Poll::Ready(Some(piece));
-                    }
+                        Err(error) => this.state = this.reopen(error),
+                    },
                     Some(Err(error)) => this.state = this.reopen(error),
                     None => {
                         let message = format!("body ended {} bytes short", this.range.end - this.range.start);

@@ -25,6 +25,9 @@ pub enum BadAnswer {
     /// A header is missing or does not parse.
     #[error("the answer has no valid {0} header")]
     BadHeader(&'static str),
+    /// The whole object instead of the part asked for.
+    #[error("the store ignores ranges")]
+    RangeIgnored,
     /// Another part of the object than asked for.
     #[error("asked for bytes {asked}, the answer has {got}")]
     OtherRange {
@@ -47,11 +50,14 @@ pub enum BadAnswer {
 }
 
 impl BadAnswer {
-    /// As the store's error about a key.
+    /// As the store's error about a key. A mangled answer is worth another try: something between here and the store
+    /// spoilt it.
     pub fn into_error(self, key: &str) -> StoreError {
+        let what = key.to_owned();
         match self {
-            BadAnswer::OtherVersion => StoreError::Changed { key: key.to_owned() },
-            other => StoreError::Permanent { what: key.to_owned(), message: other.to_string() },
+            BadAnswer::OtherVersion => StoreError::Changed { key: what },
+            BadAnswer::OddStatus(_) | BadAnswer::RangeIgnored => StoreError::Permanent { what, message: self.to_string() },
+            _ => StoreError::Transient { what, message: self.to_string() },
         }
     }
 }
@@ -73,6 +79,9 @@ pub fn check_get(request: &GetRequest, status: StatusCode, headers: &HeaderMap) 
     let asked = request.range.clone().unwrap_or(0..u64::MAX);
     // A range may reach beyond the end; the answer then stops at the end.
     if range != (asked.start..asked.end.min(size)) {
+        if status == StatusCode::OK {
+            return Err(BadAnswer::RangeIgnored);
+        }
         let text = |r: &Range<u64>| format!("{}..{}", r.start, r.end);
         return Err(BadAnswer::OtherRange { asked: text(&asked), got: format!("{} of {size}", text(&range)) });
     }
@@ -152,7 +161,7 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         let whole = [("content-length", "100")];
-        assert!(matches!(ask(Some(10..20), 200, &whole), Err(BadAnswer::OtherRange { .. })), "the range ignored");
+        assert_eq!(ask(Some(10..20), 200, &whole), Err(BadAnswer::RangeIgnored));
         for got in ["bytes 10-18/100", "bytes 11-20/100", "bytes 10-20/100", "bytes 0-9/100"] {
             assert!(matches!(ask(Some(10..20), 206, &[("content-range", got)]), Err(BadAnswer::OtherRange { .. })), "{got}");
         }

@@ -67,7 +67,7 @@ impl Credentials {
 
     fn from_chain(environment: &Environment, region: &str) -> Self {
         let mut builder = AmazonS3Builder::new().with_bucket_name("unused").with_region(region);
-        for (name, value) in environment.aws() {
+        for (name, value) in environment.starting_with("AWS_") {
             if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
                 builder = builder.with_config(key, value);
             }

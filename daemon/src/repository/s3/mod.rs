@@ -19,9 +19,14 @@ mod wire;
 mod xml;
 
 #[cfg(test)]
+pub mod testing;
+#[cfg(test)]
+mod canned_tests;
+#[cfg(test)]
 mod tests;
 
 pub use address::{Address, AddressError};
+pub(super) use answer::same_etag;
 pub use credentials::Credentials;
 pub use wire::Limits;
 

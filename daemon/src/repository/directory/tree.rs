@@ -1,0 +1,146 @@
+//! Access to the files beneath one directory, by key.
+
+use super::etag;
+use crate::repository::ObjectSummary;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2, statat};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// A directory that is held open; everything is resolved beneath it.
+pub struct Tree {
+    root: OwnedFd,
+}
+
+/// A name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// As it sorts among keys: a directory's ends in `/`.
+    pub key_part: String,
+    /// Whether it is a symlink (to a regular file).
+    pub is_link: bool,
+}
+
+const OPEN: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+
+impl Tree {
+    /// Opens a directory.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Tree { root: open(path, OPEN.union(OFlags::DIRECTORY), Mode::empty())? })
+    }
+
+    /// Opens the regular file of a key. `NotFound` for whatever is no object: directories, odd keys, links that lead out.
+    pub fn open_file(&self, key: &str) -> io::Result<File> {
+        let (dir, name) = key.rsplit_once('/').unwrap_or(("", key));
+        let dir = self.open_dir(dir)?;
+        self.open_in(&dir, dir_path_of(key), name)
+    }
+
+    /// Opens the directory of a key without its closing slash; the root for an empty one.
+    pub fn open_dir(&self, key: &str) -> io::Result<OwnedFd> {
+        if key.is_empty() {
+            return Ok(self.root.try_clone()?);
+        }
+        if !key.split('/').all(is_plain) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        openat2(&self.root, key, OPEN | OFlags::DIRECTORY, Mode::empty(), resolve).map_err(absent)
+    }
+
+    /// Opens a regular file of a directory, whose path from the root is `dir_path`.
+    fn open_in(&self, dir: &OwnedFd, dir_path: &str, name: &str) -> io::Result<File> {
+        if !is_plain(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let file = match openat2(dir, name, OPEN, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS) {
+            // A link may lead to a sibling of its directory, so it is resolved beneath the root.
+            Err(rustix::io::Errno::LOOP) => {
+                let path = if dir_path.is_empty() { name.to_owned() } else { format!("{dir_path}/{name}") };
+                let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+                openat2(&self.root, path, OPEN, Mode::empty(), resolve)
+            }
+            other => other,
+        };
+        let file = file.map_err(absent)?;
+        match FileType::from_raw_mode(fstat(&file)?.st_mode) {
+            FileType::RegularFile => Ok(file.into()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// The names of a directory that can be part of a key, in key order; none if there is no such directory.
+    pub fn names(&self, dir_key: &str) -> io::Result<Vec<Name>> {
+        let path = dir_key.trim_end_matches('/');
+        let dir = match self.open_dir(path) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !dir_key.is_empty() => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&dir)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if is_plain(name)
+                && let Some(name) = self.classified(&dir, path, name, entry.file_type())
+            {
+                names.push(name);
+            }
+        }
+        names.sort_unstable_by(|a, b| a.key_part.cmp(&b.key_part));
+        Ok(names)
+    }
+
+    fn classified(&self, dir: &OwnedFd, dir_path: &str, name: &str, kind: FileType) -> Option<Name> {
+        let kind = match kind {
+            // Some file systems do not say.
+            FileType::Unknown => FileType::from_raw_mode(statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?.st_mode),
+            known => known,
+        };
+        match kind {
+            FileType::Directory => Some(Name { key_part: format!("{name}/"), is_link: false }),
+            FileType::RegularFile => Some(Name { key_part: name.to_owned(), is_link: false }),
+            FileType::Symlink => {
+                self.open_in(dir, dir_path, name).ok()?;
+                Some(Name { key_part: name.to_owned(), is_link: true })
+            }
+            _ => None,
+        }
+    }
+
+    /// The listing's entry of a file; `None` if it has gone.
+    pub fn summary(&self, dir: &OwnedFd, dir_key: &str, name: &Name) -> io::Result<Option<ObjectSummary>> {
+        let dir_path = dir_key.trim_end_matches('/');
+        let stat = match name.is_link {
+            true => self.open_in(dir, dir_path, &name.key_part).and_then(|file| Ok(fstat(&file)?)),
+            false => statat(dir, &name.key_part, AtFlags::SYMLINK_NOFOLLOW).map_err(absent),
+        };
+        let stat = match stat {
+            Ok(stat) => stat,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let modified_ns = stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec as i64);
+        let size = stat.st_size as u64;
+        let etag = etag(stat.st_ino, modified_ns, size);
+        Ok(Some(ObjectSummary { key: format!("{dir_key}{}", name.key_part), size, etag, modified_ns }))
+    }
+}
+
+fn dir_path_of(key: &str) -> &str {
+    key.rsplit_once('/').map_or("", |(dir, _)| dir)
+}
+
+fn is_plain(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains('\0')
+}
+
+/// What cannot be reached beneath the root does not exist, as far as keys go.
+fn absent(error: rustix::io::Errno) -> io::Error {
+    use rustix::io::Errno;
+    match error {
+        Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NAMETOOLONG | Errno::NXIO => io::ErrorKind::NotFound.into(),
+        other => other.into(),
+    }
+}
