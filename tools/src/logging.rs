@@ -52,9 +52,9 @@ pub(crate) enum Sink {
 /// says otherwise. Call once.
 pub(crate) fn start(sink: Sink, verbose: bool) {
     let default = if verbose {
-        "info,forebay=debug,forebay_daemon=debug,forebay_fuse=debug"
+        "info,s3s=off,forebay=debug,forebay_daemon=debug,forebay_fuse=debug"
     } else {
-        "warn,forebay=info,forebay_daemon=info,forebay_fuse=info"
+        "warn,s3s=off,forebay=info,forebay_daemon=info,forebay_fuse=info"
     };
     let filter = std::env::var("FOREBAY_LOG").ok().and_then(|text| EnvFilter::try_new(text).ok());
     let builder = tracing_subscriber::fmt().with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(default)));

@@ -55,7 +55,7 @@ impl Cache {
         while !owed.blocks.is_empty() {
             let index = owed.blocks.start;
             let wanted = packed.block_len(index) as usize;
-            block.reserve(wanted - block.len());
+            block.reserve(wanted.saturating_sub(block.len()));
             while block.len() < wanted {
                 match response.body.next().await {
                     Some(chunk) => take_chunk(&mut block, chunk?),
