@@ -30,6 +30,9 @@ pub(super) fn damaged(table: Table) -> impl Fn(RowError) -> MetaError {
     move |why| MetaError::Damaged { table: table.name(), why: why.to_string() }
 }
 
+/// Called with each prefix and its newest row; breaks to stop.
+pub(super) type VisitRow<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, MetaError> + 'a;
+
 /// A reader of versioned rows at one epoch.
 pub(super) struct Reading<'a> {
     pub view: Box<dyn View + 'a>,
@@ -63,12 +66,7 @@ impl Reading<'_> {
     }
 
     /// Every prefix in a range with its newest row, in order of the keys; `visit` gets the prefix and the row.
-    pub fn scan(
-        &self,
-        table: Table,
-        range: &KeyRange,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, MetaError>,
-    ) -> Result<(), MetaError> {
+    pub fn scan(&self, table: Table, range: &KeyRange, visit: &mut VisitRow<'_>) -> Result<(), MetaError> {
         let mut decided: Vec<u8> = Vec::new();
         let mut failure = None;
         self.view.scan(table, range, Order::Ascending, &mut |key, row| {

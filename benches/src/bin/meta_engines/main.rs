@@ -29,9 +29,6 @@ pub enum Engine {
     Redb,
     /// LMDB through heed.
     Heed,
-    /// RocksDB.
-    #[cfg(feature = "meta-engines-rocksdb")]
-    Rocksdb,
 }
 
 /// A part of the measurement that has a process of its own.

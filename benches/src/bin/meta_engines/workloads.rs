@@ -101,7 +101,10 @@ fn lookups(store: &dyn Candidate, entries: u64, figures: &mut Figures) -> Outcom
 fn read_directory(store: &dyn Candidate, entries: u64, figures: &mut Figures) -> Outcome<()> {
     let (begun, cpu) = (Instant::now(), cpu_ms());
     let mut inos = Vec::new();
-    store.scan(Table::Dirents, &mut |row| Ok(inos.push(Dirent::decode(row)?.ino)))?;
+    store.scan(Table::Dirents, &mut |row| {
+        inos.push(Dirent::decode(row)?.ino);
+        Ok(())
+    })?;
     let mut sizes = 0;
     store.scan(Table::Inodes, &mut |row| {
         sizes += InodeRow::decode(row)?.size;

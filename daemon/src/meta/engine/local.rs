@@ -21,7 +21,7 @@ use arc_swap::ArcSwap;
 use journal::Journal;
 use memtable::Memtable;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -58,7 +58,6 @@ impl Writer {
 }
 
 struct Shared {
-    dir: PathBuf,
     tree: Tree,
     state: ArcSwap<State>,
     /// The last commit that views may show.
@@ -95,7 +94,6 @@ impl LocalEngine {
         let frozen = (replayed.bytes() > 0).then(|| (Arc::new(replayed), last));
         let state = State { active: Arc::default(), frozen, tree: tree.snapshot()? };
         let shared = Arc::new(Shared {
-            dir: dir.to_path_buf(),
             tree,
             state: ArcSwap::from_pointee(state),
             visible: AtomicU64::new(last),
@@ -261,13 +259,14 @@ impl Shared {
 
     fn flush(&self) -> Result<(), EngineError> {
         let _one_at_a_time = self.flushing.lock();
-        let files = {
-            let writer = self.writer.lock();
+        let (files, dir) = {
+            let mut writer = self.writer.lock();
             writer.check()?;
-            writer.journal.files()
+            writer.journal.unsynced()
         };
         // Commits go on meanwhile. The files first: a name without its content would only be replayed as an empty end.
-        let synced = files.iter().try_for_each(|file| file.sync_data()).and_then(|()| journal::sync_dir(&self.dir));
+        let files_synced = files.iter().try_for_each(|file| file.sync_data());
+        let synced = files_synced.and_then(|()| dir.map_or(Ok(()), |dir| journal::sync_dir(&dir)));
         synced.map_err(|error| {
             // The kernel may have dropped the pages it could not write: nothing in these files is certain any more.
             let error = journal::failed(error);

@@ -5,8 +5,6 @@ mod fjall;
 mod heed;
 mod local;
 mod redb;
-#[cfg(feature = "meta-engines-rocksdb")]
-mod rocksdb;
 
 use crate::{Engine, Outcome};
 use std::path::Path;
@@ -42,7 +40,5 @@ pub fn open(engine: Engine, dir: &Path, memory_bytes: usize) -> Outcome<Box<dyn 
         Engine::Fjall => Box::new(fjall::Fjall::open(dir, memory_bytes)?),
         Engine::Redb => Box::new(redb::Redb::open(dir, memory_bytes)?),
         Engine::Heed => Box::new(heed::Heed::open(dir)?),
-        #[cfg(feature = "meta-engines-rocksdb")]
-        Engine::Rocksdb => Box::new(rocksdb::Rocks::open(dir, memory_bytes)?),
     })
 }

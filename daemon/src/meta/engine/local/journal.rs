@@ -29,6 +29,8 @@ struct Segment {
 pub(super) struct Journal {
     dir: PathBuf,
     segments: Vec<Segment>,
+    /// A file has begun whose name may not be on the device yet.
+    new_names: bool,
 }
 
 impl Journal {
@@ -36,7 +38,7 @@ impl Journal {
     /// no use any more are removed. Returns the journal and the last commit.
     pub fn recover(dir: &Path, applied: u64, replay: &mut dyn FnMut(JournalRecord<'_>)) -> Result<(Self, u64), EngineError> {
         let mut last = applied;
-        let mut segments = Vec::new();
+        let (mut segments, mut removed) = (Vec::new(), false);
         for segment in existing(dir).map_err(failed)? {
             let before = last;
             // A gap: an older file lost its end in a power cut. What follows was never promised.
@@ -47,11 +49,15 @@ impl Journal {
                 segments.push(segment);
             } else {
                 std::fs::remove_file(&segment.path).map_err(failed)?;
+                removed = true;
             }
         }
-        let mut journal = Journal { dir: dir.to_path_buf(), segments };
+        if removed {
+            // Before new commits take the numbers that the removed files may hold.
+            sync_dir(dir).map_err(failed)?;
+        }
+        let mut journal = Journal { dir: dir.to_path_buf(), segments, new_names: false };
         journal.begin_segment(last + 1)?;
-        sync_dir(dir).map_err(failed)?;
         Ok((journal, last))
     }
 
@@ -60,6 +66,7 @@ impl Journal {
         let path = self.dir.join(format!("{PREFIX}{first:016x}"));
         let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
         self.segments.push(Segment { first, path, file: Arc::new(file), len: 0 });
+        self.new_names = true;
         Ok(())
     }
 
@@ -75,9 +82,11 @@ impl Journal {
         Ok(())
     }
 
-    /// The files, to be synchronised without holding on to the journal.
-    pub fn files(&self) -> Vec<Arc<File>> {
-        self.segments.iter().map(|segment| segment.file.clone()).collect()
+    /// The files, to be synchronised without holding on to the journal, and the directory if it has new names in it.
+    pub fn unsynced(&mut self) -> (Vec<Arc<File>>, Option<PathBuf>) {
+        let new_names = std::mem::take(&mut self.new_names);
+        let files = self.segments.iter().map(|segment| segment.file.clone()).collect();
+        (files, new_names.then(|| self.dir.clone()))
     }
 
     /// Removes files whose commits are all at or below `applied`. One that cannot be removed now is at the next start.

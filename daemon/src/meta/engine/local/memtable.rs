@@ -85,7 +85,7 @@ impl Iterator for Rows<'_> {
     type Item = (Vec<u8>, Known);
 
     fn next(&mut self) -> Option<Self::Item> {
-        while let Some(found) = self.versions.next() {
+        for found in self.versions.by_ref() {
             if found.key().sequence.0 > self.sequence {
                 continue;
             }

@@ -5,6 +5,7 @@ use super::*;
 use crate::format::rows::journal::{JournalWrite, encode_record};
 use std::fs;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 const MEMORY: usize = 16 << 20;
 /// Larger than a directory's or an inode's row by far, so that few commits fill a memtable.

@@ -3,6 +3,7 @@
 //! A checkpoint is one durable redb transaction that also says up to which commit the tree is complete, so that tree and journal
 //! always fit. It saves redb's allocator state ("quick repair"): without that, opening after a crash reads the whole file.
 
+use super::journal::sync_dir;
 use super::memtable::Memtable;
 use crate::meta::engine::{EngineError, Order};
 use redb::{Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition, TableError, WriteTransaction};
@@ -35,6 +36,8 @@ impl Tree {
         let tree = Tree { db };
         if matches!(tree.db.begin_read().map_err(failed)?.open_table(STATE), Err(TableError::TableDoesNotExist(_))) {
             tree.checkpoint(&Memtable::default(), 0)?;
+            // Journal files go once the tree has their commits, so the tree's own name must not be lost.
+            path.parent().map_or(Ok(()), sync_dir).map_err(super::journal::failed)?;
         }
         Ok(tree)
     }
