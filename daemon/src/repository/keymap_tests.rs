@@ -59,8 +59,7 @@ fn keys_that_no_tree_can_hold_are_hidden_with_their_reason() {
     let long = format!("p/{}", "x".repeat(256));
     let long_dir = format!("p/{}/", "y".repeat(256));
     let fits = format!("p/{}", "x".repeat(255));
-    let got =
-        PageClassifier::new("p/").page(page(&["p/.", "p/a\0", &fits, &long], &["p//", "p/../", "p/./", &long_dir], false));
+    let got = PageClassifier::new("p/").page(page(&["p/.", "p/a\0", &fits, &long], &["p//", "p/../", "p/./", &long_dir], false));
     let mut hidden: Vec<_> = got.hidden.iter().map(|hidden| (hidden.key.clone(), hidden.reason)).collect();
     hidden.sort();
     let mut want = vec![
@@ -117,7 +116,12 @@ fn an_empty_page_settles_all_names_as_absent() {
 }
 
 /// Lists a directory of a store page by page, restarting where told, and checks the invariants as it goes.
-fn listed(store: &MemoryStore, prefix: &str, page_size: u32, restart: impl Fn(usize) -> bool) -> (Vec<ListedName>, Vec<HiddenKey>) {
+fn listed(
+    store: &MemoryStore,
+    prefix: &str,
+    page_size: u32,
+    restart: impl Fn(usize) -> bool,
+) -> (Vec<ListedName>, Vec<HiddenKey>) {
     let mut classifier = PageClassifier::new(prefix);
     let (mut token, mut start_after) = (None, None);
     let (mut entries, mut hidden) = (BTreeMap::new(), BTreeMap::new());
@@ -149,7 +153,8 @@ fn listed(store: &MemoryStore, prefix: &str, page_size: u32, restart: impl Fn(us
         if restart(pages) {
             start_after = classifier.resume_after();
             token = None;
-            classifier = start_after.as_deref().map_or_else(|| PageClassifier::new(prefix), |s| PageClassifier::resume(prefix, s));
+            classifier =
+                start_after.as_deref().map_or_else(|| PageClassifier::new(prefix), |s| PageClassifier::resume(prefix, s));
         }
     }
     (entries.into_values().collect(), hidden.into_values().collect())

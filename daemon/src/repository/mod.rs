@@ -2,6 +2,8 @@
 
 mod access;
 mod client;
+#[cfg(test)]
+mod conformance;
 pub mod directory;
 mod environment;
 pub mod faulty;
@@ -15,8 +17,6 @@ mod range;
 mod resume;
 pub mod retry;
 pub mod s3;
-#[cfg(test)]
-mod conformance;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
