@@ -166,6 +166,25 @@ fn store_of(keys: &BTreeSet<String>) -> MemoryStore {
     store
 }
 
+#[test]
+fn a_restart_takes_back_no_settled_name() {
+    // After the first page 0 is settled (`0/` < `00`), and 00 is not.
+    let keys = ["p/0", "p/00", "p/0a"].map(str::to_owned).into();
+    let (entries, _) = listed(&store_of(&keys), "p/", 2, |pages| pages == 0);
+    let names: Vec<_> = entries.iter().map(|entry| entry.name.as_slice()).collect();
+    assert_eq!(names, [b"0".as_slice(), b"00", b"0a"]);
+}
+
+#[test]
+fn a_listing_resumes_before_what_is_not_settled() {
+    let mut classifier = PageClassifier::new("p/");
+    classifier.page(page(&["p/a", "p/b"], &[], true));
+    assert_eq!(classifier.resume_after().as_deref(), Some("p/a\u{10FFFF}"));
+    classifier.page(page(&[], &["p/c/"], true));
+    assert_eq!(classifier.resume_after().as_deref(), Some("p/c/"));
+    assert_eq!(PageClassifier::new("p/").resume_after(), None);
+}
+
 proptest! {
     #[test]
     fn however_it_is_paged_a_listing_means_the_same(
