@@ -10,7 +10,9 @@ pub enum AccessError {
     #[error("{0} does not exist: check the name, and --endpoint-url if the store is not Amazon's")]
     NoSuchBucket(String),
     /// The credentials will not do.
-    #[error("{store}: access denied ({message}): check the credentials (--profile, AWS_ACCESS_KEY_ID) and that they may list the bucket")]
+    #[error(
+        "{store}: access denied ({message}): check the credentials (--profile, AWS_ACCESS_KEY_ID) and that they may list the bucket"
+    )]
     Denied {
         /// The bucket.
         store: String,

@@ -104,8 +104,12 @@ mod properties {
         let data: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
         subject.put("dir/data", &data);
         let store = subject.store();
-        for (range, want) in [(None, 0..300_000), (Some(0..300_000), 0..300_000), (Some(7..70_007), 7..70_007), (Some(299_990..400_000), 299_990..300_000)]
-        {
+        for (range, want) in [
+            (None, 0..300_000),
+            (Some(0..300_000), 0..300_000),
+            (Some(7..70_007), 7..70_007),
+            (Some(299_990..400_000), 299_990..300_000),
+        ] {
             let response = store.get(GetRequest { range, ..get("dir/data") }).await.expect("a range of it");
             assert_eq!((response.range.clone(), response.head.size), (want.start as u64..want.end as u64, 300_000));
             assert_eq!(collect(response.body).await.expect("read"), data[want]);

@@ -13,7 +13,8 @@ pub struct Environment {
 impl Environment {
     /// The process's own, variables that are not UTF-8 left out. For the composition root.
     pub fn of_process() -> Self {
-        let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| name.into_string().ok().zip(value.into_string().ok());
+        let utf8 =
+            |(name, value): (std::ffi::OsString, std::ffi::OsString)| name.into_string().ok().zip(value.into_string().ok());
         Self::from_pairs(std::env::vars_os().filter_map(utf8))
     }
 

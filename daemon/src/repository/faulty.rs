@@ -176,7 +176,19 @@ fn first_bytes(body: Body, bytes: u64) -> Body {
     cut.boxed()
 }
 
-fn spoil(body: Body, fault: Option<Fault>, key: String) -> Body {
+/// A body of `length` bytes whose last piece is longer than it should be.
+fn lengthen(body: Body, length: u64) -> Body {
+    let longer = body.scan(0, move |seen, piece| {
+        let piece = piece.map(|piece| {
+            *seen += piece.len() as u64;
+            if *seen < length { piece } else { Bytes::from([&piece, b"<Error>too much</Error>".as_slice()].concat()) }
+        });
+        std::future::ready(Some(piece))
+    });
+    longer.boxed()
+}
+
+fn spoil(body: Body, fault: Option<Fault>, key: String, length: u64) -> Body {
     let broken = |message: &str| Err(StoreError::Transient { what: key.clone(), message: message.to_owned() });
     match fault {
         Some(Fault::Reset { after }) => {
@@ -184,7 +196,7 @@ fn spoil(body: Body, fault: Option<Fault>, key: String) -> Body {
             first_bytes(body, after).chain(futures::stream::iter([reset])).boxed()
         }
         Some(Fault::Truncated { after }) => first_bytes(body, after),
-        Some(Fault::Overlong) => body.chain(futures::stream::iter([Ok(Bytes::from_static(b"<Error>too much</Error>"))])).boxed(),
+        Some(Fault::Overlong) => lengthen(body, length),
         Some(Fault::Stall { after, for_time }) => {
             let stalled = broken("no data");
             let stall = futures::stream::once(async move {
@@ -210,7 +222,8 @@ impl ObjectStore for FaultyStore {
         instead(fault.as_ref(), &key).await?;
         let response = self.inner.get(request).await?;
         lost(fault.as_ref(), &key)?;
-        Ok(GetResponse { body: spoil(response.body, fault, key), ..response })
+        let length = response.range.end - response.range.start;
+        Ok(GetResponse { body: spoil(response.body, fault, key, length), ..response })
     }
 
     async fn head(&self, key: &str) -> Result<ObjectHead, StoreError> {

@@ -132,7 +132,8 @@ impl<S: object_store::ObjectStore + PaginatedListStore> ObjectStore for GenericS
             other => other,
         })?;
         let mut page = ListPage { next: listed.page_token.filter(|token| !token.is_empty()), ..ListPage::default() };
-        let is_new = |key: &String| key.starts_with(&request.prefix) && request.start_after.as_ref().is_none_or(|after| key > after);
+        let is_new =
+            |key: &String| key.starts_with(&request.prefix) && request.start_after.as_ref().is_none_or(|after| key > after);
         let prefixes = listed.result.common_prefixes.iter().map(|prefix| format!("{prefix}/"));
         page.prefixes = prefixes.filter(is_new).collect();
         for meta in listed.result.objects {

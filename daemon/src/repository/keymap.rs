@@ -180,9 +180,8 @@ impl PageClassifier {
     /// The `start_after` to go on with after a restart, when this classifier is gone; `None`: from the start.
     pub fn resume_after(&self) -> Option<String> {
         let safe = match self.held.keys().next() {
-            None => self.last.as_deref()?,
-            // Any string before the held object's key will do; what lies between is settled once more.
-            Some(held) => &held[..held.char_indices().next_back()?.0],
+            None => self.last.clone()?,
+            Some(held) => just_before(held)?,
         };
         (!safe.is_empty()).then(|| format!("{}{safe}", self.dir_prefix))
     }
@@ -240,6 +239,17 @@ impl PageClassifier {
         }
         names
     }
+}
+
+/// A string less than `name`, with hardly anything between the two. It must not be a key itself: what is settled of a name
+/// that the new listing starts *after* would be taken back. No key has the last character of Unicode in it, which stands
+/// for nothing.
+fn just_before(name: &str) -> Option<String> {
+    let mut chars = name.chars();
+    let last = u32::from(chars.next_back()?);
+    // Before U+E000 lie the surrogates, which are no characters.
+    let before = last.checked_sub(1).and_then(char::from_u32).or((last > 0).then_some('\u{D7FF}'))?;
+    Some(format!("{}{before}\u{10FFFF}", chars.as_str()))
 }
 
 fn advance(last: &mut Option<String>, to: &str) {

@@ -59,8 +59,7 @@ fn keys_that_no_tree_can_hold_are_hidden_with_their_reason() {
     let long = format!("p/{}", "x".repeat(256));
     let long_dir = format!("p/{}/", "y".repeat(256));
     let fits = format!("p/{}", "x".repeat(255));
-    let got =
-        PageClassifier::new("p/").page(page(&["p/.", "p/a\0", &fits, &long], &["p//", "p/../", "p/./", &long_dir], false));
+    let got = PageClassifier::new("p/").page(page(&["p/.", "p/a\0", &fits, &long], &["p//", "p/../", "p/./", &long_dir], false));
     let mut hidden: Vec<_> = got.hidden.iter().map(|hidden| (hidden.key.clone(), hidden.reason)).collect();
     hidden.sort();
     let mut want = vec![
@@ -117,7 +116,12 @@ fn an_empty_page_settles_all_names_as_absent() {
 }
 
 /// Lists a directory of a store page by page, restarting where told, and checks the invariants as it goes.
-fn listed(store: &MemoryStore, prefix: &str, page_size: u32, restart: impl Fn(usize) -> bool) -> (Vec<ListedName>, Vec<HiddenKey>) {
+fn listed(
+    store: &MemoryStore,
+    prefix: &str,
+    page_size: u32,
+    restart: impl Fn(usize) -> bool,
+) -> (Vec<ListedName>, Vec<HiddenKey>) {
     let mut classifier = PageClassifier::new(prefix);
     let (mut token, mut start_after) = (None, None);
     let (mut entries, mut hidden) = (BTreeMap::new(), BTreeMap::new());
@@ -149,7 +153,8 @@ fn listed(store: &MemoryStore, prefix: &str, page_size: u32, restart: impl Fn(us
         if restart(pages) {
             start_after = classifier.resume_after();
             token = None;
-            classifier = start_after.as_deref().map_or_else(|| PageClassifier::new(prefix), |s| PageClassifier::resume(prefix, s));
+            classifier =
+                start_after.as_deref().map_or_else(|| PageClassifier::new(prefix), |s| PageClassifier::resume(prefix, s));
         }
     }
     (entries.into_values().collect(), hidden.into_values().collect())
@@ -159,6 +164,25 @@ fn store_of(keys: &BTreeSet<String>) -> MemoryStore {
     let store = MemoryStore::new();
     keys.iter().for_each(|key| drop(store.put(key, vec![0])));
     store
+}
+
+#[test]
+fn a_restart_takes_back_no_settled_name() {
+    // After the first page 0 is settled (`0/` < `00`), and 00 is not.
+    let keys = ["p/0", "p/00", "p/0a"].map(str::to_owned).into();
+    let (entries, _) = listed(&store_of(&keys), "p/", 2, |pages| pages == 0);
+    let names: Vec<_> = entries.iter().map(|entry| entry.name.as_slice()).collect();
+    assert_eq!(names, [b"0".as_slice(), b"00", b"0a"]);
+}
+
+#[test]
+fn a_listing_resumes_before_what_is_not_settled() {
+    let mut classifier = PageClassifier::new("p/");
+    classifier.page(page(&["p/a", "p/b"], &[], true));
+    assert_eq!(classifier.resume_after().as_deref(), Some("p/a\u{10FFFF}"));
+    classifier.page(page(&[], &["p/c/"], true));
+    assert_eq!(classifier.resume_after().as_deref(), Some("p/c/"));
+    assert_eq!(PageClassifier::new("p/").resume_after(), None);
 }
 
 proptest! {

@@ -1,7 +1,19 @@
 //! The object store behind Forebay: S3, GCS, Azure or a directory; ranged GETs, listings, retries, pacing, key mapping.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `url`, `environment`, `open` | from settings to a store |
+//! | `s3`, `generic`, `directory` | the stores: one request per call, every answer checked |
+//! | `memory`, `faulty` | stores for tests |
+//! | `client` | [`Repository`]: what the rest of Forebay uses |
+//! | `retry`, `pacing`, `resume` | when to try again, how many at once, how a broken body goes on |
+//! | `access` | the question asked before a mount |
+//! | `keymap`, `posix` | keys as names, user metadata as attributes |
 
 mod access;
 mod client;
+#[cfg(test)]
+mod conformance;
 pub mod directory;
 mod environment;
 pub mod faulty;
@@ -15,8 +27,6 @@ mod range;
 mod resume;
 pub mod retry;
 pub mod s3;
-#[cfg(test)]
-mod conformance;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -50,7 +60,8 @@ pub struct Pin {
 pub struct GetRequest {
     /// The full object key, byte for byte as the store lists it.
     pub key: String,
-    /// Bytes wanted; `None` asks for the whole object.
+    /// Bytes wanted, not empty; `None` asks for the whole object. May reach beyond the end: the answer then stops there.
+    /// One that begins at or behind the end is an error, save `0..n` of an empty object.
     pub range: Option<Range<u64>>,
     /// The version to insist on (`If-Match`, `versionId`).
     pub pin: Option<Pin>,
@@ -162,7 +173,7 @@ pub enum StoreError {
         /// Retry-After, where the store said.
         retry_after: Option<Duration>,
     },
-    /// 500, 503, time-outs, resets, short bodies: worth another try.
+    /// 500, 503, time-outs, resets, short bodies, answers with the wrong length or range: worth another try.
     #[error("{what}: {message}")]
     Transient {
         /// The key or bucket.
@@ -170,7 +181,7 @@ pub enum StoreError {
         /// What happened.
         message: String,
     },
-    /// 416, malformed answers, anything else that another try will not mend.
+    /// 416, listings that make no sense, anything else that another try will not mend.
     #[error("{what}: {message}")]
     Permanent {
         /// The key or bucket.

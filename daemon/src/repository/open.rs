@@ -1,5 +1,6 @@
 //! From settings to a store.
 
+use super::ObjectStore;
 use super::directory::DirectoryStore;
 use super::environment::Environment;
 use super::generic::GenericStore;
@@ -7,7 +8,6 @@ use super::keymap::mount_prefix;
 use super::s3::profile::ProfileError;
 use super::s3::{Address, AddressError, Credentials, CustomerKey, Limits, S3Config, S3Store};
 use super::url::{RepositoryUrl, UrlError};
-use super::ObjectStore;
 use crate::clock::SystemClock;
 use crate::config::RepositorySettings;
 use object_store::azure::MicrosoftAzureBuilder;
@@ -172,11 +172,7 @@ fn client_options(settings: &RepositorySettings) -> ClientOptions {
     options.with_connect_timeout(Duration::from_secs(5)).with_read_timeout(Duration::from_secs(15))
 }
 
-fn open_gcs(
-    bucket: &str,
-    settings: &RepositorySettings,
-    environment: &Environment,
-) -> Result<Arc<dyn ObjectStore>, OpenError> {
+fn open_gcs(bucket: &str, settings: &RepositorySettings, environment: &Environment) -> Result<Arc<dyn ObjectStore>, OpenError> {
     only_s3(settings)?;
     let mut builder = GoogleCloudStorageBuilder::new();
     for (name, value) in environment.starting_with("GOOGLE_") {

@@ -43,7 +43,8 @@ impl Fixture {
 
 #[tokio::test(start_paused = true)]
 async fn passing_faults_are_outlasted() {
-    for fault in [Fault::Unavailable, Fault::SlowDown(None), Fault::Unreachable, Fault::ReplyLost, Fault::Timeout(Duration::from_secs(2))]
+    for fault in
+        [Fault::Unavailable, Fault::SlowDown(None), Fault::Unreachable, Fault::ReplyLost, Fault::Timeout(Duration::from_secs(2))]
     {
         let fixture = fixture();
         for op in [Op::Get, Op::Head, Op::List] {

@@ -43,7 +43,9 @@ pub enum RepositoryUrl {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// No scheme at all.
-    #[error("'{0}' is not a repository: write s3://BUCKET[/PREFIX], gs://BUCKET[/PREFIX], az://CONTAINER[/PREFIX] or file:///DIR")]
+    #[error(
+        "'{0}' is not a repository: write s3://BUCKET[/PREFIX], gs://BUCKET[/PREFIX], az://CONTAINER[/PREFIX] or file:///DIR"
+    )]
     NoScheme(String),
     /// A scheme we do not serve.
     #[error("'{url}': scheme '{scheme}' is not known: use s3, gs, az or file")]

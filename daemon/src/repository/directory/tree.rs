@@ -32,15 +32,17 @@ impl Tree {
 
     /// Opens the regular file of a key. `NotFound` for whatever is no object: directories, odd keys, links that lead out.
     pub fn open_file(&self, key: &str) -> io::Result<File> {
-        let (dir, name) = key.rsplit_once('/').unwrap_or(("", key));
-        let dir = self.open_dir(dir)?;
-        self.open_in(&dir, dir_path_of(key), name)
+        if !key.split('/').all(is_plain) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let (dir_path, name) = key.rsplit_once('/').unwrap_or(("", key));
+        self.open_in(&self.open_dir(dir_path)?, dir_path, name)
     }
 
     /// Opens the directory of a key without its closing slash; the root for an empty one.
     pub fn open_dir(&self, key: &str) -> io::Result<OwnedFd> {
         if key.is_empty() {
-            return Ok(self.root.try_clone()?);
+            return self.root.try_clone();
         }
         if !key.split('/').all(is_plain) {
             return Err(io::ErrorKind::NotFound.into());
@@ -51,9 +53,6 @@ impl Tree {
 
     /// Opens a regular file of a directory, whose path from the root is `dir_path`.
     fn open_in(&self, dir: &OwnedFd, dir_path: &str, name: &str) -> io::Result<File> {
-        if !is_plain(name) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
         let file = match openat2(dir, name, OPEN, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS) {
             // A link may lead to a sibling of its directory, so it is resolved beneath the root.
             Err(rustix::io::Errno::LOOP) => {
@@ -126,10 +125,6 @@ impl Tree {
         let etag = etag(stat.st_ino, modified_ns, size);
         Ok(Some(ObjectSummary { key: format!("{dir_key}{}", name.key_part), size, etag, modified_ns }))
     }
-}
-
-fn dir_path_of(key: &str) -> &str {
-    key.rsplit_once('/').map_or("", |(dir, _)| dir)
 }
 
 fn is_plain(name: &str) -> bool {

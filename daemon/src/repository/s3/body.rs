@@ -71,7 +71,9 @@ impl Stream for ExactBody {
                         return Poll::Ready(Some(Ok(piece)));
                     }
                 }
-                Some(Err(error)) => return this.fail(format!("body broken, {} bytes short: {}", this.remaining, innermost(&error))),
+                Some(Err(error)) => {
+                    return this.fail(format!("body broken, {} bytes short: {}", this.remaining, innermost(&error)));
+                }
                 None if this.remaining > 0 => return this.fail(format!("body ended {} bytes short", this.remaining)),
                 None => this.over = true,
             }

@@ -51,7 +51,8 @@ async fn an_error_document_is_never_content() {
 #[tokio::test]
 async fn a_chunked_body_is_held_to_its_range() {
     let chunked = |body: &str| {
-        let head = format!("HTTP/1.1 206 X\r\nETag: \"e\"\r\n{DATE}Content-Range: bytes 0-3/10\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let head =
+            format!("HTTP/1.1 206 X\r\nETag: \"e\"\r\n{DATE}Content-Range: bytes 0-3/10\r\nTransfer-Encoding: chunked\r\n\r\n");
         format!("{head}{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
     };
     assert_eq!(get_once(&chunked("abcd"), get_range("key", 0..4)).await.expect("exact"), b"abcd");

@@ -152,7 +152,8 @@ mod tests {
     fn environment(pairs: &[(&str, &str)]) -> (tempfile::TempDir, Environment) {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::create_dir(dir.path().join(".aws")).expect("created");
-        let file = "[default]\naws_access_key_id=D\naws_secret_access_key=s\n[other]\naws_access_key_id=O\naws_secret_access_key=s\n";
+        let file =
+            "[default]\naws_access_key_id=D\naws_secret_access_key=s\n[other]\naws_access_key_id=O\naws_secret_access_key=s\n";
         std::fs::write(dir.path().join(".aws/credentials"), file).expect("written");
         let home = dir.path().to_str().expect("UTF-8").to_owned();
         let all = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).chain([("HOME".to_owned(), home)]);

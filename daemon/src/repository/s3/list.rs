@@ -218,8 +218,13 @@ mod tests {
 
     #[test]
     fn the_query_is_sorted_and_a_token_replaces_start_after() {
-        let mut request =
-            ListRequest { prefix: "a b/".into(), delimited: true, token: None, start_after: Some("a b/x".into()), max_keys: Some(7) };
+        let mut request = ListRequest {
+            prefix: "a b/".into(),
+            delimited: true,
+            token: None,
+            start_after: Some("a b/x".into()),
+            max_keys: Some(7),
+        };
         let plain = "delimiter=%2F&encoding-type=url&list-type=2&max-keys=7&prefix=a%20b%2F&start-after=a%20b%2Fx";
         assert_eq!(query(&request), plain);
         request.token = Some("t=".into());

@@ -19,9 +19,9 @@ mod wire;
 mod xml;
 
 #[cfg(test)]
-pub mod testing;
-#[cfg(test)]
 mod canned_tests;
+#[cfg(test)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -205,7 +205,8 @@ impl S3Store {
         let mut collected = BytesMut::new();
         loop {
             let silence = self.wire.limits().silence;
-            let frame = tokio::time::timeout(silence, body.frame()).await.map_err(|_| transient(format!("no data for {silence:?}")))?;
+            let frame =
+                tokio::time::timeout(silence, body.frame()).await.map_err(|_| transient(format!("no data for {silence:?}")))?;
             match frame {
                 None => return Ok(collected.freeze()),
                 Some(Err(error)) => return Err(transient(format!("answer broken: {}", wire::innermost(&error)))),
@@ -227,8 +228,7 @@ impl S3Store {
             call.headers.push(("range", format!("bytes={}-{}", range.start, range.end - 1)));
         }
         let (parts, body) = self.send(call).await?.into_parts();
-        let announced =
-            answer::check_get(request, parts.status, &parts.headers).map_err(|bad| bad.into_error(&request.key))?;
+        let announced = answer::check_get(request, parts.status, &parts.headers).map_err(|bad| bad.into_error(&request.key))?;
         let length = announced.range.end - announced.range.start;
         let body = ExactBody::new(body, length, self.wire.limits().silence, &request.key).boxed();
         Ok(GetResponse { head: announced.head, range: announced.range, body })

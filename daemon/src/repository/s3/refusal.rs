@@ -121,11 +121,10 @@ impl Refusal {
                 let message = "archived, and cannot be read until it is restored (aws s3api restore-object)".to_owned();
                 StoreError::Permanent { what, message }
             }
-            ("PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _)
-                if self.region.is_some() =>
-            {
-                StoreError::Permanent { what, message: self.redirected() }
-            }
+            (
+                "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException",
+                _,
+            ) if self.region.is_some() => StoreError::Permanent { what, message: self.redirected() },
             _ if self.is_expired() => StoreError::AccessDenied { what, message: self.words() },
             ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "AuthorizationHeaderMalformed", _) => {
                 StoreError::AccessDenied { what, message: self.words() }
@@ -151,7 +150,8 @@ mod tests {
 
     fn refusal(status: u16, code: &str, headers: &[(&'static str, &'static str)]) -> Refusal {
         let document = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>told &amp; so.</Message></Error>");
-        let headers = headers.iter().map(|(n, v)| (http::HeaderName::from_static(n), http::HeaderValue::from_static(v))).collect();
+        let headers =
+            headers.iter().map(|(n, v)| (http::HeaderName::from_static(n), http::HeaderValue::from_static(v))).collect();
         let document = if code.is_empty() { "" } else { &document };
         Refusal::new(StatusCode::from_u16(status).expect("a status"), &headers, document.as_bytes())
     }

@@ -1,4 +1,5 @@
-//! A bucket of a server in this process.
+//! A bucket of a server in this process, and a server that answers as told.
+#![allow(missing_docs, reason = "test code")]
 
 use super::{Address, Credentials, Limits, S3Config, S3Store};
 use crate::clock::SystemClock;

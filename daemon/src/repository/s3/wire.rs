@@ -109,7 +109,8 @@ fn tls_config(needed: bool) -> io::Result<rustls::ClientConfig> {
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(io::Error::other)?;
     // Reading a hundred root certificates takes milliseconds that a plain-HTTP endpoint need not pay.
-    let roots = if needed { builder.with_native_roots()? } else { builder.with_root_certificates(rustls::RootCertStore::empty()) };
+    let roots =
+        if needed { builder.with_native_roots()? } else { builder.with_root_certificates(rustls::RootCertStore::empty()) };
     Ok(roots.with_no_client_auth())
 }
 
