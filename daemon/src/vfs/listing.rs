@@ -262,4 +262,3 @@ fn listing_error(prefix: &str, error: &StoreError) -> Error {
     tracing::warn!(prefix, %error, "listing failed");
     Error::new(kind, format!("'{prefix}' could not be listed: {error}"))
 }
-

@@ -52,7 +52,7 @@ impl Inner {
     }
 
     fn set_layout(&self, ino: Ino, layout: Layout) -> Result<()> {
-        layout.validate(Settings::BLOCK_SIZE.into()).map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
+        layout.validate(Settings::BLOCK_SIZE).map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
         let row = self.inode(ino)?;
         if row.kind == FileKind::File && self.meta.map_chunk(ino, 0).map_err(metadata_error)?.is_some() {
             let message = "the file already has cached data, whose places are fixed; set the layout before its first read";

@@ -103,7 +103,21 @@ fn keys_no_tree_can_hold_are_hidden_and_recorded() {
 #[test]
 fn odd_keys_are_read() {
     let site = Site::new();
-    let odd = ["sp ace", "pl+us", "per%cent", "per%2Fcent", "q?mark", "h#ash", "ümläut", "日本", "t~ilde", "quo\"te'", "new\nline", "a&b=c", "*"];
+    let odd = [
+        "sp ace",
+        "pl+us",
+        "per%cent",
+        "per%2Fcent",
+        "q?mark",
+        "h#ash",
+        "ümläut",
+        "日本",
+        "t~ilde",
+        "quo\"te'",
+        "new\nline",
+        "a&b=c",
+        "*",
+    ];
     for key in odd {
         site.bucket().put(key, key.to_owned(), []);
         site.bucket().put(&format!("dir {key}/{key}"), key.to_owned(), []);

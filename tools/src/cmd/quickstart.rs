@@ -35,7 +35,12 @@ pub(super) fn run(_args: &QuickstartArgs) -> Result<(), CliError> {
     let config = LoopbackConfig { buckets: vec![BUCKET.into()], etags: EtagKind::Opaque, ..LoopbackConfig::default() };
     let server = LoopbackS3::start_blocking(config, 2).map_err(CliError::failed)?;
     let sample = populate(&server.bucket(BUCKET), "", &SampleSpec::default());
-    println!("S3 server    {} with {} objects, {} in bucket '{BUCKET}'", server.endpoint_url(), sample.objects, ByteCount(sample.bytes));
+    println!(
+        "S3 server    {} with {} objects, {} in bucket '{BUCKET}'",
+        server.endpoint_url(),
+        sample.objects,
+        ByteCount(sample.bytes)
+    );
 
     let serving = Serving::start(plan(home.path(), &mountpoint, &server.endpoint_url())?)?;
     println!("mounted      s3://{BUCKET} at {}", mountpoint.display());
@@ -57,7 +62,8 @@ pub(super) fn run(_args: &QuickstartArgs) -> Result<(), CliError> {
 fn plan(home: &Path, mountpoint: &Path, endpoint: &str) -> Result<settings::MountPlan, CliError> {
     let (cache, mountpoint) = (home.join("cache").display().to_string(), mountpoint.display().to_string());
     let url = format!("s3://{BUCKET}");
-    let words = ["forebay", "mount", &url, &mountpoint, "--cache", &cache, "--cache-size", CACHE_SIZE, "--endpoint-url", endpoint];
+    let words =
+        ["forebay", "mount", &url, &mountpoint, "--cache", &cache, "--cache-size", CACHE_SIZE, "--endpoint-url", endpoint];
     let cli = Cli::try_parse_from(words.into_iter().chain(["--no-sign-request", "--read-only"]));
     let Ok(Cli { command: Command::Mount(args), .. }) = cli else { unreachable!("a fixed, valid command line") };
     settings::plan(&args, &places::user()?).map_err(CliError::failed)
