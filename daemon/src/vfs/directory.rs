@@ -9,6 +9,7 @@ use crate::stripe::Layout;
 use moka::sync::Cache;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Directories kept in memory at most; the rest is read from its rows again.
@@ -34,12 +35,14 @@ pub(super) struct Directories {
     table: Cache<Ino, Arc<Directory>>,
     /// Names checked one by one, with the wall time (ns) of the check.
     probed: Cache<(Ino, Vec<u8>), i64>,
+    /// Whether anything was ever probed: spares everybody else the allocation of a key.
+    any_probed: AtomicBool,
 }
 
 impl Directories {
     pub(super) fn new(ttl: Duration) -> Self {
         let probed = Cache::builder().max_capacity(PROBED_NAMES).time_to_live(ttl).build();
-        Directories { table: Cache::new(DIRECTORIES), probed }
+        Directories { table: Cache::new(DIRECTORIES), probed, any_probed: AtomicBool::new(false) }
     }
 
     /// Drops what was derived from rows, after a change to layouts.
@@ -53,6 +56,7 @@ impl Directories {
 
     pub(super) fn note_probe(&self, parent: Ino, name: &[u8], at_ns: i64) {
         self.probed.insert((parent, name.to_vec()), at_ns);
+        self.any_probed.store(true, Ordering::Release);
     }
 
     pub(super) fn forget_probe(&self, parent: Ino, name: &[u8]) {
@@ -60,8 +64,7 @@ impl Directories {
     }
 
     pub(super) fn probed_at(&self, parent: Ino, name: &[u8]) -> Option<i64> {
-        // The allocation of the key is only paid where single names were probed at all.
-        (self.probed.entry_count() > 0).then(|| self.probed.get(&(parent, name.to_vec()))).flatten()
+        self.any_probed.load(Ordering::Acquire).then(|| self.probed.get(&(parent, name.to_vec()))).flatten()
     }
 }
 

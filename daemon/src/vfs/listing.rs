@@ -198,7 +198,12 @@ impl Inner {
         let covers = (Some(name.to_vec()), Some(after(name)));
         let entries: Vec<_> = entry.into_iter().collect();
         let merged = self.meta.merge_listing(directory.ino, covers, &entries, None, asked_ns).map_err(metadata_error)?;
-        self.announce(directory, &merged, false);
+        // The kernel's own negative entry for the name has expired, or the name would not be probed; its copy of the
+        // directory's entries may still be valid.
+        self.announce(directory, &merged, true);
+        if !merged.is_empty() {
+            self.invalidator.inode(directory.ino);
+        }
         self.queue_heads(&merged);
         self.directories.note_probe(directory.ino, name, asked_ns);
         Ok(())
