@@ -183,8 +183,9 @@ fn after_a_power_cut_at_any_moment_of_a_full_cache_whatever_is_found_is_intact()
         let found: Vec<_> = blocks.iter().filter(|plain| store.contains(&BlockId::of(plain))).collect();
         assert!(found.len() > 5, "image {at}: only {} blocks were found", found.len());
         for plain in found {
+            // A full cache goes on reclaiming: a block may leave between the two questions, but never turn out damaged.
             let fault = fault(&store, plain);
-            assert!(fault.is_none(), "image {at}: {fault:?}");
+            assert!(matches!(fault, None | Some(ReadFault::Missing(_))), "image {at}: {fault:?}");
         }
         assert_sound(&store);
         kill(store);
