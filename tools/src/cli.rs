@@ -42,7 +42,7 @@ pub(crate) struct MountArgs {
     /// An existing directory
     pub(crate) mountpoint: PathBuf,
 
-    /// Cache directory; give it once per device, and files are striped over them [default: ~/.cache/forebay/<id>]
+    /// Cache directory; give it once per device, and files are striped over them [default: ~/.cache/forebay/ID]
     #[arg(long, value_name = "DIR", help_heading = "Cache")]
     pub(crate) cache: Vec<PathBuf>,
     /// Bytes to use on each device, such as 500G [default: all but 5% of it]
