@@ -293,7 +293,7 @@ pub enum OpenError {
         expected: FsId,
     },
     /// Written by a newer version.
-    #[error("{device} has format version {found}; this forebay reads up to {supported}")]
+    #[error("{device} has format version {found}; this forebay knows up to {supported}: use a newer forebay, or another --cache")]
     NewerFormat {
         /// The device's name.
         device: String,

@@ -56,11 +56,21 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Splits off the share of one block.
+    /// Splits off the share of some blocks.
     pub(super) fn split(&mut self, bytes: usize) -> Reservation {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         Reservation { budget: Arc::clone(&self.budget), bytes }
+    }
+
+    /// Bytes of its budget that are held now.
+    pub(super) fn budget_used(&self) -> usize {
+        self.budget.used()
+    }
+
+    /// The bound of its budget.
+    pub(super) fn budget_limit(&self) -> usize {
+        self.budget.limit()
     }
 }
 

@@ -4,13 +4,15 @@ use super::Cache;
 use super::budget::Reservation;
 use super::file::{BlockWaiter, CachedFile};
 use super::local::LocalData;
+use super::region::{REGION, RegionWriter};
 use crate::error::{Error, ErrorKind};
 use crate::repository::{GetRequest, ObjectHead, StoreError, Urgency};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use futures::StreamExt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// Blocks already marked in flight, to be brought by one GET.
 pub(super) struct Fetch {
@@ -49,29 +51,48 @@ impl Cache {
         let start = fetch.blocks.start * packed.block_size;
         let end = (fetch.blocks.end * packed.block_size).min(file.size());
         let request = GetRequest { key: file.key().to_owned(), range: Some(start..end), pin: Some(file.pin()) };
+        let started = Instant::now();
         let mut response = self.repository.fetch(request, fetch.urgency).await?;
+        let waited = started.elapsed();
         self.note_head(&file, &response.head);
-        let mut block = BytesMut::new();
+        let mut region = self.next_region(fetch, start..end);
+        // What arrived and does not fit into the region being filled.
+        let mut rest = Bytes::new();
         while !owed.blocks.is_empty() {
             let index = owed.blocks.start;
+            if region.is_done() {
+                region = self.next_region(fetch, index * packed.block_size..end);
+            }
             let wanted = packed.block_len(index) as usize;
-            block.reserve(wanted.saturating_sub(block.len()));
-            while block.len() < wanted {
+            let block = loop {
+                rest.advance(region.write(&rest));
+                if let Some(block) = region.next(wanted) {
+                    break block;
+                }
                 match response.body.next().await {
-                    Some(chunk) => take_chunk(&mut block, chunk?),
+                    Some(chunk) => rest = chunk?,
                     None => return Err(Stop::Failed(short_body(file.key()))),
                 }
-            }
-            let bytes = block.split_to(wanted).freeze();
+            };
             owed.blocks.start += 1;
             self.counters.fetched_bytes.fetch_add(wanted as u64, Ordering::Relaxed);
-            file.publish(index, &bytes, fetch.memory.split(wanted));
-            self.fill(&file, index, bytes).await;
+            file.publish(index, &block);
+            self.fill(&file, index, block).await;
             if fetch.while_open && !file.has_handles() && !file.has_waiters(owed.blocks.clone()) {
                 return Err(Stop::Unwanted);
             }
         }
+        let now = Instant::now();
+        self.pipe.note(end - start, waited, now.duration_since(started), now);
         Ok(())
+    }
+
+    /// Memory for the bytes of a file from the front of `bytes` to the end of a region.
+    fn next_region(&self, fetch: &mut Fetch, bytes: Range<u64>) -> RegionWriter {
+        let end = ((bytes.start / REGION + 1) * REGION).min(bytes.end);
+        let len = (end - bytes.start) as usize;
+        let memory = fetch.memory.split(len.next_multiple_of(self.config.block_size as usize));
+        self.regions.region(len, memory)
     }
 
     fn note_head(&self, file: &Arc<CachedFile>, head: &ObjectHead) {
@@ -114,10 +135,6 @@ impl Cache {
             }
         }
     }
-}
-
-fn take_chunk(block: &mut BytesMut, chunk: Bytes) {
-    block.extend_from_slice(&chunk);
 }
 
 fn answer_all(failed: Vec<(u64, Vec<BlockWaiter>)>, error: &Error) {

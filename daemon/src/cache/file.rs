@@ -1,12 +1,11 @@
 //! One version of one object, shared by every handle and fetch that concerns it, and the state of its blocks in memory.
 
-use super::budget::Reservation;
 use super::local::{LocalData, Packed};
+use super::region::Piece;
 use crate::error::Error;
 use crate::ids::Ino;
 use crate::repository::Pin;
 use crate::stripe::Layout;
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,7 +26,7 @@ pub struct FileSpec {
 }
 
 /// Called with a block's plain bytes, or with why there are none.
-pub(super) type BlockWaiter = Box<dyn FnOnce(Result<Bytes, Error>) + Send>;
+pub(super) type BlockWaiter = Box<dyn FnOnce(Result<Piece, Error>) + Send>;
 
 /// A block that is in flight or in memory. Blocks in neither state are in the block store, or nowhere.
 pub(super) enum BlockState {
@@ -39,12 +38,11 @@ pub(super) enum BlockState {
 
 /// A block in memory.
 pub(super) struct ReadyBlock {
-    pub(super) bytes: Bytes,
+    pub(super) bytes: Piece,
     /// The block store has it (or refused it): memory is not its only place.
     pub(super) settled: bool,
     /// Somebody read to its end.
     pub(super) consumed: bool,
-    _memory: Reservation,
 }
 
 /// One version of one object.
@@ -162,14 +160,14 @@ impl CachedFile {
     }
 
     /// A block arrived: answers its waiters and keeps it in memory until it is stored and read.
-    pub(super) fn publish(&self, index: u64, bytes: &Bytes, memory: Reservation) {
+    pub(super) fn publish(&self, index: u64, bytes: &Piece) {
         let waiters = self.with_blocks(|blocks| {
             let waiters = match blocks.remove(&index) {
                 Some(BlockState::Flying(waiters)) => waiters,
                 _ => Vec::new(),
             };
             let consumed = !waiters.is_empty();
-            let ready = ReadyBlock { bytes: bytes.clone(), settled: false, consumed, _memory: memory };
+            let ready = ReadyBlock { bytes: bytes.clone(), settled: false, consumed };
             blocks.insert(index, BlockState::Ready(ready));
             waiters
         });

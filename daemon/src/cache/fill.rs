@@ -2,6 +2,7 @@
 
 use super::Cache;
 use super::file::CachedFile;
+use super::region::Piece;
 use crate::block::PutError;
 use crate::ids::{BlockId, BlockIndex};
 use bytes::Bytes;
@@ -11,8 +12,8 @@ use std::sync::atomic::Ordering;
 impl Cache {
     /// Stores a published block. Waits while too much is on its way to the devices: the stream that brought it then waits
     /// as well, so the network never outruns the devices without bound.
-    pub(super) async fn fill(self: &Arc<Self>, file: &Arc<CachedFile>, index: u64, bytes: Bytes) {
-        let permits = u32::try_from(bytes.len()).expect("a block is far below 4 GiB");
+    pub(super) async fn fill(self: &Arc<Self>, file: &Arc<CachedFile>, index: u64, bytes: Piece) {
+        let permits = u32::try_from(bytes.as_ref().len()).expect("a block is far below 4 GiB");
         let Ok(permit) = Arc::clone(&self.fill_permits).acquire_many_owned(permits).await else { return };
         let place = self.array.place(file.layout(), file.ino().0, index * u64::from(self.config.block_size));
         let (cache, file) = (Arc::clone(self), Arc::clone(file));
@@ -20,7 +21,7 @@ impl Cache {
             drop(permit);
             cache.filled(&file, index, outcome);
         };
-        self.store.put(bytes, place, Box::new(done));
+        self.store.put(Bytes::from_owner(bytes), place, Box::new(done));
     }
 
     fn filled(&self, file: &Arc<CachedFile>, index: u64, outcome: Result<BlockId, PutError>) {

@@ -18,8 +18,10 @@ mod file;
 mod filemap;
 mod fill;
 mod local;
+mod pipe;
 mod read;
 mod readahead;
+mod region;
 
 pub use budget::MemoryBudget;
 pub use directory::{Ahead, DirectoryAhead, NEAR};
@@ -105,6 +107,8 @@ pub struct Cache {
     maps: Arc<FileMaps>,
     budget: Arc<MemoryBudget>,
     retained: budget::Retained,
+    regions: Arc<region::RegionPool>,
+    pipe: pipe::Pipe,
     fill_permits: Arc<Semaphore>,
     files: Mutex<HashMap<Ino, Weak<CachedFile>>>,
     events: OnceLock<Arc<dyn FileEvents>>,
@@ -121,6 +125,8 @@ impl Cache {
             maps: FileMaps::start(meta, config.map_bytes),
             budget: Arc::new(MemoryBudget::new(config.fetch_bytes)),
             retained: budget::Retained::default(),
+            regions: region::RegionPool::new(config.block_size),
+            pipe: pipe::Pipe::new(std::thread::available_parallelism().map_or(1, usize::from)),
             fill_permits: Arc::new(Semaphore::new(config.fill_bytes)),
             files: Mutex::default(),
             events: OnceLock::new(),
@@ -172,6 +178,12 @@ impl Cache {
     /// Drops data fetched ahead that nobody has read yet and that is on a device; the governor calls it under pressure.
     pub fn release_retained(&self) {
         self.retained.clear();
+        self.regions.clear();
+    }
+
+    /// Gives back memory kept for fetches if there have been none since the last call; the governor calls it now and then.
+    pub fn trim(&self) {
+        self.regions.trim();
     }
 
     /// Waits until every block handed to the block store was answered, unless devices hang: then for [`DRAIN`] at most.

@@ -3,7 +3,9 @@
 use super::fetch::Fetch;
 use super::file::{BlockState, BlockWaiter, CachedFile};
 use super::local::LocalData;
+use super::pipe::PART;
 use super::readahead::ReadAhead;
+use super::region::Piece;
 use super::{Cache, ReadReply};
 use crate::block::{BlockWant, ReadFault};
 use crate::error::{Error, ErrorKind};
@@ -46,7 +48,7 @@ impl Drop for Reader {
 /// Where a run of blocks comes from.
 enum Part {
     /// Memory: bytes of one block.
-    Here(Bytes),
+    Here(Piece),
     /// The block store: consecutive blocks in one read.
     Stored { first: u64, wants: Vec<BlockWant> },
     /// In flight, with the position within the block.
@@ -144,7 +146,7 @@ impl Cache {
                 match states.entry(index) {
                     Entry::Occupied(mut entry) => match entry.get_mut() {
                         BlockState::Ready(ready) => {
-                            parts.push(Part::Here(ready.bytes.slice(start as usize..(start + len) as usize)));
+                            parts.push(Part::Here(ready.bytes.slice(start, len)));
                             ready.consumed |= to_end;
                             if ready.consumed && ready.settled {
                                 entry.remove();
@@ -174,14 +176,20 @@ impl Cache {
             let assembly = Arc::clone(&assembly);
             match part {
                 Part::Here(bytes) => {
-                    self.count_hit(bytes.len());
-                    assembly.fill(slot, Ok(bytes));
+                    self.count_hit(bytes.as_ref().len());
+                    assembly.fill(slot, Ok(Data::Fetched(bytes)));
                 }
                 Part::Stored { first, wants } => {
-                    self.read_part(file, first, wants, STORE_TRIES, Box::new(move |outcome| assembly.fill(slot, outcome)));
+                    self.read_part(
+                        file,
+                        first,
+                        wants,
+                        STORE_TRIES,
+                        Box::new(move |outcome| assembly.fill(slot, outcome.map(Data::Stored))),
+                    );
                 }
                 Part::Flying { index, start, len } => {
-                    let slice = move |block: Bytes| block.slice(start as usize..(start + len) as usize);
+                    let slice = move |block: Piece| Data::Fetched(block.slice(start, len));
                     self.wait_for_block(file, index, Box::new(move |outcome| assembly.fill(slot, outcome.map(slice))));
                 }
             }
@@ -207,15 +215,11 @@ impl Cache {
                 for (slot, want) in asked.into_iter().enumerate() {
                     let assembly = Arc::clone(&assembly);
                     let index = first + slot as u64;
-                    let fill: ReadReply = Box::new(move |outcome| assembly.fill(slot, outcome));
                     if faults.iter().any(|(position, _)| *position == slot) {
-                        let range = want.start as usize..(want.start + want.len) as usize;
-                        cache.wait_for_block(
-                            &file,
-                            index,
-                            Box::new(move |outcome| fill(outcome.map(|block| block.slice(range)))),
-                        );
+                        let slice = move |block: Piece| Data::Fetched(block.slice(want.start, want.len));
+                        cache.wait_for_block(&file, index, Box::new(move |outcome| assembly.fill(slot, outcome.map(slice))));
                     } else {
+                        let fill = Box::new(move |outcome: Result<Bytes, Error>| assembly.fill(slot, outcome.map(Data::Stored)));
                         cache.read_part(&file, index, vec![want], tries - 1, fill);
                     }
                 }
@@ -227,7 +231,7 @@ impl Cache {
     /// Calls `waiter` with the block: now if it is in memory, when it arrives if it is in flight, else after fetching it.
     pub(super) fn wait_for_block(self: &Arc<Self>, file: &Arc<CachedFile>, index: u64, waiter: BlockWaiter) {
         enum Found {
-            Here(Bytes, BlockWaiter),
+            Here(Piece, BlockWaiter),
             Joined,
             Absent,
         }
@@ -264,16 +268,23 @@ impl Cache {
     fn plan_ahead(&self, reader: &Reader, bytes: &Range<u64>) -> Vec<Range<u64>> {
         let mut ahead = reader.ahead.lock();
         let was = ahead.is_sequential();
-        let streams = self.sequential_readers.load(Ordering::Relaxed).max(1);
-        // All streams share the budget; three quarters of it, so that demand and short streams find room.
-        let share = (self.budget.limit() as u64 / 4 * 3 / streams).max(self.config.block_size.into());
-        let planned = ahead.on_read(bytes, reader.file.size(), self.config.window_bytes.min(share));
+        let planned = ahead.on_read(bytes, reader.file.size(), self.window());
         match (was, ahead.is_sequential()) {
             (false, true) => drop(self.sequential_readers.fetch_add(1, Ordering::Relaxed)),
             (true, false) => drop(self.sequential_readers.fetch_sub(1, Ordering::Relaxed)),
             _ => {}
         }
         planned
+    }
+
+    /// How far ahead of its reader a stream may be, in bytes.
+    fn window(&self) -> u64 {
+        let streams = self.sequential_readers.load(Ordering::Relaxed).max(1);
+        // All streams share the budget; three quarters of it, so that demand and short streams find room.
+        let room = self.budget.limit() as u64 / 4 * 3 / streams;
+        // And what is of use: two parts at least, one being read while the next one comes.
+        let useful = self.pipe.bytes().map_or(u64::MAX, |bytes| (bytes / streams).max(2 * PART));
+        self.config.window_bytes.min(useful).min(room).max(self.config.block_size.into())
     }
 
     fn fetch_ahead(self: &Arc<Self>, reader: &Reader, parts: Vec<Range<u64>>) {
@@ -364,9 +375,24 @@ fn metadata_error(file: &CachedFile, error: &MetaError) -> Error {
     Error::new(ErrorKind::Io, format!("metadata of '{}': {error}", file.key()))
 }
 
+/// One part of an answer.
+enum Data {
+    Stored(Bytes),
+    Fetched(Piece),
+}
+
+impl AsRef<[u8]> for Data {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Data::Stored(bytes) => bytes,
+            Data::Fetched(piece) => piece.as_ref(),
+        }
+    }
+}
+
 /// An answer being put together from parts that arrive in any order.
 struct Assembly {
-    slots: Mutex<Vec<Option<Result<Bytes, Error>>>>,
+    slots: Mutex<Vec<Option<Result<Data, Error>>>>,
     missing: AtomicUsize,
     reply: Mutex<Option<ReadReply>>,
 }
@@ -377,7 +403,7 @@ impl Assembly {
         Arc::new(Assembly { slots, missing: AtomicUsize::new(parts), reply: Mutex::new(Some(reply)) })
     }
 
-    fn fill(&self, slot: usize, outcome: Result<Bytes, Error>) {
+    fn fill(&self, slot: usize, outcome: Result<Data, Error>) {
         self.slots.lock()[slot] = Some(outcome);
         if self.missing.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(reply) = self.reply.lock().take()
@@ -388,12 +414,26 @@ impl Assembly {
 
     fn join(&self) -> Result<Bytes, Error> {
         let mut slots = self.slots.lock();
-        let mut parts = slots.drain(..).map(|slot| slot.expect("counted as filled")).collect::<Result<Vec<_>, _>>()?;
-        if parts.len() == 1 {
-            return Ok(parts.remove(0));
+        let mut parts: Vec<Data> = Vec::new();
+        for slot in slots.drain(..) {
+            let part = slot.expect("counted as filled")?;
+            match (parts.last_mut(), part) {
+                (Some(Data::Fetched(last)), Data::Fetched(next)) => match last.joined(&next) {
+                    Some(both) => *last = both,
+                    None => parts.push(Data::Fetched(next)),
+                },
+                (_, part) => parts.push(part),
+            }
         }
-        let mut joined = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-        parts.iter().for_each(|part| joined.extend_from_slice(part));
-        Ok(joined.freeze())
+        match parts.pop() {
+            Some(Data::Stored(bytes)) if parts.is_empty() => Ok(bytes),
+            Some(Data::Fetched(piece)) if parts.is_empty() => Ok(Bytes::from_owner(piece)),
+            last => {
+                parts.extend(last);
+                let mut joined = BytesMut::with_capacity(parts.iter().map(|part| part.as_ref().len()).sum());
+                parts.iter().for_each(|part| joined.extend_from_slice(part.as_ref()));
+                Ok(joined.freeze())
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! It starts small (time to first byte), doubles while reads go on sequentially, tolerates the reordering that the kernel's
 //! own read-ahead causes and small jumps, and collapses on random access.
 
+use super::pipe::PART;
 use std::ops::Range;
 
 /// The first window, in bytes: what one round trip brings at about 90 MB/s per connection and 20 ms.
@@ -10,9 +11,8 @@ const FIRST_WINDOW: u64 = 4 << 20;
 /// Reads this far from where the last one ended still count as sequential: the kernel keeps several 1 MiB requests in
 /// flight and its threads may deliver them out of order.
 const SLACK: u64 = 8 << 20;
-/// The smallest and the largest range of one GET, in bytes. 8 MiB is what S3's guidance names for throughput; more only
-/// delays the first block of the next reader.
-const PART: Range<u64> = 1 << 20..8 << 20;
+/// The smallest range of one GET, in bytes.
+const LEAST_PART: u64 = 1 << 20;
 /// Random reads in a row after which the pattern is called random.
 const RANDOM_AFTER: u32 = 2;
 
@@ -34,7 +34,7 @@ impl ReadAhead {
         if !self.note(read, max_window) {
             return Vec::new();
         }
-        let part = (self.window / 8).clamp(PART.start, PART.end);
+        let part = (self.window / 4).clamp(LEAST_PART, PART);
         let goal = (self.position + self.window).min(file_size);
         self.frontier = self.frontier.max(read.end);
         // Whole parts only, unless the file ends first: many small GETs would cost more than they hide.

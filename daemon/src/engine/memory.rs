@@ -43,6 +43,7 @@ pub(super) async fn govern(cache: Weak<Cache>, target: u64, give_back: fn()) {
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(cache) = cache.upgrade() else { return };
+        cache.trim();
         let percent = resident_bytes() * 100 / target.max(1);
         match percent {
             0..85 => cache.budget().scale(100),

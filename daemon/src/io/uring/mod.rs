@@ -1,6 +1,6 @@
 //! The real device: one file or block special file, opened `O_DIRECT`, driven through an io_uring of its own.
 //!
-//! Callers submit on their own thread, a reaper thread (`fby-ring-N`) runs completions. It continues short transfers, retries
+//! A reaper thread (`fby-ring-N`) gives the kernel what callers ask for and runs completions. It continues short transfers, retries
 //! what the kernel refused for the moment, and answers requests past their deadline, whose buffers the ring keeps until the
 //! kernel lets go of them. Flush, allocate and discard go through the ring as well, so that a hung disk cannot hang them.
 

@@ -1,7 +1,8 @@
-//! The thread that waits for completions and runs them. It sleeps while nothing is under way, and spins never.
+//! The thread that gives requests to the kernel, waits for completions and runs them. It sleeps while nothing is under way, and spins never.
 
 use super::ring::{Finished, Rest, Ring};
 use crate::io::complete;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,53 +16,58 @@ fn tick(deadline: Duration) -> Duration {
 
 /// Runs until the ring is closed and all requests are over.
 pub(super) fn run(ring: Arc<Ring>) {
+    ring.own();
     let tick = tick(ring.deadline);
-    let mut finished = Vec::with_capacity(64);
+    let mut finished = VecDeque::with_capacity(64);
     let mut look_at = Instant::now() + tick;
     let mut lull = false;
     loop {
-        ring.reap(&mut finished);
-        let now = Instant::now();
-        if now >= look_at {
-            ring.expire(now, &mut finished);
-            look_at = now + tick;
-        }
-        if !finished.is_empty() {
-            lull = false;
-            deliver(&ring, &mut finished);
-            ring.retry();
-            continue;
-        }
-        match ring.rest(tick, lull) {
-            Rest::Wait(limit) => lull = !ring.wait(limit),
+        match ring.rest(tick, lull && finished.is_empty()) {
+            Rest::Wait(limit) => lull = !ring.turn(Some(limit), &mut finished),
             Rest::Park => {
                 std::thread::park();
                 ring.unparked();
                 lull = false;
             }
-            Rest::Exit => break,
+            Rest::Exit if finished.is_empty() => break,
+            Rest::Exit => {}
         }
+        let now = Instant::now();
+        if now >= look_at {
+            ring.expire(now, &mut finished);
+            look_at = now + tick;
+        }
+        lull &= finished.is_empty();
+        deliver(&ring, &mut finished);
         ring.retry();
     }
     abandon(&ring, &mut finished);
 }
 
-fn deliver(ring: &Ring, finished: &mut Vec<Finished>) {
-    for (done, outcome) in finished.drain(..) {
+/// Runs the completions there are. Answering takes longer than asking: what callers ask for meanwhile goes to the device in
+/// between, which would else stand idle. Answers that come with it wait for the next round, so that deadlines are looked at.
+fn deliver(ring: &Ring, finished: &mut VecDeque<Finished>) {
+    for _ in 0..finished.len() {
+        let Some((done, outcome)) = finished.pop_front() else { return };
         ring.counters.completed();
         complete(done, outcome);
+        if ring.has_waiting() {
+            ring.turn(None, finished);
+        }
     }
 }
 
 /// Ends what outlived its deadline: cancelled if the kernel can; what it cannot cancel is left to the ring's end.
-fn abandon(ring: &Ring, finished: &mut Vec<Finished>) {
+fn abandon(ring: &Ring, finished: &mut VecDeque<Finished>) {
     if ring.cancel_all() == 0 {
         return;
     }
     let until = Instant::now() + CANCEL_WAIT;
     while ring.with_kernel() > 0 && Instant::now() < until {
-        ring.wait(CANCEL_WAIT / 20);
-        ring.reap(finished);
+        ring.turn(Some(CANCEL_WAIT / 20), finished);
+        deliver(ring, finished);
+    }
+    while !finished.is_empty() {
         deliver(ring, finished);
     }
 }

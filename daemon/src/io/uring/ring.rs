@@ -1,11 +1,14 @@
-//! The ring: entries go in on the caller's thread, completions come out on the reaper's.
+//! The ring: callers leave requests in its table, the reaper's thread gives them to the kernel and takes the answers.
+//!
+//! One thread that does both submits what gathered while it was busy in one call, and the kernel posts completions when
+//! that thread asks for them, instead of interrupting whoever happened to submit.
 //!
 //! Invariants:
-//! 1. Entries are pushed under the lock; `io_uring_enter` runs outside of it, so that a slow submission holds nobody up.
-//! 2. Only the reaper reads the completion queue.
+//! 1. Only the reaper touches the submission and the completion queue and calls `io_uring_enter`.
+//! 2. A caller that finds the reaper waiting in the kernel rings the bell (an eventfd that the ring reads), once; a reaper that is
+//!    awake looks at the table before it waits.
 //! 3. A buffer is in the table from before its entry is pushed until after its completion is read.
-//! 4. An entry that the kernel would not take (`EAGAIN`, `EBUSY`) stays in the submission queue; `stalled` makes the reaper
-//!    offer it again.
+//! 4. An entry that the kernel would not take (`EAGAIN`, `EBUSY`) stays in the submission queue, for the reaper's next turn.
 
 use super::fixed::FixedMemory;
 use super::flight::{Flight, Verdict, Work};
@@ -16,15 +19,20 @@ use crate::io::{BufferPool, Completion, IoError, IoOp, IoOutcome};
 use io_uring::types::{CancelBuilder, Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, squeue};
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// `user_data` of entries that only wake the reaper.
-const WAKE: u64 = u64::MAX;
-/// Entries beside the requests' own: a wake-up and a cancellation.
+/// `user_data` of the read of the bell.
+const BELL: u64 = u64::MAX;
+/// `user_data` of cancellations.
+const CANCEL: u64 = u64::MAX - 1;
+/// Entries beside the requests' own: the bell and a cancellation.
 const SPARE_ENTRIES: u32 = 8;
+/// Where the kernel puts the bell's count, which nobody reads. Static: a ring that goes away may leave a read behind.
+static BELL_COUNT: AtomicU64 = AtomicU64::new(0);
 /// `IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG`.
 const WAIT_FLAGS: u32 = 1 | 8;
 
@@ -43,11 +51,15 @@ pub(super) enum Rest {
 
 pub(super) struct Ring {
     uring: IoUring,
+    /// Until its owner comes.
+    disabled: bool,
     file: File,
     /// `(fd, flags)` of entries: the registered file's index, or the descriptor.
     target: (Fd, squeue::Flags),
     fixed: FixedMemory,
+    bell: OwnedFd,
     state: Mutex<State>,
+    /// The kernel would not take an entry.
     stalled: AtomicBool,
     /// How many calls of `io_uring_enter` a test wants refused.
     #[cfg(test)]
@@ -58,25 +70,44 @@ pub(super) struct Ring {
     _pool: BufferPool,
 }
 
+/// What the reaper is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reaper {
+    /// It will look at the table before it waits.
+    Awake,
+    /// In the kernel, until an answer or the bell.
+    Waiting,
+    /// Asleep, nothing is under way.
+    Parked,
+}
+
 struct State {
     table: Table,
     /// Slots to give to the kernel again after a moment.
     later: Vec<u32>,
     /// Answers that need no kernel, for the reaper to deliver.
     early: Vec<Finished>,
-    parked: bool,
-    /// A wake-up entry is on its way; one is enough, and more could fill the submission queue.
-    waking: bool,
+    reaper: Reaper,
+    /// The ring reads the bell.
+    listening: bool,
     closing: bool,
+}
+
+/// A ring that one thread will own, where the kernel knows such (6.1); else one that it cannot tell from others.
+/// The first must be enabled by its owner.
+fn build(entries: u32) -> std::io::Result<(IoUring, bool)> {
+    let mut owned = IoUring::builder();
+    owned.setup_submit_all().setup_r_disabled().setup_single_issuer().setup_defer_taskrun();
+    let owned = owned.build(entries).map(|uring| (uring, true));
+    owned.or_else(|_| Ok((IoUring::builder().setup_submit_all().build(entries)?, false)))
 }
 
 impl Ring {
     pub(super) fn new(file: File, pool: &BufferPool, options: &UringOptions) -> Result<Self, UringError> {
         let slots = options.queue_depth.clamp(1, 4096);
-        let uring = IoUring::builder()
-            .setup_submit_all()
-            .build(slots + SPARE_ENTRIES)
-            .map_err(|source| UringError::Unavailable { source })?;
+        let (uring, disabled) = build(slots + SPARE_ENTRIES).map_err(|source| UringError::Unavailable { source })?;
+        let bell = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)
+            .map_err(|source| UringError::Unavailable { source: source.into() })?;
         if !uring.params().is_feature_ext_arg() {
             return Err(UringError::OldKernel);
         }
@@ -89,13 +120,15 @@ impl Ring {
             target,
             fixed: FixedMemory::register(&uring, pool),
             uring,
+            disabled,
             file,
+            bell,
             state: Mutex::new(State {
                 table: Table::new(slots),
                 later: Vec::new(),
                 early: Vec::new(),
-                parked: false,
-                waking: false,
+                reaper: Reaper::Awake,
+                listening: false,
                 closing: false,
             }),
             stalled: AtomicBool::new(false),
@@ -111,51 +144,59 @@ impl Ring {
         &self.file
     }
 
-    /// Takes requests in and gives the kernel as many as have a slot. True if the reaper sleeps and must be unparked.
+    /// To be called first on the reaper's thread, which becomes the only one that may enter the ring.
+    pub(super) fn own(&self) {
+        if self.disabled
+            && let Err(error) = self.uring.submitter().register_enable_rings()
+        {
+            tracing::error!(%error, "io_uring could not be enabled");
+        }
+    }
+
+    /// Takes requests in. True if the reaper sleeps and must be unparked.
     pub(super) fn submit(&self, flights: impl ExactSizeIterator<Item = Flight>) -> bool {
         self.counters.submitted(flights.len());
-        let mut state = self.state.lock();
-        flights.for_each(|flight| state.table.queue(flight));
-        let entries = self.start_waiting(&mut state);
-        let parked = std::mem::take(&mut state.parked);
-        drop(state);
-        self.enter(entries);
-        parked
+        self.change(|state| flights.for_each(|flight| state.table.queue(flight)))
     }
 
     /// Has the reaper answer a request that the kernel need not see. True if it must be unparked.
     pub(super) fn answer(&self, done: Completion, outcome: IoOutcome) -> bool {
         self.counters.submitted(1);
-        self.state.lock().early.push((done, outcome));
-        self.wake()
+        self.change(|state| state.early.push((done, outcome)))
     }
 
     /// Stops taking in requests: the reaper ends when all is over. True if it must be unparked.
     pub(super) fn close(&self) -> bool {
-        self.state.lock().closing = true;
-        self.wake()
+        self.change(|state| state.closing = true)
     }
 
-    fn wake(&self) -> bool {
+    /// Changes the state and sees to it that the reaper looks. True if it must be unparked.
+    fn change(&self, change: impl FnOnce(&mut State)) -> bool {
         let mut state = self.state.lock();
-        let parked = std::mem::take(&mut state.parked);
-        let pushed = !parked && !state.waking && self.push(&opcode::Nop::new().build().user_data(WAKE));
-        state.waking |= pushed;
+        change(&mut state);
+        let was = std::mem::replace(&mut state.reaper, Reaper::Awake);
         drop(state);
-        if pushed {
-            self.enter(1);
+        if was == Reaper::Waiting
+            && let Err(error) = rustix::io::write(&self.bell, &1u64.to_ne_bytes())
+        {
+            tracing::error!(%error, "the completion thread could not be woken");
         }
-        parked
+        was == Reaper::Parked
     }
 
-    /// Moves waiting requests to slots and pushes their entries; returns how many.
-    fn start_waiting(&self, state: &mut State) -> usize {
-        let mut entries = 0;
+    /// Moves waiting requests to slots and pushes their entries.
+    fn start_waiting(&self, state: &mut State) {
         while let Some(slot) = state.table.start_next() {
             self.push_slot(state, slot);
-            entries += 1;
         }
-        entries
+    }
+
+    /// Has the ring read the bell.
+    fn listen(&self, state: &mut State) {
+        if !state.listening {
+            let entry = opcode::Read::new(Fd(self.bell.as_raw_fd()), BELL_COUNT.as_ptr().cast(), 8).build();
+            state.listening = self.push(&entry.user_data(BELL));
+        }
     }
 
     fn push_slot(&self, state: &mut State, slot: u32) {
@@ -182,69 +223,79 @@ impl Ring {
         }
     }
 
-    /// Pushes an entry. The caller holds the state's lock, which guards the submission queue.
+    /// Pushes an entry. The reaper only.
     fn push(&self, entry: &squeue::Entry) -> bool {
-        // SAFETY: the lock makes this the only submission queue in use; the entry's memory is in the table, or it has none.
+        // SAFETY: only the reaper's thread calls this, so it is the only submission queue in use; the entry's memory is in the
+        // table, or static, or it has none.
         unsafe { self.uring.submission_shared().push(entry) }.is_ok()
     }
 
-    /// Entries pushed that the kernel has not taken.
-    fn unsubmitted(&self) -> usize {
-        let _state = self.state.lock();
-        // SAFETY: the lock makes this the only submission queue in use.
-        unsafe { self.uring.submission_shared() }.len()
-    }
-
-    /// Gives the kernel `entries` entries; what it will not take now is left to the reaper.
-    fn enter(&self, mut entries: usize) {
-        while entries > 0 {
-            match self.enter_once(entries) {
-                Ok(taken) if taken >= entries => return,
-                // Fewer: another thread's call took some of ours, or the kernel stopped at a bad entry.
-                Ok(_) => entries = self.unsubmitted(),
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
-                Err(error) => {
-                    if !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY)) {
-                        tracing::error!(%error, "io_uring_enter failed");
-                    }
+    /// Gives the kernel every entry pushed so far, has it post what is complete, and with a limit waits that long for the first.
+    fn enter(&self, limit: Option<Duration>) {
+        // SAFETY: only the reaper's thread calls this, so it is the only submission queue in use.
+        let entries = unsafe { self.uring.submission_shared() }.len() as u32;
+        let least = u32::from(limit.is_some());
+        let limit = Timespec::from(limit.unwrap_or_default());
+        let args = SubmitArgs::new().timespec(&limit);
+        match self.enter_once(entries, least, &args) {
+            Ok(taken) => self.stalled.store(taken < entries as usize, Ordering::Release),
+            Err(error) => match error.raw_os_error() {
+                // ETIME is said only where nothing was to be submitted.
+                Some(libc::ETIME | libc::EINTR) => {}
+                Some(libc::EAGAIN | libc::EBUSY) => self.stalled.store(true, Ordering::Release),
+                _ => {
+                    tracing::error!(%error, "io_uring_enter failed");
                     self.stalled.store(true, Ordering::Release);
-                    return;
                 }
-            }
+            },
         }
     }
 
-    fn enter_once(&self, entries: usize) -> std::io::Result<usize> {
+    fn enter_once(&self, entries: u32, least: u32, args: &SubmitArgs) -> std::io::Result<usize> {
         #[cfg(test)]
-        if self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+        if entries > 0 && self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
             return Err(std::io::Error::from_raw_os_error(libc::EAGAIN));
         }
-        // SAFETY: no argument is passed; the entries' memory is in the table.
-        unsafe { self.uring.submitter().enter::<libc::sigset_t>(entries as u32, 0, 0, None) }
+        // SAFETY: `args` and the time it points to outlive the call; the entries' memory is in the table or static.
+        unsafe { self.uring.submitter().enter(entries, least, WAIT_FLAGS, Some(args)) }
     }
 
-    /// Reads all completions that are ready, and gives the kernel what waited for them. The reaper only.
-    pub(super) fn reap(&self, finished: &mut Vec<Finished>) {
+    /// Whether a request waits that the kernel could be given.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.state.lock().table.can_start()
+    }
+
+    /// One turn of the reaper: gives the kernel what waits, waits for an answer if there is a limit and nothing to deliver
+    /// yet, and takes all answers. False if there were none.
+    pub(super) fn turn(&self, limit: Option<Duration>, finished: &mut VecDeque<Finished>) -> bool {
         let mut state = self.state.lock();
-        finished.append(&mut state.early);
-        let mut again = 0;
+        self.start_waiting(&mut state);
+        self.listen(&mut state);
+        let limit = limit.filter(|_| state.early.is_empty() && finished.is_empty());
+        state.reaper = if limit.is_some() { Reaper::Waiting } else { Reaper::Awake };
+        drop(state);
+        self.enter(limit);
+        let mut state = self.state.lock();
+        state.reaper = Reaper::Awake;
+        let before = finished.len();
+        finished.extend(state.early.drain(..));
+        let mut rung = false;
         // SAFETY: only the reaper's thread calls this, so it is the only completion queue in use.
         for answer in unsafe { self.uring.completion_shared() } {
             match answer.user_data() {
-                WAKE => state.waking = false,
-                slot => again += self.settle(&mut state, slot as u32, answer.result(), finished),
+                BELL => {
+                    rung = true;
+                    state.listening = false;
+                }
+                CANCEL => {}
+                slot => self.settle(&mut state, slot as u32, answer.result(), finished),
             }
         }
-        let entries = again + self.start_waiting(&mut state);
-        drop(state);
-        self.enter(entries);
-        if self.stalled.swap(false, Ordering::AcqRel) {
-            self.enter(self.unsubmitted());
-        }
+        rung || finished.len() > before
     }
 
-    /// Takes in the kernel's answer for a slot; returns the number of entries pushed for what is left.
-    fn settle(&self, state: &mut State, slot: u32, answer: i32, finished: &mut Vec<Finished>) -> usize {
+    /// Takes in the kernel's answer for a slot; what is left of a request is pushed again.
+    fn settle(&self, state: &mut State, slot: u32, answer: i32, finished: &mut VecDeque<Finished>) {
         let flight = state.table.get_mut(slot).expect("the kernel answers for a slot in use");
         let mut verdict = flight.judge(answer);
         if flight.done.is_none() {
@@ -252,21 +303,14 @@ impl Ring {
             verdict = Verdict::Finished(Err(IoError::Offline));
         }
         match verdict {
-            Verdict::Again => {
-                self.push_slot(state, slot);
-                1
-            }
-            Verdict::Later => {
-                state.later.push(slot);
-                0
-            }
+            Verdict::Again => self.push_slot(state, slot),
+            Verdict::Later => state.later.push(slot),
             Verdict::Finished(result) => {
                 let flight = state.table.retire(slot).expect("checked above");
                 if let (Work::Transfer(op), Ok(())) = (flight.work, &result) {
                     self.counters.transferred(op, flight.len as usize);
                 }
                 finished.extend(flight.finish(result));
-                0
             }
         }
     }
@@ -279,12 +323,10 @@ impl Ring {
         }
         let later = std::mem::take(&mut state.later);
         later.iter().for_each(|slot| self.push_slot(&mut state, *slot));
-        drop(state);
-        self.enter(later.len());
     }
 
     /// Collects the completions of requests past their deadline. Their buffers stay in the table if the kernel has them.
-    pub(super) fn expire(&self, now: Instant, finished: &mut Vec<Finished>) {
+    pub(super) fn expire(&self, now: Instant, finished: &mut VecDeque<Finished>) {
         let mut state = self.state.lock();
         for flight in state.table.overdue(now, self.deadline) {
             let outcome = IoOutcome { buf: None, result: Err(flight.timeout(self.deadline)) };
@@ -307,7 +349,7 @@ impl Ring {
             return if over { Rest::Exit } else { Rest::Wait(tick.min(MOMENT * 50)) };
         }
         if idle && lull {
-            state.parked = true;
+            state.reaper = Reaper::Parked;
             return Rest::Park;
         }
         let hurry = !state.later.is_empty() || self.stalled.load(Ordering::Acquire);
@@ -316,35 +358,22 @@ impl Ring {
 
     /// The reaper is awake, by whatever.
     pub(super) fn unparked(&self) {
-        self.state.lock().parked = false;
+        self.state.lock().reaper = Reaper::Awake;
     }
 
-    /// Waits for a completion; false if none came within `limit`.
-    pub(super) fn wait(&self, limit: Duration) -> bool {
-        let limit = Timespec::from(limit);
-        let args = SubmitArgs::new().timespec(&limit);
-        // SAFETY: nothing is submitted; `args` and the time it points to outlive the call.
-        match unsafe { self.uring.submitter().enter(0, 1, WAIT_FLAGS, Some(&args)) } {
-            Ok(_) => true,
-            Err(error) => !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EAGAIN | libc::EBUSY)),
-        }
-    }
-
-    /// Asks the kernel to drop everything it still has; returns how much that is.
+    /// Asks the kernel, with the next turn, to drop everything it still has; returns how much that is.
     pub(super) fn cancel_all(&self) -> usize {
         let state = self.state.lock();
         let stuck = state.table.with_kernel();
-        let pushed = stuck > 0 && self.push(&opcode::AsyncCancel2::new(CancelBuilder::any()).build().user_data(WAKE));
-        drop(state);
-        if pushed {
-            self.enter(1);
+        if stuck > 0 {
+            let _ = self.push(&opcode::AsyncCancel2::new(CancelBuilder::any()).build().user_data(CANCEL));
         }
         stuck
     }
 
     #[cfg(test)]
     pub(super) fn is_parked(&self) -> bool {
-        self.state.lock().parked
+        self.state.lock().reaper == Reaper::Parked
     }
 
     /// Requests the kernel has.

@@ -35,6 +35,11 @@ impl Table {
         Some(slot)
     }
 
+    /// Whether a request waits and a slot is free.
+    pub(super) fn can_start(&self) -> bool {
+        !self.free.is_empty() && !self.backlog.is_empty()
+    }
+
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Flight> {
         self.slots.get_mut(slot as usize)?.as_mut()
     }

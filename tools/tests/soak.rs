@@ -1,0 +1,115 @@
+//! A million files known and a million blocks cached: how much memory the daemon takes, and how long the next mount.
+//! Takes about ten minutes and 6 GiB of disk, so it runs only when asked for:
+//! `cargo test --release -p forebay --test soak -- --ignored --nocapture`
+
+use forebay_loopback_s3::{LoopbackConfig, LoopbackS3, Server, Texture};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+const DIRECTORIES: u64 = 1000;
+const FILES: u64 = 1000;
+/// One block each, small enough that a million fit on any disk.
+const BYTES: u64 = 4096;
+/// What the daemon may have resident.
+const RESIDENT_LIMIT: u64 = 512 << 20;
+
+struct Daemon {
+    mnt: PathBuf,
+}
+
+impl Daemon {
+    fn mount(server: &Server, home: &Path) -> (Daemon, f64) {
+        let mnt = home.canonicalize().unwrap().join("mnt");
+        let keys = server.credentials();
+        let started = Instant::now();
+        let status = Command::new(env!("CARGO_BIN_EXE_forebay"))
+            .args(["mount", "s3://million"])
+            .arg(&mnt)
+            .arg("--cache")
+            .arg(home.join("cache"))
+            .args(["--cache-size", "8G", "--read-only", "--region", "us-east-1", "--force-path-style", "--endpoint-url"])
+            .arg(server.endpoint_url())
+            .env("AWS_ACCESS_KEY_ID", &keys.access_key)
+            .env("AWS_SECRET_ACCESS_KEY", &keys.secret_key)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        (Daemon { mnt }, started.elapsed().as_secs_f64())
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let out = Command::new(env!("CARGO_BIN_EXE_forebay")).args(["status", "--json"]).arg(&self.mnt).output().unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        value.as_array().map_or(value.clone(), |all| all[0].clone())
+    }
+
+    fn tell(&self, when: &str) -> u64 {
+        let status = self.status();
+        let resident = status["memory_bytes"].as_u64().unwrap();
+        let (blocks, index) = (&status["cache"]["blocks"], &status["cache"]["index_bytes"]);
+        println!("{when}: {} MiB resident, {blocks} blocks in the index of {index} bytes", resident >> 20);
+        resident
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let done = Command::new(env!("CARGO_BIN_EXE_forebay")).arg("umount").arg(&self.mnt).status();
+        if !done.is_ok_and(|status| status.success()) {
+            let _ = forebay_fuse::Unmounter::new(&self.mnt).detach();
+        }
+    }
+}
+
+fn read_all(mnt: &Path) {
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for reader in 0..8 {
+            scope.spawn(move || {
+                for directory in (reader..DIRECTORIES).step_by(8) {
+                    let mut names: Vec<_> = std::fs::read_dir(mnt.join(format!("{directory:04}")))
+                        .unwrap()
+                        .map(|entry| entry.unwrap().path())
+                        .collect();
+                    names.sort();
+                    assert_eq!(names.len() as u64, FILES);
+                    for name in names {
+                        assert_eq!(std::fs::read(&name).unwrap().len() as u64, BYTES, "{}", name.display());
+                    }
+                }
+            });
+        }
+    });
+    println!("{} files read in {:.1} s", DIRECTORIES * FILES, started.elapsed().as_secs_f64());
+}
+
+#[test]
+#[ignore = "ten minutes and 6 GiB of disk"]
+fn a_million_files_and_blocks_fit_into_half_a_gibibyte() {
+    let config = LoopbackConfig { buckets: vec!["million".into()], ..LoopbackConfig::default() };
+    let server = LoopbackS3::start_blocking(config, 2).unwrap();
+    let bucket = server.bucket("million");
+    for directory in 0..DIRECTORIES {
+        for file in 0..FILES {
+            let seed = directory * FILES + file;
+            bucket.put_synthetic(&format!("{directory:04}/{file:04}"), seed, BYTES, Texture::Noise);
+        }
+    }
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("mnt")).unwrap();
+    {
+        let (daemon, seconds) = Daemon::mount(&server, home.path());
+        println!("fresh mount of {} objects: {seconds:.3} s", DIRECTORIES * FILES);
+        read_all(&daemon.mnt);
+        let resident = daemon.tell("after the first read");
+        assert!(resident <= RESIDENT_LIMIT, "{} MiB", resident >> 20);
+    }
+    let (daemon, seconds) = Daemon::mount(&server, home.path());
+    println!("mount with a full cache: {seconds:.3} s");
+    daemon.tell("after the mount");
+    assert!(daemon.status()["cache"]["blocks"].as_u64().unwrap() >= DIRECTORIES * FILES * 99 / 100);
+    read_all(&daemon.mnt);
+    let resident = daemon.tell("after the second read");
+    assert!(resident <= RESIDENT_LIMIT, "{} MiB", resident >> 20);
+}
