@@ -81,8 +81,10 @@ impl FileSystem {
         let runtime = runtime.map_err(|error| StartError(format!("threads could not be started: {error}")))?;
         let handle = runtime.handle().clone();
         let retry = RetryConfig { deadline: settings.repository.deadline, ..RetryConfig::default() };
-        let repository = Repository::new(store, RepositoryConfig { retry, ..RepositoryConfig::default() }, Arc::clone(&clock));
-        let repository = Arc::new(repository);
+        // Daemons that were turned away together must not come back together.
+        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+        let config = RepositoryConfig { retry, seed, ..RepositoryConfig::default() };
+        let repository = Arc::new(Repository::new(store, config, Arc::clone(&clock)));
         // Before anything on disk is touched: a wrong bucket or wrong credentials must leave no trace.
         handle.block_on(repository.check_access(&key_prefix)).map_err(|error| StartError(error.to_string()))?;
 

@@ -9,7 +9,7 @@
 //! | 3 | `cache` |
 //! | 2 | `meta`, `block` |
 //! | 1 | `stripe`, `repository`, `codec` |
-//! | 0 | `io`, `format`, `ids`, `units`, `error`, `clock`, `config`, `metrics` |
+//! | 0 | `io`, `format`, `ids`, `units`, `error`, `clock`, `config` |
 //!
 //! `engine` is the composition root: settings and components in, a running file system out.
 
@@ -25,7 +25,6 @@ pub mod format;
 pub mod ids;
 pub mod io;
 pub mod meta;
-pub mod metrics;
 pub mod repository;
 pub mod stripe;
 pub mod units;

@@ -204,6 +204,3 @@ impl Cache {
         self.counters.hit_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
-
-#[cfg(test)]
-mod tests;

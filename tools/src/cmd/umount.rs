@@ -33,7 +33,9 @@ fn through_daemon(client: &Client, mountpoint: &Path) -> Result<(), CliError> {
     match client.unmount() {
         Ok(()) => {}
         Err(ClientError::Api(error)) if error.kind == ApiErrorKind::Busy => return Err(busy(mountpoint)),
-        Err(error) => return Err(CliError::failed(error)),
+        // It may be gone before its answer was out.
+        Err(error) if mountinfo::at(&places::mounts()?, mountpoint).is_some() => return Err(CliError::failed(error)),
+        Err(_) => {}
     }
     match daemon {
         Some(daemon) if !ended(&daemon) => Err(CliError::words(format!(

@@ -1,0 +1,132 @@
+//! A mount of a bucket on moto, an S3 server by people who do not know this project. CI starts it from PyPI and names it in
+//! `FOREBAY_MOTO_SERVER`; without that there is nothing to ask.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const SIGNED: &str =
+    "Authorization: AWS4-HMAC-SHA256 Credential=moto/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n";
+
+struct Moto {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Moto {
+    fn start() -> Option<Self> {
+        let program = std::env::var_os("FOREBAY_MOTO_SERVER")?;
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let process = Command::new(program)
+            .args(["-H", "127.0.0.1", "-p", &address.port().to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let moto = Moto { process, address };
+        let until = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < until, "moto does not listen");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Some(moto)
+    }
+
+    /// A PUT. Moto checks no signature, but wants one where an object is replaced.
+    fn put(&self, path: &str, body: &[u8], headers: &str) {
+        let mut connection = TcpStream::connect(self.address).unwrap();
+        let head = format!(
+            "PUT /{path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\nConnection: close\r\n{SIGNED}{headers}\r\n",
+            self.address,
+            body.len()
+        );
+        connection.write_all(head.as_bytes()).unwrap();
+        connection.write_all(body).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "PUT {path}: {answer}");
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+struct Mount {
+    home: tempfile::TempDir,
+}
+
+impl Mount {
+    fn forebay(args: &[&str]) -> Output {
+        let keys = [("AWS_ACCESS_KEY_ID", "moto"), ("AWS_SECRET_ACCESS_KEY", "moto")];
+        Command::new(env!("CARGO_BIN_EXE_forebay")).args(args).envs(keys).output().unwrap()
+    }
+
+    fn new(moto: &Moto, options: &[&str]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("mnt")).unwrap();
+        let mount = Mount { home };
+        let (mnt, cache) = (mount.path("mnt"), mount.path("cache"));
+        let endpoint = format!("http://{}", moto.address);
+        let args = ["mount", "s3://second-opinion/data", mnt.to_str().unwrap(), "--cache", cache.to_str().unwrap()];
+        let more =
+            ["--cache-size", "256M", "--read-only", "--region", "us-east-1", "--force-path-style", "--endpoint-url", &endpoint];
+        let out = Self::forebay(&[&args[..], &more, options].concat());
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        mount
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.home.path().canonicalize().unwrap().join(name)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let mnt = self.path("mnt");
+        if !Self::forebay(&["umount", mnt.to_str().unwrap()]).status.success() {
+            let _ = forebay_fuse::Unmounter::new(&mnt).detach();
+        }
+    }
+}
+
+#[test]
+fn names_attributes_ranges_and_replaced_objects_on_somebody_elses_server() {
+    use std::os::unix::fs::MetadataExt;
+    let Some(moto) = Moto::start() else {
+        println!("FOREBAY_MOTO_SERVER is not set: nothing was asked");
+        return;
+    };
+    let large: Vec<u8> = (0..20_000_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    moto.put("second-opinion", b"", "");
+    moto.put("second-opinion/data/large", &large, "");
+    moto.put("second-opinion/data/empty", b"", "");
+    moto.put("second-opinion/data/deep/er/a%20name%20%2B%20more", b"odd", "");
+    moto.put("second-opinion/data/script", b"#!", "x-amz-meta-file-permissions: 0100750\r\nx-amz-meta-file-owner: 1234\r\n");
+    moto.put("second-opinion/elsewhere", b"outside", "");
+    for entry in 0..1200 {
+        moto.put(&format!("second-opinion/data/many/{entry:05}"), b"x", "");
+    }
+
+    let mount = Mount::new(&moto, &["--posix-metadata", "eager", "--metadata-ttl", "1"]);
+    let root = mount.path("mnt");
+    let mut names: Vec<_> =
+        std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["deep", "empty", "large", "many", "script"]);
+    assert_eq!(std::fs::read_dir(root.join("many")).unwrap().count(), 1200, "two pages");
+    assert_eq!(std::fs::read(root.join("deep/er/a name + more")).unwrap(), b"odd");
+    assert_eq!(std::fs::read(root.join("empty")).unwrap(), b"");
+    assert!(std::fs::read(root.join("large")).unwrap() == large);
+    let script = std::fs::metadata(root.join("script")).unwrap();
+    assert_eq!((script.mode() & 0o7777, script.uid()), (0o750, 1234));
+
+    moto.put("second-opinion/data/large", b"replaced", "");
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(std::fs::read(root.join("large")).unwrap(), b"replaced");
+}
