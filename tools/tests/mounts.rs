@@ -1,7 +1,7 @@
 //! The binary against a real server: what a mount refuses, in one line and with nothing left behind, and what it leaves to
 //! the next one when it is killed.
 
-use forebay_loopback_s3::{LoopbackConfig, LoopbackS3, Op, Server};
+use forebay_loopback_s3::{LoopbackConfig, LoopbackS3, Op, Server, Texture};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -237,4 +237,29 @@ fn a_foreground_mount_ends_cleanly_on_sigterm_and_sigint() {
         assert_eq!(child.wait().unwrap().code(), Some(0));
         assert!(!place.is_mounted());
     }
+}
+
+#[test]
+fn the_whole_process_stays_below_its_memory_target() {
+    const BYTES: u64 = 64 << 20;
+    const TARGET: u64 = 256 << 20;
+    let place = Place::new();
+    for name in ["a", "b", "c", "d"] {
+        place.server.bucket(BUCKET).put_synthetic(name, 1, BYTES, Texture::Noise);
+    }
+    let mut args = place.mount_args("s3://bucket", &place.cache());
+    args.extend(["--memory-target".to_owned(), "256M".to_owned()]);
+    let mounted = run(place.forebay().args(args));
+    assert_eq!(mounted.code, Some(0), "{}", mounted.stderr);
+    std::thread::scope(|scope| {
+        for name in ["a", "b", "c", "d"] {
+            let path = place.mnt().join(name);
+            scope.spawn(move || assert_eq!(std::fs::read(path).unwrap().len() as u64, BYTES));
+        }
+    });
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid_of(&place).as_raw_nonzero())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")).unwrap();
+    let peak = peak.trim().parse::<u64>().unwrap() << 10;
+    assert!(peak <= TARGET, "{} MiB", peak >> 20);
+    assert_eq!(run(place.forebay().arg("umount").arg(place.mnt())).code, Some(0));
 }
