@@ -107,7 +107,10 @@ impl Guide {
         let mut buffer = vec![0; READ_BYTES];
         let mut bytes = 0;
         for file in files {
-            bytes += read_whole(file, &mut buffer)?;
+            // The cold read shows which object is a symbolic link: its target is read under its own name.
+            if file.symlink_metadata()?.is_file() {
+                bytes += read_whole(file, &mut buffer)?;
+            }
         }
         let seconds = started.elapsed().as_secs_f64();
         bar.finish_and_clear();
