@@ -1,6 +1,8 @@
 //! The binary against a real server: what a mount refuses, in one line and with nothing left behind, and what it leaves to
 //! the next one when it is killed.
 
+mod support;
+
 use forebay_loopback_s3::{LoopbackConfig, LoopbackS3, Op, Server, Texture};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -104,11 +106,8 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn pid_of(place: &Place) -> rustix::process::Pid {
-    let status = run(place.forebay().args(["status", "--json"]).arg(place.mnt()));
-    let value: serde_json::Value = serde_json::from_str(&status.stdout).unwrap_or_else(|_| panic!("{}", status.stderr));
-    let one = value.as_array().map_or(&value, |all| &all[0]);
-    rustix::process::Pid::from_raw(one["pid"].as_i64().unwrap() as i32).unwrap()
+fn status_of(place: &Place) -> serde_json::Value {
+    support::status(place.forebay().args(["status", "--json"]).arg(place.mnt()))
 }
 
 #[test]
@@ -205,14 +204,10 @@ fn what_was_read_before_a_kill_is_read_from_the_cache_after_it() {
     assert_eq!(place.mount().code, Some(0));
     assert_eq!(std::fs::read(place.mnt().join("data")).unwrap(), content());
     // The store is told of blocks in the background; a kill sooner would cost a fetch, and nothing else.
-    eventually("cached", || {
-        let status = run(place.forebay().args(["status", "--json"]).arg(place.mnt()));
-        let value: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
-        let one = value.as_array().map_or(&value, |all| &all[0]);
-        one["cache"]["plain_bytes"].as_u64().unwrap() >= content().len() as u64
-    });
+    eventually("cached", || status_of(&place)["cache"]["plain_bytes"].as_u64().unwrap() >= content().len() as u64);
     std::thread::sleep(Duration::from_secs(1));
-    rustix::process::kill_process(pid_of(&place), rustix::process::Signal::KILL).unwrap();
+    let pid = rustix::process::Pid::from_raw(status_of(&place)["pid"].as_i64().unwrap() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     eventually("dead", || std::fs::read_dir(place.mnt()).is_err());
     assert_eq!(run(place.forebay().arg("umount").arg(place.mnt())).code, Some(0));
 
@@ -257,9 +252,7 @@ fn the_whole_process_stays_below_its_memory_target() {
             scope.spawn(move || assert_eq!(std::fs::read(path).unwrap().len() as u64, BYTES));
         }
     });
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pid_of(&place).as_raw_nonzero())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")).unwrap();
-    let peak = peak.trim().parse::<u64>().unwrap() << 10;
+    let peak = support::peak_resident(&status_of(&place));
     assert!(peak <= TARGET, "{} MiB", peak >> 20);
     assert_eq!(run(place.forebay().arg("umount").arg(place.mnt())).code, Some(0));
 }

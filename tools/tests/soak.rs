@@ -2,6 +2,8 @@
 //! Takes about ten minutes and 6 GiB of disk, so it runs only when asked for:
 //! `cargo test --release -p forebay --test soak -- --ignored --nocapture`
 
+mod support;
+
 use forebay_loopback_s3::{LoopbackConfig, LoopbackS3, Server, Texture};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -49,18 +51,14 @@ impl Daemon {
     }
 
     fn status(&self) -> serde_json::Value {
-        let out = Command::new(env!("CARGO_BIN_EXE_forebay")).args(["status", "--json"]).arg(&self.mnt).output().unwrap();
-        let value: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-        value.as_array().map_or(value.clone(), |all| all[0].clone())
+        support::status(Command::new(env!("CARGO_BIN_EXE_forebay")).args(["status", "--json"]).arg(&self.mnt))
     }
 
     /// The most it ever had resident, in bytes.
     fn tell(&self, when: &str) -> u64 {
         let status = self.status();
         let resident = status["memory_bytes"].as_u64().unwrap();
-        let kernel = std::fs::read_to_string(format!("/proc/{}/status", status["pid"])).unwrap();
-        let peak = kernel.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")).unwrap();
-        let peak = peak.trim().parse::<u64>().unwrap() << 10;
+        let peak = support::peak_resident(&status);
         let (blocks, index) = (&status["cache"]["blocks"], &status["cache"]["index_bytes"]);
         println!(
             "{when}: {} MiB resident, at most {} MiB, {blocks} blocks in the index of {index} bytes",

@@ -63,14 +63,9 @@ impl Reservation {
         Reservation { budget: Arc::clone(&self.budget), bytes }
     }
 
-    /// Bytes of its budget that are held now.
-    pub(super) fn budget_used(&self) -> usize {
-        self.budget.used()
-    }
-
-    /// The bound of its budget.
-    pub(super) fn budget_limit(&self) -> usize {
-        self.budget.limit()
+    /// The budget it is part of.
+    pub(super) fn budget(&self) -> &MemoryBudget {
+        &self.budget
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::units::MIB;
 use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The largest range of one GET, in bytes. 8 MiB is what S3's guidance names for throughput; more only delays the first block of
@@ -20,6 +21,8 @@ const MEMORY: Duration = Duration::from_secs(60);
 pub(super) struct Pipe {
     cores: f64,
     fastest: Mutex<Fastest>,
+    /// What [`Pipe::bytes`] says, for readers that must not wait for the lock; 0 = nothing yet.
+    bytes: AtomicU64,
 }
 
 struct Fastest {
@@ -30,7 +33,8 @@ struct Fastest {
 
 impl Pipe {
     pub(super) fn new(cores: usize) -> Self {
-        Pipe { cores: cores as f64, fastest: Mutex::new(Fastest { since: Instant::now(), seconds: [None; 2] }) }
+        let fastest = Mutex::new(Fastest { since: Instant::now(), seconds: [None; 2] });
+        Pipe { cores: cores as f64, fastest, bytes: AtomicU64::new(0) }
     }
 
     /// A GET brought `bytes`: the first after `waited`, the last after `took` in all.
@@ -46,14 +50,14 @@ impl Pipe {
         }
         let best = fastest.seconds[0].map_or(seconds, |best| best.min(seconds));
         fastest.seconds[0] = Some(best);
+        let best = fastest.seconds[1].map_or(best, |last| best.min(last));
+        self.bytes.store((self.cores * CORE * best) as u64, Ordering::Relaxed);
     }
 
     /// Bytes that the machine can take in while one GET runs: what all streams together should have under way. `None`
     /// as long as no GET has told.
     pub(super) fn bytes(&self) -> Option<u64> {
-        let fastest = self.fastest.lock();
-        let seconds = fastest.seconds.iter().flatten().copied().reduce(f64::min)?;
-        Some((self.cores * CORE * seconds) as u64)
+        Some(self.bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
 }
 

@@ -14,7 +14,6 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Regions end on multiples of this many bytes of their file: what the kernel asks for at once.
 pub(super) const REGION: u64 = MIB;
@@ -55,16 +54,22 @@ impl Drop for Memory {
 /// Memory of past regions, for those to come.
 pub(super) struct RegionPool {
     block_size: usize,
-    free: Mutex<Vec<Memory>>,
-    free_bytes: AtomicUsize,
-    used: AtomicBool,
+    free: Mutex<Free>,
+}
+
+#[derive(Default)]
+struct Free {
+    memory: Vec<Memory>,
+    bytes: usize,
+    /// Whether somebody asked for any since the last [`RegionPool::trim`].
+    used: bool,
 }
 
 impl RegionPool {
     pub(super) fn new(block_size: u32) -> Arc<Self> {
         let block_size = block_size as usize;
         assert!((REGION as usize).is_multiple_of(block_size), "blocks do not cross the end of a region");
-        Arc::new(RegionPool { block_size, free: Mutex::default(), free_bytes: AtomicUsize::new(0), used: AtomicBool::new(false) })
+        Arc::new(RegionPool { block_size, free: Mutex::default() })
     }
 
     /// A writer for a region of `len` bytes that holds `memory` of the budget.
@@ -89,11 +94,11 @@ impl RegionPool {
 
     fn take(&self, size: usize) -> Memory {
         if self.is_kept(size) {
-            self.used.store(true, Ordering::Relaxed);
             let mut free = self.free.lock();
-            if let Some(at) = free.iter().rposition(|memory| memory.len == size) {
-                self.free_bytes.fetch_sub(size, Ordering::Relaxed);
-                return free.swap_remove(at);
+            free.used = true;
+            if let Some(at) = free.memory.iter().rposition(|memory| memory.len == size) {
+                free.bytes -= size;
+                return free.memory.swap_remove(at);
             }
         }
         Memory::new(size)
@@ -101,23 +106,25 @@ impl RegionPool {
 
     /// Takes memory back if it and what is in use stay within the budget.
     fn give(&self, memory: Memory, reservation: &Reservation) {
-        let len = memory.len;
-        let held = self.free_bytes.load(Ordering::Relaxed) + reservation.budget_used();
-        if self.is_kept(len) && held <= reservation.budget_limit() {
-            self.free_bytes.fetch_add(len, Ordering::Relaxed);
-            self.free.lock().push(memory);
+        let budget = reservation.budget();
+        if self.is_kept(memory.len) {
+            let mut free = self.free.lock();
+            if free.bytes + budget.used() <= budget.limit() {
+                free.bytes += memory.len;
+                free.memory.push(memory);
+            }
         }
     }
 
     /// Gives the memory kept back to the allocator.
     pub(super) fn clear(&self) {
-        let all = std::mem::take(&mut *self.free.lock());
-        self.free_bytes.fetch_sub(all.iter().map(|memory| memory.len).sum(), Ordering::Relaxed);
+        // Freed once the lock is open again.
+        let _all = std::mem::take(&mut *self.free.lock());
     }
 
     /// Gives the memory kept back if nobody asked for any since the last call.
     pub(super) fn trim(&self) {
-        if !self.used.swap(false, Ordering::Relaxed) {
+        if !std::mem::take(&mut self.free.lock().used) {
             self.clear();
         }
     }
@@ -244,15 +251,15 @@ mod tests {
         drop(writer);
         assert_eq!(budget.used(), REGION as usize);
         drop(piece);
-        assert_eq!((budget.used(), pool.free_bytes.load(Ordering::Relaxed)), (0, REGION as usize));
+        assert_eq!((budget.used(), pool.free.lock().bytes), (0, REGION as usize));
         let mut again = pool.region(REGION as usize - 5, budget.take(REGION as usize));
         again.write(&[1]);
         assert_eq!(again.next(1).expect("written").as_ref().as_ptr(), address);
         drop(again);
         pool.trim();
-        assert_eq!(pool.free_bytes.load(Ordering::Relaxed), REGION as usize, "used since the last look");
+        assert_eq!(pool.free.lock().bytes, REGION as usize, "used since the last look");
         pool.trim();
-        assert_eq!(pool.free_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(pool.free.lock().bytes, 0);
     }
 
     #[test]
@@ -261,6 +268,6 @@ mod tests {
         let pool = RegionPool::new(BLOCK as u32);
         let regions: Vec<_> = (0..4).map(|_| pool.region(REGION as usize, budget.take(REGION as usize))).collect();
         drop(regions);
-        assert!(pool.free_bytes.load(Ordering::Relaxed) <= REGION as usize);
+        assert!(pool.free.lock().bytes <= REGION as usize);
     }
 }

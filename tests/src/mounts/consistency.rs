@@ -1,6 +1,6 @@
 //! One version or an error: objects that change while they are read.
 
-use crate::fixtures::mounted::{Options, Site, eventually};
+use crate::fixtures::mounted::{Mounted, Options, Site, eventually};
 use forebay_daemon::config::MetadataTtl;
 use forebay_loopback_s3::{Texture, Versioning};
 use std::fs::File;
@@ -10,26 +10,37 @@ use std::time::Duration;
 
 const LEN: u64 = 3 << 20;
 
-fn version(seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; LEN as usize];
+/// An object too large to be fetched whole by the read of its beginning.
+const LARGE: u64 = 64 << 20;
+
+fn content(seed: u64, len: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len as usize];
     Texture::Noise.fill(seed, 0, &mut bytes);
     bytes
+}
+
+fn version(seed: u64) -> Vec<u8> {
+    content(seed, LEN)
+}
+
+/// Mounts [`LARGE`] bytes of seed 1, reads the first of them, and replaces them with those of seed 2 while the file is open.
+fn replaced_while_open(site: &Site) -> (Mounted, File) {
+    site.bucket().put_synthetic("f", 1, LARGE, Texture::Noise);
+    let mount = site.mount(&Options::default());
+    let file = File::open(mount.path("f")).unwrap();
+    let mut start = vec![0; 4096];
+    file.read_exact_at(&mut start, 0).unwrap();
+    site.bucket().put_synthetic("f", 2, LARGE, Texture::Noise);
+    (mount, file)
 }
 
 #[test]
 fn an_open_file_gives_old_bytes_or_estale_and_a_reopen_the_new_version() {
     let site = Site::new();
-    let len = 64 << 20;
-    site.bucket().put_synthetic("f", 1, len, Texture::Noise);
-    let mount = site.mount(&Options::default());
-    let file = File::open(mount.path("f")).unwrap();
-    let mut start = vec![0; 4096];
-    file.read_exact_at(&mut start, 0).unwrap();
-    site.bucket().put_synthetic("f", 2, len, Texture::Noise);
-    let mut old = vec![0; len as usize];
-    Texture::Noise.fill(1, 0, &mut old);
+    let (mount, file) = replaced_while_open(&site);
+    let old = content(1, LARGE);
     let mut stale = 0;
-    for offset in (0..len).step_by(1 << 20) {
+    for offset in (0..LARGE).step_by(1 << 20) {
         let mut buffer = vec![0; 4096];
         match file.read_exact_at(&mut buffer, offset) {
             Ok(()) => assert!(buffer == old[offset as usize..offset as usize + 4096], "other bytes at {offset}"),
@@ -41,8 +52,7 @@ fn an_open_file_gives_old_bytes_or_estale_and_a_reopen_the_new_version() {
         }
     }
     assert!(stale > 0, "most of the old version was never fetched and is gone");
-    let mut new = vec![0; len as usize];
-    Texture::Noise.fill(2, 0, &mut new);
+    let new = content(2, LARGE);
     eventually("a reopen finds the new version", || mount.read("f").is_ok_and(|bytes| bytes == new));
 }
 
@@ -50,18 +60,10 @@ fn an_open_file_gives_old_bytes_or_estale_and_a_reopen_the_new_version() {
 fn with_versions_an_open_file_reads_its_own_version_to_the_end() {
     let site = Site::new();
     site.bucket().set_versioning(Versioning::Enabled);
-    let len = 64 << 20;
-    site.bucket().put_synthetic("f", 1, len, Texture::Noise);
-    let mount = site.mount(&Options::default());
-    let file = File::open(mount.path("f")).unwrap();
-    let mut start = vec![0; 4096];
-    file.read_exact_at(&mut start, 0).unwrap();
-    site.bucket().put_synthetic("f", 2, len, Texture::Noise);
-    let mut all = vec![0; len as usize];
+    let (_mount, file) = replaced_while_open(&site);
+    let mut all = vec![0; LARGE as usize];
     file.read_exact_at(&mut all, 0).unwrap();
-    let mut old = vec![0; len as usize];
-    Texture::Noise.fill(1, 0, &mut old);
-    assert!(all == old);
+    assert!(all == content(1, LARGE));
 }
 
 /// Readers against a writer that replaces and deletes: whatever a whole read returns is one of the versions ever written.

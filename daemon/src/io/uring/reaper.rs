@@ -23,7 +23,13 @@ pub(super) fn run(ring: Arc<Ring>) {
     let mut lull = false;
     loop {
         match ring.rest(tick, lull && finished.is_empty()) {
-            Rest::Wait(limit) => lull = !ring.turn(Some(limit), &mut finished),
+            Rest::Wait(limit) => {
+                let refused = ring.refused();
+                lull = !ring.turn(Some(limit), &mut finished);
+                if refused > 0 {
+                    ring.retry(refused);
+                }
+            }
             Rest::Park => {
                 std::thread::park();
                 ring.unparked();
@@ -39,7 +45,6 @@ pub(super) fn run(ring: Arc<Ring>) {
         }
         lull &= finished.is_empty();
         deliver(&ring, &mut finished);
-        ring.retry();
     }
     abandon(&ring, &mut finished);
 }

@@ -232,8 +232,12 @@ impl Ring {
 
     /// Gives the kernel every entry pushed so far, has it post what is complete, and with a limit waits that long for the first.
     fn enter(&self, limit: Option<Duration>) {
-        // SAFETY: only the reaper's thread calls this, so it is the only submission queue in use.
-        let entries = unsafe { self.uring.submission_shared() }.len() as u32;
+        // What the kernel refused a moment ago is offered after a wait: it would refuse it again, without waiting.
+        let entries = match limit.is_some() && self.stalled.swap(false, Ordering::AcqRel) {
+            true => 0,
+            // SAFETY: only the reaper's thread calls this, so it is the only submission queue in use.
+            false => unsafe { self.uring.submission_shared() }.len() as u32,
+        };
         let least = u32::from(limit.is_some());
         let limit = Timespec::from(limit.unwrap_or_default());
         let args = SubmitArgs::new().timespec(&limit);
@@ -315,14 +319,17 @@ impl Ring {
         }
     }
 
-    /// Offers the kernel again what it refused a moment ago.
-    pub(super) fn retry(&self) {
+    /// Slots that the kernel answered with "later".
+    pub(super) fn refused(&self) -> usize {
+        self.state.lock().later.len()
+    }
+
+    /// Offers the kernel again the first `count` of those, which have had their moment.
+    pub(super) fn retry(&self, count: usize) {
         let mut state = self.state.lock();
-        if state.later.is_empty() {
-            return;
+        for slot in state.later.drain(..count).collect::<Vec<_>>() {
+            self.push_slot(&mut state, slot);
         }
-        let later = std::mem::take(&mut state.later);
-        later.iter().for_each(|slot| self.push_slot(&mut state, *slot));
     }
 
     /// Collects the completions of requests past their deadline. Their buffers stay in the table if the kernel has them.
