@@ -13,6 +13,9 @@ use crate::workload::{Start, Workload, reading};
 /// How often a cache is read through before it counts as full, while reads still reach the store.
 const FILL_PASSES: usize = 4;
 
+/// Memory a peer may use beside the data itself.
+const BUFFERS: u64 = 1 << 30;
+
 /// The figures of one peer in one series.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Row {
@@ -141,6 +144,8 @@ impl Entrant<'_> {
             None => Some(self.peer.mount(site, &self.place)?),
         };
         let Some(mounted) = mounted_now.as_ref().or(self.standing.as_ref()) else { return Ok(Vec::new()) };
+        // What a peer may keep of the data in memory: its own cache's pages, the mount's, and its buffers.
+        system::touch_free_memory(2 * set.bytes() + BUFFERS);
         let mut meter = Meter::new(site, mounted.mountpoint());
         workload.run(mounted, &mut meter)?;
         Ok(meter.finish())

@@ -3,8 +3,7 @@
 use super::fetch::Fetch;
 use super::file::{BlockState, BlockWaiter, CachedFile};
 use super::local::LocalData;
-use super::pipe::PART;
-use super::readahead::ReadAhead;
+use super::readahead::{FIRST_WINDOW, ReadAhead};
 use super::region::Piece;
 use super::{Cache, ReadReply};
 use crate::block::{BlockWant, ReadFault};
@@ -282,8 +281,8 @@ impl Cache {
         let streams = self.sequential_readers.load(Ordering::Relaxed).max(1);
         // All streams share the budget; three quarters of it, so that demand and short streams find room.
         let room = self.budget.limit() as u64 / 4 * 3 / streams;
-        // And what is of use: two parts at least, one being read while the next one comes.
-        let useful = self.pipe.bytes().map_or(u64::MAX, |bytes| (bytes / streams).max(2 * PART));
+        // And what is of use, but never less than what a stream begins with.
+        let useful = self.pipe.bytes().map_or(u64::MAX, |bytes| (bytes / streams).max(FIRST_WINDOW));
         self.config.window_bytes.min(useful).min(room).max(self.config.block_size.into())
     }
 

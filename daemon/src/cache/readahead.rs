@@ -7,7 +7,7 @@ use super::pipe::PART;
 use std::ops::Range;
 
 /// The first window, in bytes: what one round trip brings at about 90 MB/s per connection and 20 ms.
-const FIRST_WINDOW: u64 = 4 << 20;
+pub(super) const FIRST_WINDOW: u64 = 4 << 20;
 /// Reads this far from where the last one ended still count as sequential: the kernel keeps several 1 MiB requests in
 /// flight and its threads may deliver them out of order.
 const SLACK: u64 = 8 << 20;
