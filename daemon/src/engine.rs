@@ -111,8 +111,11 @@ impl FileSystem {
             map_bytes: shares.maps as u64,
             fill_bytes: shares.fill,
             window_bytes: WINDOW,
+            dirty_bytes: shares.dirty,
+            durable: settings.deployment == Deployment::Persistent,
         };
         let cache = Cache::start(components, config);
+        cache.hold_local().map_err(|error| StartError(format!("metadata: {error}")))?;
         let parts = VfsParts {
             meta: Arc::clone(&meta),
             cache: Arc::clone(&cache),
@@ -184,7 +187,7 @@ impl FileSystem {
             fetched_bytes: counters.fetched_bytes.load(Ordering::Relaxed),
             requests: Requests { get: requests.get, head: requests.head, list: requests.list, retries: requests.retries },
             hidden_keys: self.meta.hidden_keys(0).map_or(0, |(_, count)| count),
-            dirty_bytes: 0,
+            dirty_bytes: self.cache.dirty_bytes() as u64,
         }
     }
 
@@ -335,7 +338,7 @@ fn open_blocks(
         encoder_threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(8)),
         segment_bytes: None,
         // The cache bounds what it hands over by itself, below this: `put` is called from async tasks and must not block.
-        put_bytes: shares.fill * 2,
+        put_bytes: shares.fill * 2 + shares.dirty,
     };
     BlockStore::open(Arc::clone(array), pool, fs, config).map_err(|error| StartError(error.to_string()))
 }

@@ -21,6 +21,8 @@ pub enum ErrorKind {
     AccessDenied,
     /// No such attribute (`ENODATA`).
     NoData,
+    /// Nothing to be found at or after an offset (`ENXIO`).
+    NoSuchData,
     /// The caller's buffer is too small (`ERANGE`).
     Range,
     /// Not supported here (`EOPNOTSUPP`).
@@ -29,6 +31,18 @@ pub enum ErrorKind {
     BadHandle,
     /// A name over 255 bytes (`ENAMETOOLONG`).
     NameTooLong,
+    /// The name is taken (`EEXIST`).
+    Exists,
+    /// The directory has entries (`ENOTEMPTY`).
+    NotEmpty,
+    /// A file cannot have more names (`EMLINK`).
+    TooManyLinks,
+    /// Nobody may do this (`EPERM`).
+    NotPermitted,
+    /// A file cannot be this large (`EFBIG`).
+    TooLarge,
+    /// The devices are full of what cannot be dropped (`ENOSPC`).
+    NoSpace,
     /// The store or a device failed after all tries (`EIO`).
     Io,
     /// The file system is shutting down (`ESHUTDOWN`).

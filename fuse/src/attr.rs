@@ -2,8 +2,8 @@
 
 use forebay_daemon::ids::Ino;
 use forebay_daemon::meta::FileKind;
-use forebay_daemon::vfs::Attr;
-use fuser::{FileAttr, FileType, INodeNo};
+use forebay_daemon::vfs::{Attr, SetTime};
+use fuser::{FileAttr, FileType, INodeNo, TimeOrNow};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What `stat` shows as the preferred I/O size, in bytes: one block, so that `cp` and friends ask for whole blocks.
@@ -14,7 +14,41 @@ pub(crate) fn file_type(kind: FileKind) -> FileType {
         FileKind::File => FileType::RegularFile,
         FileKind::Directory => FileType::Directory,
         FileKind::Symlink => FileType::Symlink,
+        FileKind::Fifo => FileType::NamedPipe,
+        FileKind::Socket => FileType::Socket,
+        FileKind::CharDevice => FileType::CharDevice,
+        FileKind::BlockDevice => FileType::BlockDevice,
     }
+}
+
+/// What the type bits of a mode ask `mknod` for; no type means a regular file.
+pub(crate) fn kind_of_mode(mode: u32) -> Option<FileKind> {
+    match mode & libc::S_IFMT {
+        libc::S_IFREG | 0 => Some(FileKind::File),
+        libc::S_IFIFO => Some(FileKind::Fifo),
+        libc::S_IFSOCK => Some(FileKind::Socket),
+        libc::S_IFCHR => Some(FileKind::CharDevice),
+        libc::S_IFBLK => Some(FileKind::BlockDevice),
+        _ => None,
+    }
+}
+
+/// Permission bits of a mode.
+pub(crate) fn perm_of_mode(mode: u32) -> u16 {
+    (mode & 0o7777) as u16
+}
+
+/// A time as `setattr` gives it.
+pub(crate) fn set_time(time: TimeOrNow) -> SetTime {
+    let at = match time {
+        TimeOrNow::Now => return SetTime::Now,
+        TimeOrNow::SpecificTime(at) => at,
+    };
+    let ns = |distance: Duration| i64::try_from(distance.as_nanos()).unwrap_or(i64::MAX);
+    SetTime::At(match at.duration_since(UNIX_EPOCH) {
+        Ok(after) => ns(after),
+        Err(before) => -ns(before.duration()),
+    })
 }
 
 fn system_time(ns: i64) -> SystemTime {
@@ -36,7 +70,7 @@ pub(crate) fn file_attr(attr: &Attr) -> FileAttr {
         nlink: attr.nlink,
         uid: attr.uid,
         gid: attr.gid,
-        rdev: 0,
+        rdev: attr.rdev,
         blksize: PREFERRED_IO_BYTES,
         flags: 0,
     }
@@ -55,6 +89,7 @@ pub(crate) fn absent() -> FileAttr {
         atime_ns: 0,
         mtime_ns: 0,
         ctime_ns: 0,
+        rdev: 0,
     };
     file_attr(&attr)
 }

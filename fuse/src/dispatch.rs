@@ -2,17 +2,19 @@
 //!
 //! Inodes are never reused and rows outlive the kernel's references, so `forget` has nothing to do and the generation is 0.
 
-use crate::attr::{absent, file_attr};
+use crate::attr::{absent, file_attr, kind_of_mode, perm_of_mode, set_time};
 use crate::errno::report;
 use crate::init;
 use crate::listing;
 use crate::operations::{Operations, finish};
+use forebay_daemon::error::Error;
 use forebay_daemon::ids::Ino;
-use forebay_daemon::vfs::{HandleId, Lookup, ReadReply};
+use forebay_daemon::meta::{RenameMode, SetMode};
+use forebay_daemon::vfs::{Answer, Caller, Entry, HandleId, Lookup, OpenedFile, ReadReply, Seek, SetAttr, WriteReply};
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig,
+    AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig,
     LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -34,10 +36,37 @@ impl<O: Operations> ForebayFs<O> {
     pub(crate) fn new(ops: Arc<O>, runtime: Handle) -> Self {
         ForebayFs { ops, runtime }
     }
+
+    /// Answers an operation that made something.
+    fn made(&self, made: Answer<Entry>, operation: &'static str, reply: ReplyEntry) {
+        finish(&self.runtime, made, move |result| match result {
+            Ok(entry) => reply.entry(&entry.ttl, &file_attr(&entry.attr), Generation(0)),
+            Err(error) => reply.error(report(operation, &error)),
+        });
+    }
+
+    fn done(&self, done: Answer<()>, operation: &'static str, reply: ReplyEmpty) {
+        finish(&self.runtime, done, move |result| answer(result, operation, reply));
+    }
 }
 
-fn wants_to_write(flags: OpenFlags) -> bool {
-    flags.acc_mode() != OpenAccMode::O_RDONLY || flags.0 & libc::O_TRUNC != 0
+fn caller(req: &Request) -> Caller {
+    Caller { uid: req.uid(), gid: req.gid() }
+}
+
+/// How the kernel is to treat an open file. Closing one that was not written needs no FLUSH.
+fn open_flags(opened: &OpenedFile, flags: OpenFlags) -> FopenFlags {
+    let keep = if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
+    let read_only = flags.acc_mode() == OpenAccMode::O_RDONLY;
+    keep | if read_only { FopenFlags::FOPEN_NOFLUSH } else { FopenFlags::empty() }
+}
+
+/// Answers an operation that gives nothing back.
+fn answer(result: Result<(), Error>, operation: &'static str, reply: ReplyEmpty) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(report(operation, &error)),
+    }
 }
 
 /// Answers a request for an attribute value or list: its size if none was given, the bytes if they fit.
@@ -85,15 +114,8 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        if wants_to_write(flags) {
-            return reply.error(Errno::EROFS);
-        }
-        finish(&self.runtime, self.ops.open(Ino(ino.0), flags.0), |result| match result {
-            Ok(opened) => {
-                // Nothing is ever written through a handle, so closing it needs no FLUSH.
-                let keep = if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
-                reply.opened(FileHandle(opened.handle.0), keep | FopenFlags::FOPEN_NOFLUSH);
-            }
+        finish(&self.runtime, self.ops.open(Ino(ino.0), flags.0), move |result| match result {
+            Ok(opened) => reply.opened(FileHandle(opened.handle.0), open_flags(&opened, flags)),
             Err(error) => reply.error(report("open", &error)),
         });
     }
@@ -159,10 +181,6 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        // The kernel and `ls` ask for capabilities, labels and ACLs of every file; Forebay has `user.` attributes only.
-        if !name.as_bytes().starts_with(b"user.") {
-            return reply.error(Errno::ENODATA);
-        }
         finish(&self.runtime, self.ops.getxattr(Ino(ino.0), name.as_bytes()), move |result| match result {
             Ok(value) => reply_sized(reply, size, &value),
             Err(error) => reply.error(report("getxattr", &error)),
@@ -179,106 +197,170 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
         });
     }
 
-    fn access(&self, _req: &Request, _ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        // Reached only without `default_permissions`, which every mount of ours has; then the kernel decides by mode bits.
-        if mask.contains(AccessFlags::W_OK) { reply.error(Errno::EROFS) } else { reply.ok() }
+    fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        // Reached only without `default_permissions`, which every mount of ours has: the kernel decides by mode bits.
+        reply.ok();
     }
-
-    // What changes the file system. A read-only mount has the kernel refuse all of it before it gets here.
 
     fn setattr(
         &self,
         _req: &Request,
-        _ino: INodeNo,
-        _mode: Option<u32>,
-        _uid: Option<u32>,
-        _gid: Option<u32>,
-        _size: Option<u64>,
-        _atime: Option<TimeOrNow>,
-        _mtime: Option<TimeOrNow>,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
-        _fh: Option<FileHandle>,
+        fh: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
         _bkuptime: Option<SystemTime>,
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        reply.error(Errno::EROFS);
+        let change = SetAttr {
+            perm: mode.map(perm_of_mode),
+            uid,
+            gid,
+            size,
+            atime: atime.map(set_time),
+            mtime: mtime.map(set_time),
+        };
+        let handle = fh.map(|fh| HandleId(fh.0));
+        finish(&self.runtime, self.ops.setattr(Ino(ino.0), handle, change), |result| match result {
+            Ok(entry) => reply.attr(&entry.ttl, &file_attr(&entry.attr)),
+            Err(error) => reply.error(report("setattr", &error)),
+        });
     }
 
-    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+    fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, rdev: u32, reply: ReplyEntry) {
+        let Some(kind) = kind_of_mode(mode) else { return reply.error(Errno::EINVAL) };
+        let perm = perm_of_mode(mode);
+        self.made(self.ops.mknod(Ino(parent.0), name.as_bytes(), kind, perm, rdev, caller(req)), "mknod", reply);
     }
 
-    fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        self.made(self.ops.mkdir(Ino(parent.0), name.as_bytes(), perm_of_mode(mode), caller(req)), "mkdir", reply);
     }
 
-    fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let target = target.as_os_str().as_bytes();
+        self.made(self.ops.symlink(Ino(parent.0), name.as_bytes(), target, caller(req)), "symlink", reply);
     }
 
-    fn rmdir(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn link(&self, _req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.made(self.ops.link(Ino(ino.0), Ino(parent.0), name.as_bytes()), "link", reply);
     }
 
-    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.done(self.ops.unlink(Ino(parent.0), name.as_bytes()), "unlink", reply);
     }
 
-    fn rename(&self, _: &Request, _: INodeNo, _: &OsStr, _: INodeNo, _: &OsStr, _: RenameFlags, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.done(self.ops.rmdir(Ino(parent.0), name.as_bytes()), "rmdir", reply);
     }
 
-    fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let mode = match flags {
+            none if none.is_empty() => RenameMode::Replace,
+            RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
+            RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let (from, to) = (Ino(parent.0), Ino(newparent.0));
+        self.done(self.ops.rename(from, name.as_bytes(), to, newname.as_bytes(), mode), "rename", reply);
     }
 
-    fn create(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
-        reply.error(Errno::EROFS);
+    fn create(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, flags: i32, reply: ReplyCreate) {
+        let answer = self.ops.create(Ino(parent.0), name.as_bytes(), perm_of_mode(mode), flags, caller(req));
+        finish(&self.runtime, answer, move |result| match result {
+            Ok((entry, opened)) => {
+                let (attr, handle) = (file_attr(&entry.attr), FileHandle(opened.handle.0));
+                reply.created(&entry.ttl, &attr, Generation(0), handle, open_flags(&opened, OpenFlags(flags)));
+            }
+            Err(error) => reply.error(report("create", &error)),
+        });
     }
 
     fn write(
         &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: &[u8],
-        _: WriteFlags,
-        _: OpenFlags,
-        _: Option<LockOwner>,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::EROFS);
+        let len = data.len() as u32;
+        let written: WriteReply = Box::new(move |result| match result {
+            Ok(()) => reply.written(len),
+            Err(error) => reply.error(report("write", &error)),
+        });
+        self.ops.write(HandleId(fh.0), offset, data, written);
     }
 
-    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        answer(self.ops.flush(HandleId(fh.0)), "flush", reply);
     }
 
-    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn fsync(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.ops.fsync(HandleId(fh.0), Box::new(move |result| answer(result, "fsync", reply)));
     }
 
-    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn fsyncdir(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.ops.fsyncdir(Box::new(move |result| answer(result, "fsyncdir", reply)));
     }
 
-    fn copy_file_range(
+    fn setxattr(
         &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: u64,
-        _: CopyFileRangeFlags,
-        reply: ReplyWrite,
+        _req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
     ) {
-        reply.error(Errno::EROFS);
+        let mode = match flags {
+            libc::XATTR_CREATE => SetMode::Create,
+            libc::XATTR_REPLACE => SetMode::Replace,
+            _ => SetMode::Either,
+        };
+        self.done(self.ops.setxattr(Ino(ino.0), name.as_bytes(), value, mode), "setxattr", reply);
+    }
+
+    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.done(self.ops.removexattr(Ino(ino.0), name.as_bytes()), "removexattr", reply);
+    }
+
+    fn fallocate(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, len: u64, mode: i32, reply: ReplyEmpty) {
+        self.ops.fallocate(HandleId(fh.0), offset, len, mode, Box::new(move |result| answer(result, "fallocate", reply)));
+    }
+
+    fn lseek(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let what = match whence {
+            libc::SEEK_DATA => Seek::Data,
+            libc::SEEK_HOLE => Seek::Hole,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        finish(&self.runtime, self.ops.lseek(HandleId(fh.0), offset, what), |result| match result {
+            Ok(found) => reply.offset(found as i64),
+            Err(error) => reply.error(report("lseek", &error)),
+        });
     }
 }

@@ -3,8 +3,10 @@
 
 use forebay_daemon::error::Result;
 use forebay_daemon::ids::Ino;
+use forebay_daemon::meta::{FileKind, RenameMode, SetMode};
 use forebay_daemon::vfs::{
-    Answer, DirBatch, Entry, FsStats, HandleId, KernelCache, Lookup, OpenedDir, OpenedFile, ReadReply, Vfs,
+    Answer, Caller, DirBatch, DoneReply, Entry, FsStats, HandleId, KernelCache, Lookup, OpenedDir, OpenedFile, ReadReply, Seek,
+    SetAttr, Vfs, WriteReply,
 };
 use std::sync::Arc;
 
@@ -35,6 +37,23 @@ operations! {
     fn statfs(&self) -> FsStats;
     fn getxattr(&self, ino: Ino, name: &[u8]) -> Answer<Vec<u8>>;
     fn listxattr(&self, ino: Ino) -> Answer<Vec<Vec<u8>>>;
+    fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: SetMode) -> Answer<()>;
+    fn removexattr(&self, ino: Ino, name: &[u8]) -> Answer<()>;
+    fn setattr(&self, ino: Ino, handle: Option<HandleId>, change: SetAttr) -> Answer<Entry>;
+    fn mknod(&self, parent: Ino, name: &[u8], kind: FileKind, perm: u16, rdev: u32, caller: Caller) -> Answer<Entry>;
+    fn mkdir(&self, parent: Ino, name: &[u8], perm: u16, caller: Caller) -> Answer<Entry>;
+    fn symlink(&self, parent: Ino, name: &[u8], target: &[u8], caller: Caller) -> Answer<Entry>;
+    fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Answer<Entry>;
+    fn unlink(&self, parent: Ino, name: &[u8]) -> Answer<()>;
+    fn rmdir(&self, parent: Ino, name: &[u8]) -> Answer<()>;
+    fn rename(&self, parent: Ino, name: &[u8], new_parent: Ino, new_name: &[u8], mode: RenameMode) -> Answer<()>;
+    fn create(&self, parent: Ino, name: &[u8], perm: u16, flags: i32, caller: Caller) -> Answer<(Entry, OpenedFile)>;
+    fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: WriteReply);
+    fn fsync(&self, handle: HandleId, reply: DoneReply);
+    fn fsyncdir(&self, reply: DoneReply);
+    fn flush(&self, handle: HandleId) -> Result<()>;
+    fn fallocate(&self, handle: HandleId, offset: u64, len: u64, mode: i32, reply: DoneReply);
+    fn lseek(&self, handle: HandleId, offset: u64, what: Seek) -> Answer<u64>;
 }
 
 /// Runs an answer to its end: at once, or on the runtime when the object store has to be asked first. A future that panics drops

@@ -6,9 +6,10 @@ use crate::unmount::UnmountError;
 use bytes::Bytes;
 use forebay_daemon::error::{Error, ErrorKind, Result};
 use forebay_daemon::ids::Ino;
-use forebay_daemon::meta::FileKind;
+use forebay_daemon::meta::{FileKind, RenameMode, SetMode};
 use forebay_daemon::vfs::{
-    Answer, Attr, DirBatch, DirEntry, Entry, FsStats, HandleId, KernelCache, Lookup, OpenedDir, OpenedFile, ReadReply,
+    Answer, Attr, Caller, DirBatch, DirEntry, DoneReply, Entry, FsStats, HandleId, KernelCache, Lookup, OpenedDir, OpenedFile,
+    ReadReply, Seek, SetAttr, WriteReply,
 };
 use std::io::{ErrorKind as IoKind, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -60,7 +61,7 @@ impl FakeFs {
         };
         let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         let times = (1_500_000_000_000_000_001, 1_600_000_000_000_000_002, -5);
-        let attr = Attr { ino, kind, perm, uid, gid, nlink: 1, size, atime_ns: times.0, mtime_ns: times.1, ctime_ns: times.2 };
+        let attr = Attr { ino, kind, perm, uid, gid, nlink: 1, size, atime_ns: times.0, mtime_ns: times.1, ctime_ns: times.2, rdev: 0 };
         Ok(Entry { attr, ttl: TTL })
     }
 }
@@ -129,6 +130,57 @@ impl Operations for FakeFs {
     }
     fn listxattr(&self, _ino: Ino) -> Answer<Vec<Vec<u8>>> {
         later(Ok(vec![b"user.forebay.etag".to_vec(), b"user.forebay.key".to_vec()]))
+    }
+    fn setxattr(&self, _: Ino, _: &[u8], _: &[u8], _: SetMode) -> Answer<()> {
+        later(no(ErrorKind::NotPermitted))
+    }
+    fn removexattr(&self, _: Ino, _: &[u8]) -> Answer<()> {
+        later(no(ErrorKind::NoData))
+    }
+    fn setattr(&self, _: Ino, _: Option<HandleId>, _: SetAttr) -> Answer<Entry> {
+        later(no(ErrorKind::ReadOnly))
+    }
+    fn mknod(&self, _: Ino, _: &[u8], _: FileKind, _: u16, _: u32, _: Caller) -> Answer<Entry> {
+        later(no(ErrorKind::Exists))
+    }
+    fn mkdir(&self, _: Ino, _: &[u8], _: u16, _: Caller) -> Answer<Entry> {
+        later(no(ErrorKind::NoSpace))
+    }
+    fn symlink(&self, _: Ino, _: &[u8], _: &[u8], _: Caller) -> Answer<Entry> {
+        later(no(ErrorKind::NotPermitted))
+    }
+    fn link(&self, _: Ino, _: Ino, _: &[u8]) -> Answer<Entry> {
+        later(no(ErrorKind::TooManyLinks))
+    }
+    fn unlink(&self, _: Ino, _: &[u8]) -> Answer<()> {
+        later(no(ErrorKind::NotPermitted))
+    }
+    fn rmdir(&self, _: Ino, _: &[u8]) -> Answer<()> {
+        later(no(ErrorKind::NotEmpty))
+    }
+    fn rename(&self, _: Ino, _: &[u8], _: Ino, _: &[u8], _: RenameMode) -> Answer<()> {
+        later(no(ErrorKind::Exists))
+    }
+    fn create(&self, _: Ino, _: &[u8], _: u16, _: i32, _: Caller) -> Answer<(Entry, OpenedFile)> {
+        later(no(ErrorKind::ReadOnly))
+    }
+    fn write(&self, _: HandleId, _: u64, _: &[u8], reply: WriteReply) {
+        reply(no(ErrorKind::TooLarge));
+    }
+    fn fsync(&self, _: HandleId, reply: DoneReply) {
+        reply(no(ErrorKind::Io));
+    }
+    fn fsyncdir(&self, reply: DoneReply) {
+        reply(Ok(()));
+    }
+    fn flush(&self, _: HandleId) -> Result<()> {
+        Ok(())
+    }
+    fn fallocate(&self, _: HandleId, _: u64, _: u64, _: i32, reply: DoneReply) {
+        reply(no(ErrorKind::Unsupported));
+    }
+    fn lseek(&self, _: HandleId, _: u64, _: Seek) -> Answer<u64> {
+        later(no(ErrorKind::NoSuchData))
     }
 }
 

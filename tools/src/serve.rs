@@ -23,9 +23,6 @@ const RETRY_UNMOUNT: Duration = Duration::from_millis(500);
 /// How long a detached mount may take to end by itself before the daemon leaves its users with `ENOTCONN`.
 const DETACHED_GRACE: Duration = Duration::from_secs(2);
 
-/// Said at every mount that was not asked to be read-only, while none can be anything else.
-pub(crate) const READ_ONLY_NOTICE: &str = "forebay: mounted read-only: writing is not built yet";
-
 /// Why the daemon ends.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
@@ -38,7 +35,6 @@ enum End {
 /// Runs a mount from start to end.
 pub(crate) fn run(plan: MountPlan, ready: Ready) -> Result<(), CliError> {
     let url = plan.settings.repository.url.clone();
-    let read_only_unasked = plan.read_only_unasked;
     let serving = match Serving::start(plan) {
         Ok(serving) => serving,
         Err(error) => {
@@ -47,9 +43,6 @@ pub(crate) fn run(plan: MountPlan, ready: Ready) -> Result<(), CliError> {
         }
     };
     tracing::info!(pid = std::process::id(), "{url} mounted at {}", serving.mount.mountpoint().display());
-    if read_only_unasked && matches!(ready, Ready::Nobody) {
-        eprintln!("{READ_ONLY_NOTICE}");
-    }
     if let Err(error) = ready.tell() {
         tracing::warn!("nobody waits for this mount any more ({error}); unmounting");
         let _ = serving.mount.unmounter().detach();

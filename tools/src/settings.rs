@@ -44,8 +44,6 @@ pub(crate) struct MountPlan {
     pub(crate) options: MountOptions,
     /// Absolute, not yet looked at.
     pub(crate) mountpoint: PathBuf,
-    /// Whether to tell that the mount is read-only although nobody asked for that.
-    pub(crate) read_only_unasked: bool,
     /// The log file; `None` is standard error.
     pub(crate) log: Option<PathBuf>,
 }
@@ -101,11 +99,10 @@ pub(crate) fn plan(args: &MountArgs, user: &User) -> Checked<MountPlan> {
         options: MountOptions {
             source: settings.repository.url.clone(),
             allow_other: args.allow_other,
-            read_only: true,
+            read_only: args.read_only,
             no_exec: args.noexec,
         },
         log: log_file(args, user, &settings),
-        read_only_unasked: !args.read_only,
         settings,
         mountpoint,
     })

@@ -28,7 +28,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!((s.deployment, s.compression, s.dedup), (Deployment::Persistent, true, true));
     assert_eq!((s.posix_metadata, s.metadata_ttl), (PosixMetadata::Free, MetadataTtl::For(Duration::from_secs(60))));
     assert_eq!((s.uid, s.gid, s.file_mode, s.dir_mode), (1000, 100, 0o755, 0o755));
-    assert_eq!((plan.options.source.as_str(), plan.options.read_only, plan.read_only_unasked), ("s3://bucket/data", true, true));
+    assert_eq!((plan.options.source.as_str(), plan.options.read_only), ("s3://bucket/data", false));
     assert!(s.cache_dirs[0].starts_with("/home/me/.cache/forebay"));
     assert_eq!(plan.log, Some(s.cache_dirs[0].join("forebay.log")));
 }
@@ -71,7 +71,7 @@ fn values_arrive() {
     assert_eq!((r.sse.as_deref(), r.sse_kms_key_id.as_deref()), (Some("aws:kms"), Some("k")));
     assert_eq!((s.posix_metadata, s.metadata_ttl), (PosixMetadata::Eager, MetadataTtl::For(Duration::from_secs(300))));
     assert_eq!((s.uid, s.gid, s.file_mode, s.dir_mode), (0, 5, 0o640, 0o2750));
-    assert!(plan.options.allow_other && plan.options.no_exec && !plan.read_only_unasked);
+    assert!(plan.options.allow_other && plan.options.no_exec && plan.options.read_only);
     assert_eq!(plan.log, None);
 }
 

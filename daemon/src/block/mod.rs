@@ -14,6 +14,7 @@ mod core;
 mod disk;
 mod ghost;
 mod header_cache;
+mod held;
 mod index;
 mod keeper;
 mod lane;
@@ -218,6 +219,16 @@ impl BlockStore {
             flushed.map_err(|source| PutError::Io { device: disk.id, source })?;
         }
         Ok(())
+    }
+    /// Waits until everything put so far is on its device.
+    pub fn drain(&self) -> Result<(), PutError> {
+        let core = self.core();
+        core.desk.drain(&|| core.cut_all());
+        Ok(())
+    }
+    /// The plain length of a stored block, in bytes.
+    pub fn plain_len(&self, id: &BlockId) -> Option<u32> {
+        self.core().find_served(id, None).map(|entry| entry.frame.plain_len)
     }
     /// Figures for status and metrics.
     pub fn stats(&self) -> BlockStats {

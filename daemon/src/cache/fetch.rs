@@ -49,7 +49,10 @@ impl Cache {
         let file = Arc::clone(&fetch.file);
         let LocalData::Packed(packed) = file.local();
         let start = fetch.blocks.start * packed.block_size;
-        let end = (fetch.blocks.end * packed.block_size).min(file.size());
+        let end = (fetch.blocks.end * packed.block_size).min(packed.base());
+        if end <= start {
+            return Err(Stop::Failed(short_body(file.key())));
+        }
         let request = GetRequest { key: file.key().to_owned(), range: Some(start..end), pin: Some(file.pin()) };
         let started = Instant::now();
         let mut response = self.repository.fetch(request, fetch.urgency).await?;
@@ -63,7 +66,8 @@ impl Cache {
             if region.is_done() {
                 region = self.next_region(fetch, index * packed.block_size..end);
             }
-            let wanted = packed.block_len(index) as usize;
+            // As it was when the fetch began: a file may be cut meanwhile.
+            let wanted = ((index + 1) * packed.block_size).min(end).saturating_sub(index * packed.block_size) as usize;
             let block = loop {
                 rest.advance(region.write(&rest));
                 if let Some(block) = region.next(wanted) {

@@ -2,13 +2,14 @@
 
 use super::local::{LocalData, Packed};
 use super::region::Piece;
+use super::written::Written;
 use crate::error::Error;
 use crate::ids::Ino;
 use crate::repository::Pin;
 use crate::stripe::Layout;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// What a [`CachedFile`] is made from.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct FileSpec {
     pub pin: Pin,
     /// Size in bytes.
     pub size: u64,
+    /// Bytes that come from the object where no block is here; `None` for a file that is its object, unchanged.
+    pub base: Option<u64>,
     /// Where its blocks go.
     pub layout: Layout,
 }
@@ -45,10 +48,19 @@ pub(super) struct ReadyBlock {
     pub(super) consumed: bool,
 }
 
-/// One version of one object.
+/// One version of one object, and what was written over it.
 pub struct CachedFile {
     spec: FileSpec,
+    size: AtomicU64,
     local: LocalData,
+    /// Whether the file is, or is becoming, something else than its object.
+    is_written: AtomicBool,
+    written: Written,
+    /// Whether a write to a device failed since somebody was told.
+    lost_writes: Mutex<Option<Error>>,
+    unlinked: AtomicBool,
+    /// Held for writing while the file is cut, for reading while a fetched block is entered in its map.
+    map_gate: RwLock<()>,
     pin: RwLock<Pin>,
     changed: AtomicBool,
     head_seen: AtomicBool,
@@ -60,9 +72,16 @@ pub struct CachedFile {
 
 impl CachedFile {
     pub(super) fn new(spec: FileSpec, block_size: u32) -> Self {
-        let local = LocalData::Packed(Packed { ino: spec.ino, size: spec.size, block_size: block_size.into() });
+        let base = spec.base.unwrap_or(spec.size);
+        let local = LocalData::Packed(Packed { ino: spec.ino, base: AtomicU64::new(base), block_size: block_size.into() });
         CachedFile {
             local,
+            size: AtomicU64::new(spec.size),
+            is_written: AtomicBool::new(spec.base.is_some()),
+            written: Written::clean(spec.size, base),
+            lost_writes: Mutex::default(),
+            unlinked: AtomicBool::new(false),
+            map_gate: RwLock::new(()),
             pin: RwLock::new(spec.pin.clone()),
             changed: AtomicBool::new(false),
             head_seen: AtomicBool::new(false),
@@ -85,7 +104,48 @@ impl CachedFile {
 
     /// Size in bytes.
     pub fn size(&self) -> u64 {
-        self.spec.size
+        self.size.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_size(&self, size: u64) {
+        self.size.store(size, Ordering::Release);
+    }
+
+    /// What was written and is not in the metadata yet.
+    pub(super) fn written(&self) -> &Written {
+        &self.written
+    }
+
+    /// Whether the file may be something else than its object.
+    pub(super) fn is_written(&self) -> bool {
+        self.is_written.load(Ordering::Acquire)
+    }
+
+    pub(super) fn mark_written(&self) {
+        self.is_written.store(true, Ordering::Release);
+    }
+
+    pub(super) fn map_gate(&self) -> &RwLock<()> {
+        &self.map_gate
+    }
+
+    /// Notes that the file has no name any more: what is dirty of it need not be kept once nobody has it open.
+    pub(super) fn note_unlinked(&self) {
+        self.unlinked.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_unlinked(&self) -> bool {
+        self.unlinked.load(Ordering::Acquire)
+    }
+
+    /// Keeps an error for whoever syncs or closes the file next.
+    pub(super) fn note_lost_write(&self, error: Error) {
+        self.lost_writes.lock().get_or_insert(error);
+    }
+
+    /// The error of a write that failed since the last call.
+    pub fn take_lost_write(&self) -> Option<Error> {
+        self.lost_writes.lock().take()
     }
 
     /// Where its blocks go.

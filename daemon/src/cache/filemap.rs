@@ -7,7 +7,9 @@ use crate::ids::{BlockId, BlockIndex, Ino};
 use crate::meta::{BLOCKS_PER_CHUNK, MetaError, MetaStore};
 use moka::sync::Cache;
 use parking_lot::{Condvar, Mutex, RwLock};
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ const ROW_BYTES: usize = 400;
 #[derive(Debug, Default)]
 pub struct Chunk {
     blocks: RwLock<Vec<Option<BlockId>>>,
+    /// Which of them were written here, a bit each; changed under the lock of `blocks`.
+    local: AtomicU64,
 }
 
 impl Chunk {
@@ -34,10 +38,41 @@ impl Chunk {
         self.blocks.read().get(Self::slot(index)).copied().flatten()
     }
 
+    /// Whether the block at an index was written here: then nothing but it is the file's content.
+    pub fn is_local(&self, index: BlockIndex) -> bool {
+        self.local.load(Ordering::Acquire) >> Self::slot(index) & 1 == 1
+    }
+
     /// Says whether it takes more memory now.
     fn set(&self, index: BlockIndex, id: BlockId) -> bool {
         let mut blocks = self.blocks.write();
         let slot = Self::slot(index);
+        if self.is_local(index) {
+            return false;
+        }
+        Self::grow_to(&mut blocks, slot, id)
+    }
+
+    /// Sets or clears a block written here.
+    fn set_local(&self, index: BlockIndex, id: Option<BlockId>) -> bool {
+        let mut blocks = self.blocks.write();
+        let (slot, bit) = (Self::slot(index), 1 << Self::slot(index));
+        match id {
+            Some(id) => {
+                self.local.fetch_or(bit, Ordering::AcqRel);
+                Self::grow_to(&mut blocks, slot, id)
+            }
+            None => {
+                self.local.fetch_and(!bit, Ordering::AcqRel);
+                if let Some(block) = blocks.get_mut(slot) {
+                    *block = None;
+                }
+                false
+            }
+        }
+    }
+
+    fn grow_to(blocks: &mut Vec<Option<BlockId>>, slot: usize, id: BlockId) -> bool {
         let grows = blocks.capacity() <= slot;
         if grows {
             let wanted = (slot + 1).next_power_of_two().min(BLOCKS_PER_CHUNK as usize);
@@ -56,6 +91,9 @@ impl Chunk {
     }
 
     fn forget(&self, index: BlockIndex, id: BlockId) {
+        if self.is_local(index) {
+            return;
+        }
         if let Some(slot) = self.blocks.write().get_mut(Self::slot(index))
             && *slot == Some(id)
         {
@@ -96,7 +134,27 @@ impl FileMaps {
         }
         let stored = self.meta.map_chunk(ino, number)?.unwrap_or_default();
         // Two loaders may race: both must end up with the same row, or one's changes would be invisible to the other.
-        Ok(self.rows.get_with((ino, number), || Arc::new(Chunk { blocks: RwLock::new(stored.blocks) })))
+        let chunk = || Arc::new(Chunk { blocks: RwLock::new(stored.blocks), local: AtomicU64::new(stored.local) });
+        Ok(self.rows.get_with((ino, number), chunk))
+    }
+
+    /// Shows what a transaction has written of a file's blocks.
+    pub(super) fn show_local(&self, ino: Ino, index: BlockIndex, id: Option<BlockId>) {
+        let number = index.0 / BLOCKS_PER_CHUNK;
+        if let Some(row) = self.rows.get(&(ino, number))
+            && row.set_local(index, id)
+        {
+            self.rows.insert((ino, number), row);
+        }
+    }
+
+    /// Forgets rows in memory: the next reader takes them from the metadata.
+    pub(super) fn drop_rows(&self, ino: Ino, numbers: Range<u64>) {
+        if numbers.end - numbers.start <= self.rows.entry_count() {
+            return numbers.for_each(|number| self.rows.invalidate(&(ino, number)));
+        }
+        let held = self.rows.iter().map(|(key, _)| *key).filter(|(of, number)| *of == ino && numbers.contains(number));
+        held.collect::<Vec<_>>().iter().for_each(|key| self.rows.invalidate(key));
     }
 
     /// Records that a block of a file is stored under this identity.

@@ -2,6 +2,7 @@
 
 use super::Cache;
 use super::file::CachedFile;
+use super::local::LocalData;
 use super::region::Piece;
 use crate::block::PutError;
 use crate::ids::{BlockId, BlockIndex};
@@ -13,20 +14,28 @@ impl Cache {
     /// Stores a published block. Waits while too much is on its way to the devices: the stream that brought it then waits
     /// as well, so the network never outruns the devices without bound.
     pub(super) async fn fill(self: &Arc<Self>, file: &Arc<CachedFile>, index: u64, bytes: Piece) {
-        let permits = u32::try_from(bytes.as_ref().len()).expect("a block is far below 4 GiB");
+        let len = bytes.as_ref().len();
+        let permits = u32::try_from(len).expect("a block is far below 4 GiB");
         let Ok(permit) = Arc::clone(&self.fill_permits).acquire_many_owned(permits).await else { return };
         let place = self.array.place(file.layout(), file.ino().0, index * u64::from(self.config.block_size));
         let (cache, file) = (Arc::clone(self), Arc::clone(file));
         let done = move |outcome| {
             drop(permit);
-            cache.filled(&file, index, outcome);
+            cache.filled(&file, index, len, outcome);
         };
         self.store.put(Bytes::from_owner(bytes), place, Box::new(done));
     }
 
-    fn filled(&self, file: &Arc<CachedFile>, index: u64, outcome: Result<BlockId, PutError>) {
+    fn filled(&self, file: &Arc<CachedFile>, index: u64, len: usize, outcome: Result<BlockId, PutError>) {
         match outcome {
-            Ok(id) => self.maps.set(file.ino(), BlockIndex(index), id),
+            Ok(id) => {
+                // A file that was cut meanwhile must not get back what was cut off.
+                let _gate = file.map_gate().read();
+                let LocalData::Packed(packed) = file.local();
+                if packed.block_len(index) as usize == len {
+                    self.maps.set(file.ino(), BlockIndex(index), id);
+                }
+            }
             Err(error) => {
                 let before = self.counters.unstored_blocks.fetch_add(1, Ordering::Relaxed);
                 // A full or failing cache would repeat this for every block: powers of two keep the log readable.

@@ -9,6 +9,7 @@ use crate::ids::{BlockIndex, Ino};
 use crate::meta::{BLOCKS_PER_CHUNK, MetaError};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where a file's local data is.
 #[derive(Debug)]
@@ -21,15 +22,21 @@ pub enum LocalData {
 #[derive(Debug)]
 pub struct Packed {
     pub(super) ino: Ino,
-    pub(super) size: u64,
+    /// Bytes that the origin has of it: all of a file that was never written.
+    pub(super) base: AtomicU64,
     pub(super) block_size: u64,
 }
 
 impl Packed {
-    /// The plain length of a block: the block size, less at the end of the file.
+    /// Bytes that the origin has of it.
+    pub(super) fn base(&self) -> u64 {
+        self.base.load(Ordering::Acquire)
+    }
+
+    /// The plain length of a block of the origin: the block size, less at its end.
     pub(super) fn block_len(&self, index: u64) -> u32 {
         let start = index * self.block_size;
-        self.block_size.min(self.size.saturating_sub(start)) as u32
+        self.block_size.min(self.base().saturating_sub(start)) as u32
     }
 
     /// The blocks a byte range touches.

@@ -22,12 +22,14 @@ mod pipe;
 mod read;
 mod readahead;
 mod region;
+mod written;
 
 pub use budget::MemoryBudget;
 pub use directory::{Ahead, DirectoryAhead, NEAR};
 pub use file::{CachedFile, FileSpec};
 pub use local::LocalData;
 pub use read::Reader;
+pub use written::{DoneReply, SIZE_MAX, Seek};
 
 use crate::block::BlockStore;
 use crate::error::Error;
@@ -71,6 +73,10 @@ pub struct CacheConfig {
     pub fill_bytes: usize,
     /// Largest read-ahead window of one handle, in bytes.
     pub window_bytes: u64,
+    /// Memory for data written and not yet on a device, in bytes.
+    pub dirty_bytes: usize,
+    /// Whether what was synced must survive a power cut.
+    pub durable: bool,
 }
 
 /// Counters of the cache.
@@ -82,6 +88,17 @@ pub struct CacheCounters {
     pub fetched_bytes: AtomicU64,
     /// Blocks fetched that could not be stored.
     pub unstored_blocks: AtomicU64,
+}
+
+/// What of an inode is not in the metadata yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unflushed {
+    /// Size in bytes.
+    pub size: u64,
+    /// When it was last written, if that is not in the metadata.
+    pub mtime_ns: Option<i64>,
+    /// When it was last changed.
+    pub ctime_ns: i64,
 }
 
 /// The components the cache works with.
@@ -115,14 +132,21 @@ pub struct Cache {
     config: CacheConfig,
     counters: CacheCounters,
     sequential_readers: AtomicU64,
+    meta: Arc<MetaStore>,
+    flusher: written::Flusher,
+    /// Held while references to blocks change in the metadata and what follows from that in the block store.
+    references: Mutex<()>,
 }
 
 impl Cache {
     /// A cache over these components. Starts the thread that writes file maps.
     pub fn start(components: Components, config: CacheConfig) -> Arc<Self> {
         let Components { store, meta, repository, array, runtime } = components;
-        Arc::new(Cache {
-            maps: FileMaps::start(meta, config.map_bytes),
+        let cache = Arc::new(Cache {
+            maps: FileMaps::start(Arc::clone(&meta), config.map_bytes),
+            flusher: written::Flusher::new(config.dirty_bytes, config.durable),
+            references: Mutex::default(),
+            meta,
             budget: Arc::new(MemoryBudget::new(config.fetch_bytes)),
             retained: budget::Retained::default(),
             regions: region::RegionPool::new(config.block_size),
@@ -137,7 +161,52 @@ impl Cache {
             array,
             runtime,
             config,
-        })
+        });
+        written::Flusher::start(&cache);
+        cache
+    }
+
+    /// Holds on to the blocks that exist only here; before that the block store drops nothing.
+    pub fn hold_local(&self) -> Result<(), crate::meta::MetaError> {
+        self.meta.references(&mut |fingerprint| {
+            if !self.store.hold(fingerprint) {
+                tracing::error!("a block that existed only here is gone");
+            }
+        })?;
+        self.store.holds_known();
+        Ok(())
+    }
+
+    /// What an inode's size and times are, where something of it is not in the metadata yet.
+    pub fn unflushed(&self, ino: Ino) -> Option<Unflushed> {
+        let file = self.flusher.dirty_file(ino)?;
+        let state = file.written().lock();
+        Some(Unflushed { size: state.size, mtime_ns: state.mtime_ns, ctime_ns: state.ctime_ns })
+    }
+
+    /// A file's times were set: what a write before that would have set no longer counts.
+    pub fn times_were_set(&self, ino: Ino) {
+        if let Some(file) = self.flusher.dirty_file(ino) {
+            file.written().lock().mtime_ns = None;
+        }
+    }
+
+    /// A file has lost its last name.
+    pub fn unlinked(&self, ino: Ino) {
+        if let Some(file) = self.files.lock().get(&ino).and_then(Weak::upgrade) {
+            file.note_unlinked();
+        }
+    }
+
+    /// Frees inodes without a name that nobody has in use, and lets go of their blocks.
+    pub fn free_orphans(&self) -> Result<u64, crate::meta::MetaError> {
+        let _references = self.references.lock();
+        self.meta.free_orphans(&|ino| self.in_use(ino), &mut |released| self.release(&released))
+    }
+
+    /// Bytes written and not yet on a device.
+    pub fn dirty_bytes(&self) -> usize {
+        self.flusher.used()
     }
 
     /// Sets whom to tell what fetches learn about objects; once.
@@ -196,6 +265,7 @@ impl Cache {
 
     /// Writes what is pending to the file maps and stops the thread that does so.
     pub fn close(&self) {
+        self.close_flusher();
         self.retained.clear();
         self.maps.close();
     }

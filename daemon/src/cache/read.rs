@@ -71,13 +71,17 @@ impl Cache {
         let bytes = offset..end;
         // Read-ahead is planned first, so that the guesses are on the wire while the demand waits.
         let planned = self.plan_ahead(reader, &bytes);
-        self.read_range(file, bytes, reply);
+        if file.is_written() {
+            self.read_written(file, bytes, reply);
+        } else {
+            self.read_range(file, bytes, reply);
+        }
         if !planned.is_empty() {
             self.fetch_ahead(reader, planned);
         }
     }
 
-    fn read_range(self: &Arc<Self>, file: &Arc<CachedFile>, bytes: Range<u64>, reply: ReadReply) {
+    pub(super) fn read_range(self: &Arc<Self>, file: &Arc<CachedFile>, bytes: Range<u64>, reply: ReadReply) {
         if !file.has_resident() {
             let LocalData::Packed(packed) = file.local();
             match packed.wants(&self.maps, &bytes) {
@@ -141,7 +145,8 @@ impl Cache {
             for index in blocks {
                 let (start, len) = packed.part(index, bytes);
                 let to_end = start + len == packed.block_len(index);
-                let mapped = chunks[(index / BLOCKS_PER_CHUNK - first_chunk) as usize].get(BlockIndex(index));
+                let chunk = &chunks[(index / BLOCKS_PER_CHUNK - first_chunk) as usize];
+                let mapped = chunk.get(BlockIndex(index)).filter(|_| !chunk.is_local(BlockIndex(index)));
                 match states.entry(index) {
                     Entry::Occupied(mut entry) => match entry.get_mut() {
                         BlockState::Ready(ready) => {
@@ -267,7 +272,8 @@ impl Cache {
     fn plan_ahead(&self, reader: &Reader, bytes: &Range<u64>) -> Vec<Range<u64>> {
         let mut ahead = reader.ahead.lock();
         let was = ahead.is_sequential();
-        let planned = ahead.on_read(bytes, reader.file.size(), self.window());
+        let LocalData::Packed(packed) = reader.file.local();
+        let planned = ahead.on_read(bytes, packed.base(), self.window());
         match (was, ahead.is_sequential()) {
             (false, true) => drop(self.sequential_readers.fetch_add(1, Ordering::Relaxed)),
             (true, false) => drop(self.sequential_readers.fetch_sub(1, Ordering::Relaxed)),
@@ -318,7 +324,7 @@ impl Cache {
         let Some(mut memory) = self.budget.try_take(span) else { return false };
         // Whole blocks: a part that begins inside a block was planned from a read that brings that block.
         let whole = packed.blocks(&bytes);
-        let whole = whole.start * packed.block_size..(whole.end * packed.block_size).min(file.size());
+        let whole = whole.start * packed.block_size..(whole.end * packed.block_size).min(packed.base());
         let Ok(absent) = self.locate_absent(file, &whole) else { return true };
         for run in runs(&absent) {
             let memory = memory.split((run.end - run.start) as usize * self.config.block_size as usize);
@@ -332,8 +338,9 @@ impl Cache {
         let LocalData::Packed(packed) = file.local();
         let mut candidates = Vec::new();
         for index in packed.blocks(bytes) {
-            let mapped = self.maps.chunk(file.ino(), index / BLOCKS_PER_CHUNK)?.get(BlockIndex(index));
-            if !mapped.is_some_and(|id| self.store.contains(&id)) {
+            let chunk = self.maps.chunk(file.ino(), index / BLOCKS_PER_CHUNK)?;
+            let mapped = chunk.get(BlockIndex(index));
+            if !chunk.is_local(BlockIndex(index)) && !mapped.is_some_and(|id| self.store.contains(&id)) {
                 candidates.push(index);
             }
         }
@@ -369,13 +376,13 @@ fn runs(blocks: &[u64]) -> Vec<Range<u64>> {
     runs
 }
 
-fn metadata_error(file: &CachedFile, error: &MetaError) -> Error {
+pub(super) fn metadata_error(file: &CachedFile, error: &MetaError) -> Error {
     tracing::error!(key = file.key(), %error, "file map could not be read");
     Error::new(ErrorKind::Io, format!("metadata of '{}': {error}", file.key()))
 }
 
 /// One part of an answer.
-enum Data {
+pub(super) enum Data {
     Stored(Bytes),
     Fetched(Piece),
 }
@@ -390,19 +397,19 @@ impl AsRef<[u8]> for Data {
 }
 
 /// An answer being put together from parts that arrive in any order.
-struct Assembly {
+pub(super) struct Assembly {
     slots: Mutex<Vec<Option<Result<Data, Error>>>>,
     missing: AtomicUsize,
     reply: Mutex<Option<ReadReply>>,
 }
 
 impl Assembly {
-    fn new(parts: usize, reply: ReadReply) -> Arc<Self> {
+    pub(super) fn new(parts: usize, reply: ReadReply) -> Arc<Self> {
         let slots = Mutex::new((0..parts).map(|_| None).collect());
         Arc::new(Assembly { slots, missing: AtomicUsize::new(parts), reply: Mutex::new(Some(reply)) })
     }
 
-    fn fill(&self, slot: usize, outcome: Result<Data, Error>) {
+    pub(super) fn fill(&self, slot: usize, outcome: Result<Data, Error>) {
         self.slots.lock()[slot] = Some(outcome);
         if self.missing.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(reply) = self.reply.lock().take()

@@ -158,11 +158,16 @@ impl From<Error> for ApiError {
             | ErrorKind::IsDirectory
             | ErrorKind::Invalid
             | ErrorKind::Range
+            | ErrorKind::NoSuchData
             | ErrorKind::BadHandle
-            | ErrorKind::NameTooLong => ApiErrorKind::Invalid,
-            ErrorKind::AccessDenied => ApiErrorKind::Denied,
+            | ErrorKind::NameTooLong
+            | ErrorKind::Exists
+            | ErrorKind::NotEmpty
+            | ErrorKind::TooManyLinks
+            | ErrorKind::TooLarge => ApiErrorKind::Invalid,
+            ErrorKind::AccessDenied | ErrorKind::NotPermitted => ApiErrorKind::Denied,
             ErrorKind::ReadOnly | ErrorKind::Unsupported | ErrorKind::NoData => ApiErrorKind::Unsupported,
-            ErrorKind::Stale | ErrorKind::Io | ErrorKind::ShuttingDown => ApiErrorKind::Failed,
+            ErrorKind::Stale | ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::ShuttingDown => ApiErrorKind::Failed,
         };
         ApiError { kind, message: error.message }
     }

@@ -13,6 +13,8 @@ pub(super) struct Shares {
     pub(super) fetch: usize,
     /// Of that: handed to the block store and not yet on a device.
     pub(super) fill: usize,
+    /// Data written and not yet on a device.
+    pub(super) dirty: usize,
     /// Verified frame headers.
     pub(super) headers: usize,
     /// File-map rows.
@@ -24,7 +26,7 @@ pub(super) struct Shares {
 impl Shares {
     pub(super) fn of(target: u64) -> Self {
         let part = |divisor: u64| (target / divisor) as usize;
-        Shares { arena: part(8), fetch: part(4), fill: part(16), headers: part(32), maps: part(16), metadata: part(8) }
+        Shares { arena: part(8), fetch: part(4), fill: part(16), dirty: part(8), headers: part(32), maps: part(16), metadata: part(8) }
     }
 }
 

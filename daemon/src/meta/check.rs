@@ -51,7 +51,7 @@ impl MetaStore {
             let link = key::dirent_name(prefix).map(|name| Link { parent, name: name.to_vec() });
             match read_inode(&reading, ino)? {
                 None => violations.push(Violation::DanglingName { parent, ino }),
-                Some(inode) if inode.link != link => violations.push(Violation::WrongLink { parent, ino }),
+                Some(inode) if inode.link != link && !has_further_name(&reading, ino, prefix)? => violations.push(Violation::WrongLink { parent, ino }),
                 Some(_) => {}
             }
             Ok(())
@@ -63,7 +63,9 @@ impl MetaStore {
             }
             Ok(())
         })?;
-        for table in [Table::Dirents, Table::FileMap, Table::Listing, Table::Symlinks] {
+        for table in
+            [Table::Dirents, Table::FileMap, Table::Listing, Table::Symlinks, Table::Xattrs, Table::Whiteouts, Table::Links]
+        {
             let mut last_seen = Ino::ROOT;
             each(&reading, table, &mut |prefix, _| {
                 let ino = key::leading_ino(prefix).unwrap_or(Ino(0));
@@ -76,6 +78,12 @@ impl MetaStore {
         }
         Ok(violations)
     }
+}
+
+/// Whether an entry (its key's prefix) is one of an inode's further names.
+fn has_further_name(reading: &Reading<'_>, ino: Ino, entry: &[u8]) -> Result<bool, MetaError> {
+    let (Some(parent), Some(name)) = (key::leading_ino(entry), key::dirent_name(entry)) else { return Ok(false) };
+    Ok(reading.newest(Table::Links, &key::further_name(ino, parent, name))?.is_some())
 }
 
 type Row<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), MetaError> + 'a;

@@ -94,7 +94,7 @@ pub(super) fn read_dir(
     let inodes = read_inodes(reading, entries.iter().map(|(_, dirent)| dirent.ino))?;
     let join = |((name, dirent), row): ((Vec<u8>, Dirent), Option<InodeRow>)| {
         let row = row.ok_or_else(|| dangling(parent, dirent.ino))?;
-        Ok((name, dirent.ino, Inode::from_row(row)))
+        Ok((name, dirent.ino, row))
     };
     entries.into_iter().zip(inodes).map(join).collect()
 }

@@ -41,13 +41,19 @@ pub enum Table {
     Orphans = 7,
     /// Small named values.
     Settings = 8,
-    /// Extended attributes, by inode and name. Reserved: nothing writes it yet.
+    /// Extended attributes, by inode and name.
     Xattrs = 9,
+    /// Names removed here that the store still has, by directory and name.
+    Whiteouts = 10,
+    /// Names of a file beyond the one in its inode, by inode, directory and name.
+    Links = 11,
+    /// How many rows of file maps refer to a block written here, by fingerprint.
+    Refs = 12,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 12] = [
         Table::Inodes,
         Table::Dirents,
         Table::FileMap,
@@ -57,6 +63,9 @@ impl Table {
         Table::Orphans,
         Table::Settings,
         Table::Xattrs,
+        Table::Whiteouts,
+        Table::Links,
+        Table::Refs,
     ];
 
     /// The table's name, for messages.
@@ -71,6 +80,9 @@ impl Table {
             Table::Orphans => "orphans",
             Table::Settings => "settings",
             Table::Xattrs => "xattrs",
+            Table::Whiteouts => "whiteouts",
+            Table::Links => "links",
+            Table::Refs => "refs",
         }
     }
 }

@@ -42,7 +42,7 @@ pub struct TreeView<'a> {
 impl TreeView<'_> {
     /// An inode's row.
     pub fn inode(&self, ino: Ino) -> Result<Option<Inode>, MetaError> {
-        Ok(read_inode(&self.reading, ino)?.map(Inode::from_row))
+        read_inode(&self.reading, ino)
     }
 
     /// Resolves a name.

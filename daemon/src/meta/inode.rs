@@ -3,48 +3,10 @@
 use super::engine::Table;
 use super::rows::{Reading, Txn, damaged};
 use super::{FileKind, Inode, MetaError, MetaStore};
-use crate::format::rows::{Dirent, InodeRow, StripeRow, decode_text, encode_text, key};
+use crate::format::rows::{Dirent, InodeRow, decode_text, encode_text, key};
 use crate::ids::Ino;
-use crate::stripe::Layout;
 
 const PERM_BITS: u16 = 0o7777;
-
-impl Inode {
-    pub(super) fn from_row(row: InodeRow) -> Self {
-        Inode {
-            kind: row.kind,
-            perm: row.perm,
-            uid: row.uid,
-            gid: row.gid,
-            nlink: row.nlink,
-            size: row.size,
-            atime_ns: row.atime_ns,
-            mtime_ns: row.mtime_ns,
-            ctime_ns: row.ctime_ns,
-            posix_known: row.posix_known,
-            origin: row.origin,
-            layout: row.layout.map(|l| Layout { stripe_count: l.stripe_count, stripe_size: l.stripe_size }),
-        }
-    }
-
-    pub(super) fn into_row(self, link: Option<crate::format::rows::Link>) -> InodeRow {
-        InodeRow {
-            kind: self.kind,
-            perm: self.perm & PERM_BITS,
-            uid: self.uid,
-            gid: self.gid,
-            nlink: self.nlink,
-            size: self.size,
-            atime_ns: self.atime_ns,
-            mtime_ns: self.mtime_ns,
-            ctime_ns: self.ctime_ns,
-            posix_known: self.posix_known,
-            origin: self.origin,
-            layout: self.layout.map(|l| StripeRow { stripe_count: l.stripe_count, stripe_size: l.stripe_size }),
-            link,
-        }
-    }
-}
 
 pub(super) fn decode_inode(row: &[u8]) -> Result<InodeRow, MetaError> {
     InodeRow::decode(row).map_err(damaged(Table::Inodes))
@@ -62,21 +24,20 @@ pub(super) fn read_for_change(txn: &mut Txn<'_>, ino: Ino) -> Result<Option<Inod
 impl MetaStore {
     /// An inode's newest row.
     pub fn inode(&self, ino: Ino) -> Result<Option<Inode>, MetaError> {
-        Ok(read_inode(&self.reading(), ino)?.map(Inode::from_row))
+        read_inode(&self.reading(), ino)
     }
 
     /// Reads, changes and writes an inode's row atomically (retrying on conflict); `None` if there is no such inode.
-    /// The row's kind is part of its directory entry as well and cannot be changed here.
+    /// The row's kind and name are part of its directory entry as well and cannot be changed here.
     pub fn update_inode(&self, ino: Ino, change: &dyn Fn(&mut Inode)) -> Result<Option<Inode>, MetaError> {
         self.transact(|txn| {
-            let Some(mut row) = read_for_change(txn, ino)? else { return Ok(None) };
-            let (kind, link) = (row.kind, row.link.take());
-            let before = Inode::from_row(row);
+            let Some(before) = read_for_change(txn, ino)? else { return Ok(None) };
             let mut after = before.clone();
             change(&mut after);
-            after.kind = kind;
+            after.perm &= PERM_BITS;
+            (after.kind, after.link) = (before.kind, before.link.clone());
             if after != before {
-                txn.write(Table::Inodes, &key::ino(ino), after.clone().into_row(link).encode());
+                txn.write(Table::Inodes, &key::ino(ino), after.encode());
             }
             Ok(Some(after))
         })

@@ -3,11 +3,13 @@
 use super::dir::{dangling, read_dirents, read_inodes};
 use super::engine::{KeyRange, Table};
 use super::inode::{decode_inode, read_for_change};
-use super::rows::Txn;
+use super::rows::{Txn, damaged};
 use super::{Change, DefaultAttrs, Dirent, FileKind, ListedEntry, ListedNode, ListingState, MetaError, MetaStore};
-use crate::format::rows::{InodeRow, Link, key};
+use crate::format::rows::{InodeRow, Link, decode_text, key};
 use crate::ids::Ino;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 /// Names from the first (inclusive) to the second (exclusive).
 type Covers = (Option<Vec<u8>>, Option<Vec<u8>>);
@@ -27,9 +29,11 @@ enum Step<'a> {
 }
 
 impl Existing {
-    /// Whether the store knows this entry; what exists only here is never touched by a listing.
+    /// Whether this entry is what the store had under this name, and nothing more: what was made, moved or written here is never
+    /// touched by a listing.
     fn is_from_store(&self) -> bool {
-        self.inode.origin.is_some() || self.inode.kind == FileKind::Directory
+        let own = self.inode.link.as_ref().is_some_and(|link| link.name == self.name);
+        own && !self.inode.local && self.inode.base.is_none()
     }
 
     fn is_still(&self, node: &ListedNode) -> bool {
@@ -46,10 +50,10 @@ impl Existing {
 }
 
 /// Joins two lists that are sorted by name.
-fn plan(existing: Vec<Existing>, entries: &[ListedEntry]) -> Vec<Step<'_>> {
+fn plan<'a>(existing: Vec<Existing>, entries: &[&'a ListedEntry]) -> Vec<Step<'a>> {
     let mut steps = Vec::new();
     let mut existing = existing.into_iter().peekable();
-    let mut entries = entries.iter().peekable();
+    let mut entries = entries.iter().copied().peekable();
     loop {
         let order = match (existing.peek(), entries.peek()) {
             (None, None) => return steps,
@@ -102,29 +106,50 @@ fn existing(txn: &Txn<'_>, parent: Ino, covers: &Covers) -> Result<Vec<Existing>
     entries.into_iter().zip(inodes).map(join).collect()
 }
 
+/// The entries that no whiteout hides; whiteouts of what the store no longer has are removed.
+fn settle_whiteouts<'a>(
+    txn: &mut Txn<'_>,
+    parent: Ino,
+    covers: &Covers,
+    entries: &'a [ListedEntry],
+) -> Result<Vec<&'a ListedEntry>, MetaError> {
+    let mut hidden = BTreeMap::new();
+    txn.reading().scan(Table::Whiteouts, &covered(parent, covers), &mut |prefix, row| {
+        let version = decode_text(row).map_err(damaged(Table::Whiteouts))?;
+        hidden.insert(key::dirent_name(prefix).unwrap_or_default().to_vec(), version.to_vec());
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let mut shown = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let version = match &entry.node {
+            ListedNode::File { origin, .. } => origin.etag.as_bytes(),
+            ListedNode::Directory => b"",
+        };
+        if hidden.get(&entry.name).is_some_and(|removed| removed == version) {
+            hidden.remove(&entry.name);
+        } else {
+            shown.push(entry);
+        }
+    }
+    for name in hidden.keys() {
+        let at = key::dirent(parent, name);
+        txn.depend(Table::Whiteouts, &at)?;
+        txn.remove(Table::Whiteouts, &at)?;
+    }
+    Ok(shown)
+}
+
 /// The inode of an entry seen for the first time, or replaced.
 fn new_inode(parent: Ino, entry: &ListedEntry, defaults: &DefaultAttrs, now_ns: i64) -> InodeRow {
-    let (kind, perm, nlink, size, time_ns, origin) = match &entry.node {
+    let link = Some(Link { parent, name: entry.name.clone() });
+    let owner = (defaults.uid, defaults.gid);
+    match &entry.node {
         ListedNode::File { size, modified_ns, origin } => {
-            (FileKind::File, defaults.file_perm, 1, *size, *modified_ns, Some(origin.clone()))
+            let row = InodeRow::new(FileKind::File, defaults.file_perm, owner, *modified_ns, link);
+            InodeRow { size: *size, origin: Some(origin.clone()), ..row }
         }
         // Two links (its name and its own `.`): how many subdirectories there are is not known before it is listed.
-        ListedNode::Directory => (FileKind::Directory, defaults.dir_perm, 2, 0, now_ns, None),
-    };
-    InodeRow {
-        kind,
-        perm,
-        uid: defaults.uid,
-        gid: defaults.gid,
-        nlink,
-        size,
-        atime_ns: time_ns,
-        mtime_ns: time_ns,
-        ctime_ns: time_ns,
-        posix_known: false,
-        origin,
-        layout: None,
-        link: Some(Link { parent, name: entry.name.clone() }),
+        ListedNode::Directory => InodeRow::new(FileKind::Directory, defaults.dir_perm, owner, now_ns, link),
     }
 }
 
@@ -150,7 +175,8 @@ impl MetaStore {
             if !read_for_change(txn, parent)?.as_ref().is_some_and(is_directory) {
                 return Ok(Vec::new());
             }
-            let steps = plan(existing(txn, parent, &covers)?, entries);
+            let shown = settle_whiteouts(txn, parent, &covers, entries)?;
+            let steps = plan(existing(txn, parent, &covers)?, &shown);
             if let Some(state) = state {
                 txn.write(Table::Listing, &key::ino(parent), state.encode());
             }

@@ -1,13 +1,14 @@
 //! File maps: which block holds which part of a file.
 
 use super::engine::Table;
+use super::inode::read_for_change;
 use super::rows::{Txn, damaged};
 use super::{BLOCKS_PER_CHUNK, MapChunk, MetaError, MetaStore};
 use crate::format::rows::key;
 use crate::ids::{BlockId, BlockIndex, Ino};
 use std::collections::BTreeMap;
 
-fn decode_chunk(row: &[u8]) -> Result<MapChunk, MetaError> {
+pub(super) fn decode_chunk(row: &[u8]) -> Result<MapChunk, MetaError> {
     MapChunk::decode(row).map_err(damaged(Table::FileMap))
 }
 
@@ -27,8 +28,9 @@ impl MetaStore {
         }
         self.transact(|txn| {
             for (&ino, chunks) in &by_file {
-                // Read, not just depended on: an inode freed meanwhile must not get a map that nobody frees.
-                if txn.read(Table::Inodes, &key::ino(ino))?.is_none() {
+                // Read, not just depended on: an inode freed meanwhile must not get a map that nobody frees. And of a file that was
+                // written meanwhile these blocks may be what it no longer is.
+                if read_for_change(txn, ino)?.is_none_or(|row| row.base.is_some()) {
                     continue;
                 }
                 for (&chunk, slots) in chunks {

@@ -4,12 +4,15 @@
 //! family of operations each. The bytes of the rows are [`crate::format::rows`].
 //!
 //! Invariants:
-//! 1. Every directory entry names an inode that has a row, and that inode's row says which directory and name it has.
+//! 1. Every directory entry names an inode that has a row, and that inode's row says which directory and name it has; further
+//!    names of a file with hard links have a row each.
 //! 2. An inode without a name has an orphan row until it is freed. Inode numbers are never used twice.
 //! 3. A change is one commit, whole or not at all; what returned survives the death of the process, and after
 //!    [`MetaStore::flush`] a power cut.
 
 pub mod check;
+mod content;
+mod create;
 mod dir;
 pub mod engine;
 mod epochs;
@@ -18,18 +21,26 @@ mod ino;
 mod inode;
 mod listing;
 mod map;
+mod names;
 mod orphans;
+mod remove;
+mod rename;
 mod rows;
 mod settings;
+mod xattr;
 
 #[cfg(test)]
 mod tests;
 
-pub use crate::format::rows::{BLOCKS_PER_CHUNK, Dirent, FileKind, ListingState, MapChunk, Origin};
+pub use crate::format::rows::{BLOCKS_PER_CHUNK, Dirent, FileKind, HOLE, InodeRow as Inode, ListingState, MapChunk, Origin};
+pub use content::{Content, FileContent};
+pub use create::NewNode;
 pub use epochs::TreeView;
+pub use remove::Removed;
+pub use rename::{Mode as RenameMode, Renamed};
+pub use xattr::SetMode;
 
 use crate::ids::{Epoch, Ino};
-use crate::stripe::Layout;
 use engine::Engine;
 use engine::local::LocalEngine;
 use ino::InoAllocator;
@@ -38,35 +49,6 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// An inode's row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inode {
-    /// File, directory, symlink.
-    pub kind: FileKind,
-    /// Permission bits, `0o7777` at most.
-    pub perm: u16,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Hard links.
-    pub nlink: u32,
-    /// Size in bytes.
-    pub size: u64,
-    /// Access time, ns since the Unix epoch.
-    pub atime_ns: i64,
-    /// Modification time, ns since the Unix epoch.
-    pub mtime_ns: i64,
-    /// Change time, ns since the Unix epoch.
-    pub ctime_ns: i64,
-    /// Whether the POSIX attributes came from the object's metadata (a GET or HEAD), not from a listing's defaults.
-    pub posix_known: bool,
-    /// Where the content comes from; `None` for what exists only here (the root, implicit directories).
-    pub origin: Option<Origin>,
-    /// Stripe layout set on this file or directory; `None` inherits.
-    pub layout: Option<Layout>,
-}
 
 /// One entry of a directory as the store lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,9 +116,44 @@ pub struct DefaultAttrs {
     pub dir_perm: u16,
 }
 
+/// Why a change to the tree is not allowed. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The name, the inode, or the directory it should be in does not exist.
+    #[error("no such name")]
+    NotFound,
+    /// The name is taken.
+    #[error("the name exists")]
+    Exists,
+    /// A directory is needed.
+    #[error("not a directory")]
+    NotDirectory,
+    /// A directory is in the way.
+    #[error("is a directory")]
+    IsDirectory,
+    /// The directory has entries.
+    #[error("the directory is not empty")]
+    NotEmpty,
+    /// A directory would become its own descendant, or a name is none.
+    #[error("not possible: {0}")]
+    Invalid(&'static str),
+    /// The file has as many names as it can.
+    #[error("too many links")]
+    TooManyLinks,
+    /// Directories have one name; some attributes cannot be set.
+    #[error("not permitted")]
+    NotPermitted,
+    /// No such extended attribute.
+    #[error("no such attribute")]
+    NoAttribute,
+}
+
 /// A metadata failure.
 #[derive(Debug, thiserror::Error)]
 pub enum MetaError {
+    /// The change is not allowed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// Another transaction changed a row this one depends on; try again.
     #[error("conflict with another metadata change")]
     Conflict,

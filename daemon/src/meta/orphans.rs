@@ -5,6 +5,7 @@
 //! a tree of any size is freed in small steps, and stopping anywhere in between loses nothing.
 
 use super::dir::{read_dirents, whole_directory};
+use super::content::References;
 use super::engine::{KeyRange, Order, Table};
 use super::listing::kind_of;
 use super::rows::{Txn, damaged};
@@ -26,8 +27,9 @@ enum Progress {
 }
 
 impl MetaStore {
-    /// Frees inodes without a name (their rows and file maps) that `in_use` does not hold on to.
-    pub fn free_orphans(&self, in_use: &dyn Fn(Ino) -> bool) -> Result<u64, MetaError> {
+    /// Frees inodes without a name (their rows and file maps) that `in_use` does not hold on to. `release` gets the fingerprints of
+    /// blocks that nothing refers to any more.
+    pub fn free_orphans(&self, in_use: &dyn Fn(Ino) -> bool, release: &mut dyn FnMut(Vec<u64>)) -> Result<u64, MetaError> {
         let mut freed = 0;
         let mut after = None;
         // Entries of a freed directory can have smaller numbers than it has: pass again until a pass frees nothing.
@@ -45,7 +47,7 @@ impl MetaStore {
                 continue;
             }
             freed_in_pass += 1;
-            freed += u64::from(self.free(ino)?);
+            freed += u64::from(self.free(ino, release)?);
         }
     }
 
@@ -59,23 +61,35 @@ impl MetaStore {
         found.transpose()
     }
 
-    fn free(&self, ino: Ino) -> Result<bool, MetaError> {
+    fn free(&self, ino: Ino, release: &mut dyn FnMut(Vec<u64>)) -> Result<bool, MetaError> {
         loop {
-            if let Progress::Gone(existed) = self.transact(|txn| free_step(txn, ino))? {
+            let (progress, released) = self.transact(|txn| {
+                let mut references = References::default();
+                let progress = free_step(txn, ino, &mut references)?;
+                Ok((progress, references.write(txn)?))
+            })?;
+            if !released.is_empty() {
+                release(released);
+            }
+            if let Progress::Gone(existed) = progress {
                 return Ok(existed);
             }
         }
     }
 }
 
-fn free_step(txn: &mut Txn<'_>, ino: Ino) -> Result<Progress, MetaError> {
+fn free_step(txn: &mut Txn<'_>, ino: Ino, references: &mut References) -> Result<Progress, MetaError> {
     let at = key::ino(ino);
     let kind = kind_of(txn.read(Table::Inodes, &at)?.as_deref())?;
     let more = match kind {
         Some(FileKind::Directory) => orphan_entries(txn, ino)?,
-        Some(FileKind::File | FileKind::Symlink) => remove_map(txn, ino)?,
+        Some(_) => remove_rows(txn, Table::FileMap, ino, &mut |row| references.drop_row(row))?,
         None => false,
     };
+    let nothing = &mut |_: &[u8]| Ok(());
+    let more = more
+        || remove_rows(txn, Table::Xattrs, ino, nothing)?
+        || remove_rows(txn, Table::Whiteouts, ino, nothing)?;
     if more {
         return Ok(Progress::More);
     }
@@ -85,7 +99,7 @@ fn free_step(txn: &mut Txn<'_>, ino: Ino) -> Result<Progress, MetaError> {
             super::hidden::replace(txn, ino, (None, None), &[])?;
         }
         Some(FileKind::Symlink) => txn.remove(Table::Symlinks, &at)?,
-        Some(FileKind::File) | None => {}
+        Some(_) | None => {}
     }
     txn.remove(Table::Inodes, &at)?;
     txn.remove_plain(Table::Orphans, &at);
@@ -104,15 +118,23 @@ fn orphan_entries(txn: &mut Txn<'_>, dir: Ino) -> Result<bool, MetaError> {
     Ok(entries.len() == ROWS_PER_STEP)
 }
 
-/// Removes rows of a file's map; whether there may be more.
-fn remove_map(txn: &mut Txn<'_>, ino: Ino) -> Result<bool, MetaError> {
+/// Removes rows of an inode from a table, each after `look` has seen it; whether there may be more.
+fn remove_rows(
+    txn: &mut Txn<'_>,
+    table: Table,
+    ino: Ino,
+    look: &mut dyn FnMut(&[u8]) -> Result<(), MetaError>,
+) -> Result<bool, MetaError> {
     let mut prefixes = Vec::new();
-    txn.reading().scan(Table::FileMap, &KeyRange::prefix(&key::ino(ino)), &mut |prefix, _| {
+    txn.reading().scan(table, &KeyRange::prefix(&key::ino(ino)), &mut |prefix, row| {
+        look(row)?;
         prefixes.push(prefix.to_vec());
         Ok(if prefixes.len() < ROWS_PER_STEP { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;
     for prefix in &prefixes {
-        txn.remove(Table::FileMap, prefix)?;
+        // Somebody may still be adding to the map: then this is done again.
+        txn.depend(table, prefix)?;
+        txn.remove(table, prefix)?;
     }
     Ok(prefixes.len() == ROWS_PER_STEP)
 }

@@ -47,21 +47,7 @@ fn existing(engine: &dyn Engine) -> Result<Option<Epoch>, MetaError> {
 }
 
 fn root_inode(defaults: &DefaultAttrs, now_ns: i64) -> InodeRow {
-    InodeRow {
-        kind: FileKind::Directory,
-        perm: defaults.dir_perm,
-        uid: defaults.uid,
-        gid: defaults.gid,
-        nlink: 2,
-        size: 0,
-        atime_ns: now_ns,
-        mtime_ns: now_ns,
-        ctime_ns: now_ns,
-        posix_known: false,
-        origin: None,
-        layout: None,
-        link: None,
-    }
+    InodeRow::new(FileKind::Directory, defaults.dir_perm, (defaults.uid, defaults.gid), now_ns, None)
 }
 
 impl MetaStore {

@@ -10,14 +10,7 @@
 //! 3. *In what order.* The turns of a device are spread evenly over the cycle, and a file starts at a turn its seed picks.
 //!    Devices of equal weight therefore take strict turns, round robin.
 
-/// How a file's bytes are spread over devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Layout {
-    /// Devices the file is spread over; 0 means all of them.
-    pub stripe_count: u8,
-    /// Bytes on one device before the next takes over; a multiple of the block size.
-    pub stripe_size: u64,
-}
+pub use crate::format::rows::Layout;
 
 /// A layout that no file can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

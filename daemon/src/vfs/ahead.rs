@@ -42,8 +42,8 @@ impl Inner {
         let next = self.meta.read_dir(directory.ino, Some(&ahead.after), ahead.count).map_err(metadata_error)?;
         let mut names = Vec::with_capacity(next.len());
         for (name, ino, row) in next {
-            if row.kind == FileKind::File && (1..=SMALL_FILE).contains(&row.size) {
-                let file = self.cached_file(ino, &row, directory.layout)?;
+            if row.kind == FileKind::File && row.origin.is_some() && row.base.is_none() && (1..=SMALL_FILE).contains(&row.size) {
+                let file = self.cached_file(ino, &row, directory.layout);
                 if !file.is_changed() && !self.cache.fetch_absent(&file, 0..row.size, false) {
                     break;
                 }

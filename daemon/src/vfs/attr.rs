@@ -1,6 +1,6 @@
 //! `getattr`, `readlink`, `statfs`.
 
-use super::lookup::attr_of;
+use super::lookup::{attr_of, is_ours};
 use super::types::{Answer, Entry, FsStats, Lookup};
 use super::{Inner, Vfs, metadata_error};
 use crate::config::Settings;
@@ -50,11 +50,12 @@ impl Inner {
     fn known_attr(&self, ino: Ino) -> Result<Option<Entry>> {
         let row = self.inode(ino)?;
         let attr = attr_of(ino, &row);
-        let Some((parent, name)) = self.meta.parent_of(ino).map_err(metadata_error)? else {
-            return Ok(Some(Entry { attr, ttl: if ino == Ino::ROOT { self.ttl() } else { Duration::ZERO } }));
-        };
-        let directory = self.directory(parent)?;
-        Ok(self.freshness(&directory, &name).map(|ttl| Entry { attr, ttl }))
+        if ino == Ino::ROOT || is_ours(&row) {
+            return Ok(Some(Entry { attr, ttl: self.ttl() }));
+        }
+        let Some(link) = &row.link else { return Ok(Some(Entry { attr, ttl: Duration::ZERO })) };
+        let directory = self.directory(link.parent)?;
+        Ok(self.freshness(&directory, &link.name).map(|ttl| Entry { attr, ttl }))
     }
 
     /// Attributes after making sure that the inode's name still refers to it.

@@ -22,6 +22,8 @@ pub(super) struct Directory {
     pub(super) ino: Ino,
     /// What its objects' keys start with: empty, or ending in `/`.
     pub(super) prefix: String,
+    /// Whether the store may have anything below that prefix: not so for a directory made here.
+    pub(super) in_store: bool,
     /// The layout that files in it inherit.
     pub(super) layout: Layout,
     pub(super) listing: RwLock<Option<ListingState>>,
@@ -106,13 +108,15 @@ impl Inner {
             Some((parent, name)) => {
                 let parent = self.directory(parent)?;
                 let name = String::from_utf8_lossy(&name);
-                (format!("{}{name}/", parent.prefix), parent.layout)
+                let moved = row.origin.as_ref().map(|origin| origin.key.clone());
+                (moved.unwrap_or_else(|| format!("{}{name}/", parent.prefix)), parent.layout)
             }
         };
         let listing = self.meta.listing_state(ino).map_err(metadata_error)?;
         Ok(Directory {
             ino,
             prefix,
+            in_store: !row.local || row.origin.is_some(),
             layout: row.layout.unwrap_or(inherited),
             listing: RwLock::new(listing),
             flight: tokio::sync::Mutex::default(),

@@ -21,8 +21,8 @@ const NAME_MAX: usize = 255;
 impl Vfs {
     /// Resolves a name in a directory.
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Answer<Lookup> {
-        if name.len() > NAME_MAX {
-            return Answer::Ready(Err(Error::new(ErrorKind::NameTooLong, format!("a name of {} bytes", name.len()))));
+        if let Err(error) = check_name(name) {
+            return Answer::Ready(Err(error));
         }
         match self.0.known(parent, name).transpose() {
             Some(answer) => Answer::Ready(answer),
@@ -34,9 +34,25 @@ impl Vfs {
     }
 }
 
+/// Refuses names that are too long.
+pub(super) fn check_name(name: &[u8]) -> Result<()> {
+    if name.len() > NAME_MAX {
+        return Err(Error::new(ErrorKind::NameTooLong, format!("a name of {} bytes", name.len())));
+    }
+    Ok(())
+}
+
+/// Whether the store has no say in what an inode is: it was made or written here.
+pub(super) fn is_ours(row: &Inode) -> bool {
+    row.local || row.base.is_some()
+}
+
 impl Inner {
     /// What the rows say about a name, if they are fresh enough to say it.
     fn known(&self, parent: Ino, name: &[u8]) -> Result<Option<Lookup>> {
+        if let Some(ours) = self.our_entry(parent, name)? {
+            return Ok(Some(Lookup::Found(ours)));
+        }
         let directory = self.directory(parent)?;
         let Some(ttl) = self.freshness(&directory, name) else { return Ok(None) };
         let found = self.found(parent, name, ttl)?;
@@ -48,8 +64,18 @@ impl Inner {
         Ok(Some(found))
     }
 
+    /// A name that the store has no say in.
+    fn our_entry(&self, parent: Ino, name: &[u8]) -> Result<Option<Entry>> {
+        let Some(dirent) = self.meta.lookup(parent, name).map_err(metadata_error)? else { return Ok(None) };
+        let row = self.inode(dirent.ino)?;
+        Ok(is_ours(&row).then(|| Entry { attr: attr_of(dirent.ino, &row), ttl: self.ttl() }))
+    }
+
     /// How much longer what is known about a name holds; `None` if it has to be asked.
     pub(super) fn freshness(&self, directory: &Directory, name: &[u8]) -> Option<Duration> {
+        if !directory.in_store {
+            return Some(self.ttl());
+        }
         let checked = directory.listed_at(name).max(self.directories.probed_at(directory.ino, name))?;
         let age = Duration::from_nanos(u64::try_from(self.clock.wall_ns() - checked).unwrap_or(0));
         self.ttl().checked_sub(age).filter(|left| !left.is_zero())
@@ -73,6 +99,9 @@ impl Inner {
 
     /// Resolves a name with the store's help.
     pub(super) async fn resolve(self: &Arc<Self>, parent: Ino, name: &[u8]) -> Result<Lookup> {
+        if let Some(ours) = self.our_entry(parent, name)? {
+            return Ok(Lookup::Found(ours));
+        }
         let directory = self.directory(parent)?;
         if self.freshness(&directory, name).is_none() {
             self.refresh(&directory, name).await?;
@@ -135,5 +164,6 @@ pub(super) fn attr_of(ino: Ino, row: &Inode) -> Attr {
         atime_ns: row.atime_ns,
         mtime_ns: row.mtime_ns,
         ctime_ns: row.ctime_ns,
+        rdev: row.rdev,
     }
 }

@@ -12,6 +12,7 @@
 
 mod ahead;
 mod attr;
+mod create;
 mod directory;
 mod handles;
 mod invalidate;
@@ -20,24 +21,28 @@ mod lookup;
 mod posix;
 mod read;
 mod readdir;
+mod remove;
+mod setattr;
 mod stripe;
 mod types;
+mod write;
 mod xattr;
 
 pub use types::*;
 
 use crate::block::BlockStore;
-use crate::cache::{Cache, FileEvents};
+use crate::cache::{Cache, FileEvents, Unflushed};
 use crate::clock::SharedClock;
 use crate::config::{MetadataTtl, PosixMetadata};
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ino;
-use crate::meta::{Inode, MetaError, MetaStore};
+use crate::meta::{Inode, MetaError, MetaStore, Refusal};
 use crate::repository::{ObjectHead, Repository};
 use crate::stripe::Layout;
 use directory::Directories;
 use handles::Handles;
 use invalidate::Invalidator;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +91,7 @@ struct Inner {
     directories: Directories,
     invalidator: Invalidator,
     heads: posix::Heads,
+    renames: Mutex<()>,
 }
 
 impl Vfs {
@@ -98,6 +104,7 @@ impl Vfs {
             handles: Handles::default(),
             invalidator: Invalidator::start(),
             heads: posix::Heads::default(),
+            renames: Mutex::default(),
             meta,
             cache,
             store,
@@ -117,7 +124,7 @@ impl Vfs {
 
     /// Frees what deleted and replaced objects left behind; a background task calls it.
     pub fn free_orphans(&self) -> Result<u64, MetaError> {
-        self.0.meta.free_orphans(&|ino| self.0.is_in_use(ino))
+        self.0.cache.free_orphans()
     }
 
     /// Stops the threads of the operations. Requests that still come in are answered from what is known.
@@ -131,16 +138,27 @@ impl Inner {
         self.config.metadata_ttl.as_duration()
     }
 
+    /// An inode as it is now, what was written and not flushed included.
     fn inode(&self, ino: Ino) -> crate::error::Result<Inode> {
-        self.meta
-            .inode(ino)
-            .map_err(metadata_error)?
-            .ok_or_else(|| Error::new(ErrorKind::Stale, format!("{ino} no longer exists")))
+        // In this order: what is flushed between the two is in the row.
+        let unflushed = self.cache.unflushed(ino);
+        let row = self.meta.inode(ino).map_err(metadata_error)?;
+        let row = row.ok_or_else(|| Error::new(ErrorKind::Stale, format!("{ino} no longer exists")))?;
+        Ok(with_unflushed(row, unflushed))
     }
 
     fn is_in_use(&self, ino: Ino) -> bool {
         self.cache.in_use(ino)
     }
+}
+
+fn with_unflushed(mut row: Inode, unflushed: Option<Unflushed>) -> Inode {
+    if let Some(unflushed) = unflushed {
+        row.size = unflushed.size;
+        row.mtime_ns = unflushed.mtime_ns.unwrap_or(row.mtime_ns);
+        row.ctime_ns = row.ctime_ns.max(unflushed.ctime_ns);
+    }
+    row
 }
 
 /// What the cache learns while fetching, on its way to the name space. Weak: the cache outlives no file system.
@@ -161,6 +179,23 @@ impl FileEvents for Events {
 }
 
 fn metadata_error(error: MetaError) -> Error {
+    if let MetaError::Refused(refusal) = &error {
+        return Error::new(kind_of(refusal), refusal.to_string());
+    }
     tracing::error!(%error, "metadata could not be read or written");
     Error::new(ErrorKind::Io, error.to_string())
+}
+
+fn kind_of(refusal: &Refusal) -> ErrorKind {
+    match refusal {
+        Refusal::NotFound => ErrorKind::NotFound,
+        Refusal::Exists => ErrorKind::Exists,
+        Refusal::NotDirectory => ErrorKind::NotDirectory,
+        Refusal::IsDirectory => ErrorKind::IsDirectory,
+        Refusal::NotEmpty => ErrorKind::NotEmpty,
+        Refusal::Invalid(_) => ErrorKind::Invalid,
+        Refusal::TooManyLinks => ErrorKind::TooManyLinks,
+        Refusal::NotPermitted => ErrorKind::NotPermitted,
+        Refusal::NoAttribute => ErrorKind::NoData,
+    }
 }

@@ -152,6 +152,10 @@ impl Inner {
 }
 
 fn assume(row: &mut Inode, attrs: &PosixAttrs) {
+    // What was set here counts for more than what the object says.
+    if row.attrs_changed || row.base.is_some() {
+        return;
+    }
     row.perm = attrs.perm().unwrap_or(row.perm);
     row.uid = attrs.uid.unwrap_or(row.uid);
     row.gid = attrs.gid.unwrap_or(row.gid);

@@ -2,7 +2,7 @@
 
 use super::handles::Handle;
 use super::types::{Answer, Entry, HandleId, OpenedFile, ReadReply};
-use super::{Inner, Vfs, metadata_error};
+use super::{Inner, Vfs};
 use crate::cache::{CachedFile, FileSpec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
@@ -13,14 +13,11 @@ use futures::FutureExt;
 use std::sync::Arc;
 
 impl Vfs {
-    /// Opens a file for reading; the handle stays with the version it found.
+    /// Opens a file; the handle stays with the version it found. Whether the caller may write is the kernel's to check.
     ///
     /// # Errors
-    /// `ReadOnly` for any flag that writes; `Stale` if the inode's object was replaced (look the name up again).
-    pub fn open(&self, ino: Ino, flags: i32) -> Answer<OpenedFile> {
-        if flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0 {
-            return Answer::Ready(Err(Error::new(ErrorKind::ReadOnly, "the file system is mounted read-only")));
-        }
+    /// `Stale` if the inode's object was replaced (look the name up again).
+    pub fn open(&self, ino: Ino, _flags: i32) -> Answer<OpenedFile> {
         match self.getattr(ino) {
             Answer::Ready(entry) => Answer::Ready(entry.and_then(|entry| self.0.open_known(&entry))),
             Answer::Pending(entry) => {
@@ -50,34 +47,40 @@ impl Inner {
         match entry.attr.kind {
             FileKind::File => {}
             FileKind::Directory => return Err(Error::new(ErrorKind::IsDirectory, format!("{ino} is a directory"))),
-            FileKind::Symlink => return Err(Error::new(ErrorKind::Invalid, format!("{ino} is a symbolic link"))),
+            // The kernel opens special files by itself.
+            _ => return Err(Error::new(ErrorKind::Invalid, format!("{ino} is no regular file"))),
         }
         let row = self.inode(ino)?;
-        let place = self.meta.parent_of(ino).map_err(metadata_error)?;
-        let layout = match &place {
-            Some((parent, _)) => self.directory(*parent)?.layout,
-            None => self.config.layout,
-        };
-        let file = self.cached_file(ino, &row, layout)?;
+        let file = self.file_of(ino, &row)?;
         if file.is_changed() {
             return Err(Error::new(ErrorKind::Stale, format!("object '{}' was replaced in the bucket", file.key())));
         }
-        if let Some((parent, name)) = place {
-            self.read_ahead_across_files(parent, &name, &file);
+        if let Some(link) = row.link.filter(|_| row.base.is_none() && !row.local) {
+            self.read_ahead_across_files(link.parent, &link.name, &file);
         }
         let handle = self.handles.insert(Handle::File(Arc::new(self.cache.reader(file))));
         // A replaced object is a new inode, so pages the kernel has of this one are always right.
         Ok(OpenedFile { handle, keep_cache: true })
     }
 
-    pub(super) fn cached_file(&self, ino: Ino, row: &Inode, inherited: Layout) -> Result<Arc<CachedFile>> {
-        let origin = row.origin.as_ref().ok_or_else(|| Error::new(ErrorKind::Io, format!("{ino} has no object behind it")))?;
-        Ok(self.cache.file(FileSpec {
-            ino,
-            key: origin.key.clone(),
-            pin: Pin { etag: origin.etag.clone(), version: origin.version.clone() },
-            size: row.size,
-            layout: row.layout.unwrap_or(inherited),
-        }))
+    /// The shared state of a file.
+    pub(super) fn file_of(&self, ino: Ino, row: &Inode) -> Result<Arc<CachedFile>> {
+        let layout = match &row.link {
+            Some(link) => self.directory(link.parent)?.layout,
+            None => self.config.layout,
+        };
+        Ok(self.cached_file(ino, row, layout))
+    }
+
+    pub(super) fn cached_file(&self, ino: Ino, row: &Inode, inherited: Layout) -> Arc<CachedFile> {
+        let name = || row.link.as_ref().map_or_else(|| ino.to_string(), |link| String::from_utf8_lossy(&link.name).into_owned());
+        let (key, pin, base) = match &row.origin {
+            Some(origin) => {
+                (origin.key.clone(), Pin { etag: origin.etag.clone(), version: origin.version.clone() }, row.base)
+            }
+            // Made here: there is nothing to fetch.
+            None => (name(), Pin { etag: String::new(), version: None }, Some(0)),
+        };
+        self.cache.file(FileSpec { ino, key, pin, size: row.size, base, layout: row.layout.unwrap_or(inherited) })
     }
 }

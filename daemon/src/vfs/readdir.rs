@@ -4,7 +4,7 @@ use super::handles::Handle;
 use super::listing::Goal;
 use super::lookup::attr_of;
 use super::types::{Answer, DirBatch, DirEntry, Entry, HandleId, OpenedDir};
-use super::{Inner, Vfs, metadata_error};
+use super::{Inner, Vfs, metadata_error, with_unflushed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
 use crate::meta::FileKind;
@@ -68,12 +68,12 @@ impl Vfs {
 }
 
 impl Inner {
-    fn directory_ready(&self, ino: Ino) -> Result<bool> {
+    pub(super) fn directory_ready(&self, ino: Ino) -> Result<bool> {
         if self.inode(ino)?.kind != FileKind::Directory {
             return Err(Error::new(ErrorKind::NotDirectory, format!("{ino} is not a directory")));
         }
         let directory = self.directory(ino)?;
-        let complete = directory.state().is_some_and(|state| state.complete);
+        let complete = !directory.in_store || directory.state().is_some_and(|state| state.complete);
         // Any name does: the freshness of a complete listing is the same for all.
         Ok(complete && self.freshness(&directory, b"").is_some())
     }
@@ -103,7 +103,7 @@ impl Inner {
             entries.extend(rows.into_iter().enumerate().map(|(i, (name, ino, row))| DirEntry {
                 name,
                 next_offset: first_row + i as u64 + 1,
-                entry: Entry { attr: attr_of(ino, &row), ttl },
+                entry: Entry { attr: attr_of(ino, &with_unflushed(row, self.cache.unflushed(ino))), ttl },
             }));
             let end = at + entries.len() as u64;
             if offset < end || entries.is_empty() {

@@ -38,6 +38,52 @@ pub struct Attr {
     pub mtime_ns: i64,
     /// Change time, ns since the Unix epoch.
     pub ctime_ns: i64,
+    /// Device number of a device, else 0.
+    pub rdev: u32,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// What `setattr` changes; `None` leaves as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SetAttr {
+    /// Permission bits.
+    pub perm: Option<u16>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size in bytes.
+    pub size: Option<u64>,
+    /// Access time.
+    pub atime: Option<SetTime>,
+    /// Modification time.
+    pub mtime: Option<SetTime>,
+}
+
+/// A time to set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetTime {
+    /// The present.
+    Now,
+    /// Nanoseconds since the Unix epoch.
+    At(i64),
+}
+
+impl SetTime {
+    pub(super) fn or_at(self, now_ns: i64) -> i64 {
+        match self {
+            SetTime::Now => now_ns,
+            SetTime::At(ns) => ns,
+        }
+    }
 }
 
 /// Attributes and how long the kernel may keep them (and the entry that led to them).
@@ -94,6 +140,12 @@ pub struct FsStats {
 
 /// Called once with the bytes read (fewer than asked only at end of file). May run on a device thread: must not block.
 pub type ReadReply = Box<dyn FnOnce(Result<Bytes>) + Send>;
+
+/// Called once when a write, a sync or the like is done. May run on a device thread: must not block.
+pub use crate::cache::DoneReply;
+/// The same for a write.
+pub use crate::cache::DoneReply as WriteReply;
+pub use crate::cache::Seek;
 
 /// The kernel's caches, which the file system invalidates when the bucket changes. Called from a thread of its own, never
 /// from inside an operation (the kernel may hold locks that the notification needs).

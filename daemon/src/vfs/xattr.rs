@@ -1,34 +1,80 @@
-//! Extended attributes that show where a file comes from.
+//! Extended attributes: those that people set, and those that show where a file comes from (`user.forebay.*`, read-only).
 
 use super::types::Answer;
-use super::{Inner, Vfs};
+use super::{Inner, Vfs, metadata_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
+use crate::meta::{FileKind, SetMode};
 
 const ETAG: &[u8] = b"user.forebay.etag";
 const KEY: &[u8] = b"user.forebay.key";
 const VERSION: &[u8] = b"user.forebay.version";
+const OURS: &[u8] = b"user.forebay.";
+/// `XATTR_SIZE_MAX` of Linux.
+const VALUE_MAX: usize = 64 << 10;
 
 impl Vfs {
-    /// An extended attribute (`user.forebay.etag`, `user.forebay.key`, `user.forebay.version`).
+    /// An extended attribute.
     pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Answer<Vec<u8>> {
         let find = || {
-            let attributes = self.0.xattrs(ino)?;
-            let found = attributes.into_iter().find(|(known, _)| *known == name);
-            found.map(|(_, value)| value).ok_or_else(|| Error::new(ErrorKind::NoData, "no such attribute"))
+            let found = if name.starts_with(OURS) {
+                self.0.shown(ino)?.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+            } else {
+                self.0.meta.xattr(ino, name).map_err(metadata_error)?
+            };
+            found.ok_or_else(|| Error::new(ErrorKind::NoData, "no such attribute"))
         };
         Answer::Ready(find())
     }
 
     /// Names of the extended attributes.
     pub fn listxattr(&self, ino: Ino) -> Answer<Vec<Vec<u8>>> {
-        Answer::Ready(self.0.xattrs(ino).map(|all| all.into_iter().map(|(name, _)| name.to_vec()).collect()))
+        let list = || {
+            let mut names = self.0.meta.xattr_names(ino).map_err(metadata_error)?;
+            names.extend(self.0.shown(ino)?.into_iter().map(|(name, _)| name.to_vec()));
+            Ok(names)
+        };
+        Answer::Ready(list())
+    }
+
+    /// Sets an extended attribute.
+    ///
+    /// # Errors
+    /// `Range` for a value over 64 KiB; `Exists` and `NoData` as the mode says; `NotPermitted` for Forebay's own.
+    pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: SetMode) -> Answer<()> {
+        let set = || {
+            may_set(name)?;
+            if value.len() > VALUE_MAX {
+                return Err(Error::new(ErrorKind::Range, format!("an attribute of {} bytes", value.len())));
+            }
+            self.0.meta.set_xattr(ino, name, value, mode, self.0.clock.wall_ns()).map_err(metadata_error)
+        };
+        Answer::Ready(set())
+    }
+
+    /// Removes an extended attribute.
+    pub fn removexattr(&self, ino: Ino, name: &[u8]) -> Answer<()> {
+        let remove = || {
+            may_set(name)?;
+            self.0.meta.remove_xattr(ino, name, self.0.clock.wall_ns()).map_err(metadata_error)
+        };
+        Answer::Ready(remove())
     }
 }
 
+fn may_set(name: &[u8]) -> Result<()> {
+    if name.starts_with(OURS) {
+        return Err(Error::new(ErrorKind::NotPermitted, "'user.forebay.' attributes show where a file comes from"));
+    }
+    Ok(())
+}
+
 impl Inner {
-    fn xattrs(&self, ino: Ino) -> Result<Vec<(&'static [u8], Vec<u8>)>> {
-        let Some(origin) = self.inode(ino)?.origin else { return Ok(Vec::new()) };
+    fn shown(&self, ino: Ino) -> Result<Vec<(&'static [u8], Vec<u8>)>> {
+        let row = self.inode(ino)?;
+        let Some(origin) = row.origin.filter(|_| row.kind != FileKind::Directory && row.base.is_none()) else {
+            return Ok(Vec::new());
+        };
         let mut all = vec![(ETAG, origin.etag.into_bytes()), (KEY, origin.key.into_bytes())];
         all.extend(origin.version.map(|version| (VERSION, version.into_bytes())));
         Ok(all)

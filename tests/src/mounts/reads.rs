@@ -180,10 +180,10 @@ fn mmap_shows_the_objects_bytes() {
 }
 
 #[test]
-fn writing_is_refused_as_read_only() {
+fn a_read_only_mount_refuses_to_be_written() {
     let site = Site::new();
     site.bucket().put("x", "x", []);
-    let mount = site.mount(&Options::default());
+    let mount = site.mount(&Options { read_only: true, ..Options::default() });
     for attempt in [
         std::fs::write(mount.path("x"), "y"),
         std::fs::write(mount.path("new"), "y"),

@@ -42,9 +42,6 @@ fn background(plan: MountPlan, line: &[OsString], json: bool) -> Result<(), CliE
     let mountpoint = places::free_mountpoint(&plan.mountpoint)?;
     let log_file = open_log(&plan, &log)?;
     let pid = daemonize::launch(line, &log, log_file)?;
-    if plan.read_only_unasked {
-        eprintln!("{}", serve::READ_ONLY_NOTICE);
-    }
     let repository = &plan.settings.repository.url;
     if json {
         super::print_json(&Mounted { repository, mountpoint: &mountpoint, pid })?;

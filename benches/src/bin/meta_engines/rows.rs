@@ -32,25 +32,14 @@ pub fn dirent(ino: Ino) -> Vec<u8> {
 pub fn inode(number: u64, name: &str) -> Vec<u8> {
     let digest = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mtime_ns = 1_700_000_000_000_000_000 + number as i64 * 1_000_000_000;
-    let row = InodeRow {
-        kind: FileKind::File,
-        perm: 0o644,
-        uid: 1000,
-        gid: 1000,
-        nlink: 1,
-        size: 100_000 + number % 50_000,
-        atime_ns: mtime_ns,
-        mtime_ns,
-        ctime_ns: mtime_ns,
-        posix_known: false,
-        origin: Some(Origin {
-            key: format!("datasets/imagenet/train/{name}"),
-            etag: format!("\"{digest:016x}{:016x}\"", digest.rotate_left(17)),
-            version: None,
-        }),
-        layout: None,
-        link: Some(Link { parent: DIR, name: name.as_bytes().to_vec() }),
+    let link = Link { parent: DIR, name: name.as_bytes().to_vec() };
+    let origin = Origin {
+        key: format!("datasets/imagenet/train/{name}"),
+        etag: format!("\"{digest:016x}{:016x}\"", digest.rotate_left(17)),
+        version: None,
     };
+    let row = InodeRow::new(FileKind::File, 0o644, (1000, 1000), mtime_ns, Some(link));
+    let row = InodeRow { size: 100_000 + number % 50_000, origin: Some(origin), ..row };
     row.encode()
 }
 

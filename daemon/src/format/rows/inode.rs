@@ -3,6 +3,8 @@
 //! ```text
 //! version:1  flags:2 (LE)  perm uid gid nlink size (numbers)  mtime:8
 //! [atime:8 unless it is mtime]  [ctime:8 unless it is mtime]
+//! [special: kind:1  rdev (number)]
+//! [base (number)]
 //! [origin:  key (counted)  etag (see below)  [version id (counted)]]
 //! [layout:  stripe_count:1  stripe_size (number)]
 //! [parent:  ino (number)  name: its length if the origin's key ends in it, else counted]
@@ -23,14 +25,31 @@ pub enum FileKind {
     Directory,
     /// A symbolic link.
     Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A local socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
 }
 
 impl FileKind {
+    /// Fifo, socket or device: nothing but a row here.
+    pub fn is_special(self) -> bool {
+        self.code() >= SPECIAL_BITS as u8
+    }
+
     pub(super) fn code(self) -> u8 {
         match self {
             FileKind::File => 0,
             FileKind::Directory => 1,
             FileKind::Symlink => 2,
+            FileKind::Fifo => 3,
+            FileKind::Socket => 4,
+            FileKind::CharDevice => 5,
+            FileKind::BlockDevice => 6,
         }
     }
 
@@ -39,6 +58,10 @@ impl FileKind {
             0 => Ok(FileKind::File),
             1 => Ok(FileKind::Directory),
             2 => Ok(FileKind::Symlink),
+            3 => Ok(FileKind::Fifo),
+            4 => Ok(FileKind::Socket),
+            5 => Ok(FileKind::CharDevice),
+            6 => Ok(FileKind::BlockDevice),
             _ => Err(RowError::Field("kind")),
         }
     }
@@ -55,12 +78,12 @@ pub struct Origin {
     pub version: Option<String>,
 }
 
-/// A stripe layout as it is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StripeRow {
-    /// Devices the file is spread over; 0 means all.
+/// How a file's bytes are spread over devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Layout {
+    /// Devices the file is spread over; 0 means all of them.
     pub stripe_count: u8,
-    /// Bytes on one device before the next takes over.
+    /// Bytes on one device before the next takes over; a multiple of the block size.
     pub stripe_size: u64,
 }
 
@@ -96,15 +119,25 @@ pub struct InodeRow {
     pub ctime_ns: i64,
     /// Whether the POSIX attributes came from the object's own metadata.
     pub posix_known: bool,
-    /// Where the content comes from.
+    /// Device number of a device; 0 for everything else.
+    pub rdev: u32,
+    /// Made here: no listing of the store is about it.
+    pub local: bool,
+    /// Attributes were set here.
+    pub attrs_changed: bool,
+    /// The content was changed here: only bytes below this come from the origin, where the map names no block.
+    pub base: Option<u64>,
+    /// Where the content comes from; of a directory moved here, the prefix its entries come from.
     pub origin: Option<Origin>,
     /// Stripe layout set here.
-    pub layout: Option<StripeRow>,
-    /// Where it hangs; `None` for the root.
+    pub layout: Option<Layout>,
+    /// Where it hangs; `None` for the root and for what has lost its last name.
     pub link: Option<Link>,
 }
 
 const KIND_BITS: u16 = 0b11;
+/// These kind bits: the kind follows, with the device number.
+const SPECIAL_BITS: u16 = 3;
 const POSIX_KNOWN: u16 = 1 << 2;
 const ATIME: u16 = 1 << 3;
 const CTIME: u16 = 1 << 4;
@@ -114,10 +147,36 @@ const LAYOUT: u16 = 1 << 7;
 const LINK: u16 = 1 << 8;
 /// The name is not the end of the origin's key and stands in full.
 const NAME_IN_FULL: u16 = 1 << 9;
-const ALL_FLAGS: u16 = (1 << 10) - 1;
+const LOCAL: u16 = 1 << 10;
+const ATTRS_CHANGED: u16 = 1 << 11;
+const BASE: u16 = 1 << 12;
+const ALL_FLAGS: u16 = (1 << 13) - 1;
 const PERM_MAX: u16 = 0o7777;
 
 impl InodeRow {
+    /// The row of something just made: one link, no content, all times the same, attributes as given.
+    pub fn new(kind: FileKind, perm: u16, (uid, gid): (u32, u32), now_ns: i64, link: Option<Link>) -> Self {
+        InodeRow {
+            kind,
+            perm,
+            uid,
+            gid,
+            nlink: if kind == FileKind::Directory { 2 } else { 1 },
+            size: 0,
+            atime_ns: now_ns,
+            mtime_ns: now_ns,
+            ctime_ns: now_ns,
+            posix_known: false,
+            rdev: 0,
+            local: false,
+            attrs_changed: false,
+            base: None,
+            origin: None,
+            layout: None,
+            link,
+        }
+    }
+
     /// The row's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let flags = self.flags();
@@ -132,6 +191,13 @@ impl InodeRow {
         }
         if flags & CTIME != 0 {
             row.i64(self.ctime_ns);
+        }
+        if self.kind.is_special() {
+            row.byte(self.kind.code());
+            row.number(self.rdev.into());
+        }
+        if let Some(base) = self.base {
+            row.number(base);
         }
         if let Some(origin) = &self.origin {
             row.counted(origin.key.as_bytes());
@@ -158,7 +224,10 @@ impl InodeRow {
     fn flags(&self) -> u16 {
         let bit = |on: bool, flag: u16| if on { flag } else { 0 };
         let name_in_full = self.link.as_ref().is_some_and(|link| !ends_key(self.origin.as_ref(), &link.name));
-        u16::from(self.kind.code())
+        u16::from(self.kind.code()).min(SPECIAL_BITS)
+            | bit(self.local, LOCAL)
+            | bit(self.attrs_changed, ATTRS_CHANGED)
+            | bit(self.base.is_some(), BASE)
             | bit(self.posix_known, POSIX_KNOWN)
             | bit(self.atime_ns != self.mtime_ns, ATIME)
             | bit(self.ctime_ns != self.mtime_ns, CTIME)
@@ -177,7 +246,6 @@ impl InodeRow {
         if flags & !ALL_FLAGS != 0 || (has(VERSION_ID) && !has(ORIGIN)) || (has(NAME_IN_FULL) && !has(LINK)) {
             return Err(RowError::Field("flags"));
         }
-        let kind = FileKind::from_code((flags & KIND_BITS) as u8)?;
         let perm = row.small("perm")?;
         if perm > PERM_MAX {
             return Err(RowError::Field("perm"));
@@ -186,17 +254,47 @@ impl InodeRow {
         let mtime_ns = row.i64()?;
         let atime_ns = decode_time(&mut row, has(ATIME), mtime_ns, "atime")?;
         let ctime_ns = decode_time(&mut row, has(CTIME), mtime_ns, "ctime")?;
+        let (kind, rdev) = decode_kind(&mut row, flags & KIND_BITS)?;
+        let base = if has(BASE) { Some(row.number("base")?) } else { None };
         let origin = if has(ORIGIN) { Some(decode_origin(&mut row, has(VERSION_ID))?) } else { None };
         let layout = if has(LAYOUT) {
-            Some(StripeRow { stripe_count: row.byte()?, stripe_size: row.number("stripe_size")? })
+            Some(Layout { stripe_count: row.byte()?, stripe_size: row.number("stripe_size")? })
         } else {
             None
         };
         let link = if has(LINK) { Some(decode_link(&mut row, has(NAME_IN_FULL), origin.as_ref())?) } else { None };
         row.end()?;
-        let posix_known = has(POSIX_KNOWN);
-        Ok(InodeRow { kind, perm, uid, gid, nlink, size, atime_ns, mtime_ns, ctime_ns, posix_known, origin, layout, link })
+        Ok(InodeRow {
+            kind,
+            perm,
+            uid,
+            gid,
+            nlink,
+            size,
+            atime_ns,
+            mtime_ns,
+            ctime_ns,
+            posix_known: has(POSIX_KNOWN),
+            rdev,
+            local: has(LOCAL),
+            attrs_changed: has(ATTRS_CHANGED),
+            base,
+            origin,
+            layout,
+            link,
+        })
     }
+}
+
+fn decode_kind(row: &mut Reader<'_>, bits: u16) -> Result<(FileKind, u32), RowError> {
+    if bits != SPECIAL_BITS {
+        return Ok((FileKind::from_code(bits as u8)?, 0));
+    }
+    let kind = FileKind::from_code(row.byte()?)?;
+    if !kind.is_special() {
+        return Err(RowError::Field("kind"));
+    }
+    Ok((kind, row.small("rdev")?))
 }
 
 fn decode_time(row: &mut Reader<'_>, present: bool, mtime_ns: i64, field: &'static str) -> Result<i64, RowError> {

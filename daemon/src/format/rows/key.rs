@@ -4,6 +4,10 @@
 //! inode, symlink, listing   ino:8                     !epoch:8
 //! dirent                    parent:8 name 00          !epoch:8     names hold no 00, so 00 ends them and keeps their order
 //! file map                  ino:8 chunk:8             !epoch:8
+//! xattr                     ino:8 name 00             !epoch:8
+//! further name              ino:8 parent:8 name 00    !epoch:8
+//! whiteout                  parent:8 name 00          !epoch:8
+//! reference                 fingerprint:8
 //! orphan                    ino:8
 //! hidden key                dir:8 object key
 //! setting                   space:1 name              space 0 = the store's own, 1 = its users'
@@ -69,6 +73,37 @@ pub fn dirents_after(parent: Ino, after: &[u8]) -> Vec<u8> {
 /// The name in the prefix of a directory entry's key; `None` if it is not one.
 pub fn dirent_name(prefix: &[u8]) -> Option<&[u8]> {
     prefix.get(8..)?.strip_suffix(&[0]).filter(|name| is_name(name))
+}
+
+/// Whether bytes can be an extended attribute's name: 1 to 255 bytes without NUL.
+pub fn is_attribute(name: &[u8]) -> bool {
+    !name.is_empty() && name.len() <= NAME_MAX && !name.contains(&0)
+}
+
+/// The key prefix of an extended attribute.
+pub fn xattr(ino: Ino, name: &[u8]) -> Vec<u8> {
+    [&ino.0.to_be_bytes(), name, &[0]].concat()
+}
+
+/// The attribute's name in the prefix of its key; `None` if it is not one.
+pub fn xattr_name(prefix: &[u8]) -> Option<&[u8]> {
+    prefix.get(8..)?.strip_suffix(&[0]).filter(|name| is_attribute(name))
+}
+
+/// The key prefix of a further name of a file with hard links.
+pub fn further_name(ino: Ino, parent: Ino, name: &[u8]) -> Vec<u8> {
+    [&ino.0.to_be_bytes()[..], &parent.0.to_be_bytes(), name, &[0]].concat()
+}
+
+/// Directory and name in the prefix of a further name's key; `None` if it is not one.
+pub fn split_further_name(prefix: &[u8]) -> Option<(Ino, &[u8])> {
+    let rest = prefix.get(8..)?;
+    Some((leading_ino(rest)?, dirent_name(rest)?))
+}
+
+/// The key of a block's reference count.
+pub fn reference(fingerprint: u64) -> [u8; 8] {
+    fingerprint.to_be_bytes()
 }
 
 /// The key prefix of a file map's row.

@@ -19,9 +19,9 @@ mod small;
 mod wire;
 
 pub use dirent::Dirent;
-pub use inode::{FileKind, InodeRow, Link, Origin, StripeRow};
+pub use inode::{FileKind, InodeRow, Layout, Link, Origin};
 pub use listing::ListingState;
-pub use map::{BLOCKS_PER_CHUNK, MapChunk};
+pub use map::{BLOCKS_PER_CHUNK, HOLE, MapChunk};
 pub use small::{decode_number, decode_text, encode_number, encode_text};
 
 /// A row version: the first byte of a value.

@@ -9,25 +9,14 @@ use proptest::option::of;
 use proptest::prelude::*;
 
 fn file() -> InodeRow {
-    InodeRow {
-        kind: FileKind::File,
-        perm: 0o644,
-        uid: 1000,
-        gid: 1000,
-        nlink: 1,
-        size: 150_000_000,
-        atime_ns: 1_700_000_000_000_000_000,
-        mtime_ns: 1_700_000_000_000_000_000,
-        ctime_ns: 1_700_000_000_000_000_000,
-        posix_known: false,
-        origin: Some(Origin {
-            key: "train/shards/shard-000123.tar".into(),
-            etag: "\"9e107d9d372bb6826bd81d3542a419d6-18\"".into(),
-            version: None,
-        }),
-        layout: None,
-        link: Some(Link { parent: Ino(300), name: b"shard-000123.tar".to_vec() }),
-    }
+    let link = Link { parent: Ino(300), name: b"shard-000123.tar".to_vec() };
+    let row = InodeRow::new(FileKind::File, 0o644, (1000, 1000), 1_700_000_000_000_000_000, Some(link));
+    let origin = Origin {
+        key: "train/shards/shard-000123.tar".into(),
+        etag: "\"9e107d9d372bb6826bd81d3542a419d6-18\"".into(),
+        version: None,
+    };
+    InodeRow { size: 150_000_000, origin: Some(origin), ..row }
 }
 
 fn any_name() -> impl Strategy<Value = Vec<u8>> {
@@ -35,7 +24,7 @@ fn any_name() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn any_kind() -> impl Strategy<Value = FileKind> {
-    prop_oneof![Just(FileKind::File), Just(FileKind::Directory), Just(FileKind::Symlink)]
+    (0..7u8).prop_map(|code| FileKind::from_code(code).expect("a code"))
 }
 
 fn any_etag() -> impl Strategy<Value = String> {
@@ -59,18 +48,41 @@ prop_compose! {
         layout in of(any::<(u8, u64)>()),
         link in of((any::<u64>(), any_name())),
         name_from_key in any::<bool>(),
+        (rdev, local, attrs_changed, base) in any::<(u32, bool, bool, Option<u64>)>(),
     ) -> InodeRow {
         let (uid, gid, nlink) = owner;
         let (mtime_ns, atime_ns, ctime_ns) = if same_times { (times.0, times.0, times.0) } else { times };
         let tail = origin.as_ref().filter(|_| name_from_key).map(|o| o.key.rsplit(['/', '\0']).next().unwrap_or("").as_bytes().to_vec());
         let link = link.map(|(parent, name)| Link { parent: Ino(parent), name: tail.filter(|t| key::is_name(t)).unwrap_or(name) });
-        let layout = layout.map(|(stripe_count, stripe_size)| StripeRow { stripe_count, stripe_size });
-        InodeRow { kind, perm, uid, gid, nlink, size, atime_ns, mtime_ns, ctime_ns, posix_known, origin, layout, link }
+        let layout = layout.map(|(stripe_count, stripe_size)| Layout { stripe_count, stripe_size });
+        let rdev = if kind.is_special() { rdev } else { 0 };
+        InodeRow {
+            kind,
+            perm,
+            uid,
+            gid,
+            nlink,
+            size,
+            atime_ns,
+            mtime_ns,
+            ctime_ns,
+            posix_known,
+            rdev,
+            local,
+            attrs_changed,
+            base,
+            origin,
+            layout,
+            link,
+        }
     }
 }
 
 fn any_map() -> impl Strategy<Value = MapChunk> {
-    vec(of(any::<[u8; 32]>().prop_map(BlockId)), 0..=64).prop_map(|blocks| MapChunk { blocks })
+    vec(of(any::<[u8; 32]>().prop_map(BlockId)), 0..=64).prop_flat_map(|blocks| {
+        let set = blocks.iter().enumerate().map(|(slot, block)| u64::from(block.is_some()) << slot).sum::<u64>();
+        any::<u64>().prop_map(move |local| MapChunk { blocks: blocks.clone(), local: local & set })
+    })
 }
 
 proptest! {
@@ -242,7 +254,7 @@ fn golden_small_rows() {
     assert_eq!(hex(&Dirent { ino: Ino(300), kind: FileKind::Symlink }.encode()), "0102ac02");
     let state = ListingState { complete: false, last_key: Some("a/b".into()), listed_at_ns: 1, entries: 1000 };
     assert_eq!(hex(&state.encode()), "01020100000000000000e80703612f62");
-    let map = MapChunk { blocks: vec![None, Some(BlockId([7; 32])), None] };
+    let map = MapChunk { blocks: vec![None, Some(BlockId([7; 32])), None], local: 0 };
     assert_eq!(hex(&map.encode()), format!("010202{}", "07".repeat(32)));
     assert_eq!(hex(&encode_number(300)), "01ac02");
     assert_eq!(hex(&encode_text(b"x")), "0178");

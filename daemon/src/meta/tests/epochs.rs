@@ -17,7 +17,7 @@ fn a_view_at_an_old_epoch_sees_the_old_tree() {
     let old = store.advance_epoch().expect("advances");
     merge(&store, Ino::ROOT, &[object("changed", "2"), object("kept", "1"), object("new", "1")]);
     store.update_inode(kept, &|inode| inode.perm = 0).expect("updates");
-    assert_eq!(store.free_orphans(&|_| false).expect("frees"), 2);
+    assert_eq!(store.free_orphans(&|_| false, &mut |_| {}).expect("frees"), 2);
 
     let view = store.at_epoch(old);
     assert_eq!(view.read_dir(Ino::ROOT, None, 99).expect("reads"), before);

@@ -2,6 +2,7 @@
 
 use super::super::engine::faulty::{Fault, FaultyEngine};
 use super::*;
+use crate::stripe::Layout;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,20 +11,9 @@ fn a_new_object_takes_its_attributes_from_the_listing_and_the_defaults() {
     let store = in_memory();
     merge(&store, Ino::ROOT, &[prefix("d"), object("f", "\"e\"")]);
     let file = store.inode(ino_of(&store, Ino::ROOT, "f")).expect("reads").expect("exists");
-    let expected = Inode {
-        kind: FileKind::File,
-        perm: 0o644,
-        uid: 7,
-        gid: 8,
-        nlink: 1,
-        size: 3,
-        atime_ns: 5,
-        mtime_ns: 5,
-        ctime_ns: 5,
-        posix_known: false,
-        origin: Some(origin("f", "\"e\"")),
-        layout: None,
-    };
+    let link = crate::format::rows::Link { parent: Ino::ROOT, name: b"f".to_vec() };
+    let made = Inode::new(FileKind::File, 0o644, (7, 8), 5, Some(link));
+    let expected = Inode { size: 3, origin: Some(origin("f", "\"e\"")), ..made };
     assert_eq!(file, expected);
     let dir = store.inode(ino_of(&store, Ino::ROOT, "d")).expect("reads").expect("exists");
     assert_eq!((dir.kind, dir.perm, dir.nlink, dir.mtime_ns, dir.origin), (FileKind::Directory, 0o755, 2, NOW, None));
@@ -63,7 +53,7 @@ fn what_exists_only_here_is_left_alone() {
     let store = in_memory();
     merge(&store, Ino::ROOT, &[object("local", "e"), object("other", "e")]);
     let local = ino_of(&store, Ino::ROOT, "local");
-    store.update_inode(local, &|inode| inode.origin = None).expect("updates");
+    store.update_inode(local, &|inode| inode.local = true).expect("updates");
     assert_eq!(merge(&store, Ino::ROOT, &[object("local", "theirs"), object("other", "e")]), []);
     assert_eq!(merge(&store, Ino::ROOT, &[]).len(), 1);
     assert_eq!(ino_of(&store, Ino::ROOT, "local"), local);
@@ -226,7 +216,7 @@ proptest! {
             let expected = model.merge(&covers, &page, &|name| store.lookup(Ino::ROOT, name).expect("reads").expect("was just listed").ino);
             prop_assert_eq!(changes, expected);
             if free {
-                store.free_orphans(&|_| false).expect("frees");
+                store.free_orphans(&|_| false, &mut |_| {}).expect("frees");
             }
             let found: Vec<_> = store.read_dir(Ino::ROOT, None, usize::MAX).expect("reads").into_iter().map(|(name, ino, inode)| (name, ino, inode.kind)).collect();
             let held: Vec<_> = model.names.iter().map(|(name, (ino, node))| {

@@ -25,12 +25,12 @@ fn an_orphan_goes_with_its_map_when_nobody_uses_it() {
     let blocks: Vec<_> = (0..200).map(|index| (ino, BlockIndex(index), BlockId([index as u8; 32]))).collect();
     store.map_blocks(&blocks).expect("maps");
     merge(&store, Ino::ROOT, &[]);
-    assert_eq!(store.free_orphans(&|used| used == ino).expect("frees"), 0);
+    assert_eq!(store.free_orphans(&|used| used == ino, &mut |_| {}).expect("frees"), 0);
     assert!(store.inode(ino).expect("reads").is_some());
     assert!(store.map_chunk(ino, 3).expect("reads").is_some());
 
     let restarted = on(engine.clone());
-    assert_eq!(restarted.free_orphans(&|_| false).expect("frees"), 1);
+    assert_eq!(restarted.free_orphans(&|_| false, &mut |_| {}).expect("frees"), 1);
     assert_eq!(store.inode(ino).expect("reads"), None);
     assert_eq!((rows(&engine, Table::FileMap), rows(&engine, Table::Orphans), rows(&engine, Table::Inodes)), (0, 0, 1));
 }
@@ -51,9 +51,9 @@ fn a_tree_that_went_with_its_prefix_is_freed_whole() {
     let changes = merge(&store, Ino::ROOT, &[object("d", "now a file")]);
     assert!(matches!(changes.as_slice(), [Change::Replaced { old, .. }] if *old == dir), "{changes:?}");
     let deep = ino_of(&store, sub, "deep");
-    assert_eq!(store.free_orphans(&|ino| ino == deep).expect("frees"), 2 + FILES as u64);
+    assert_eq!(store.free_orphans(&|ino| ino == deep, &mut |_| {}).expect("frees"), 2 + FILES as u64);
     assert!(store.inode(deep).expect("reads").is_some());
-    assert_eq!(store.free_orphans(&|_| false).expect("frees"), 1);
+    assert_eq!(store.free_orphans(&|_| false, &mut |_| {}).expect("frees"), 1);
     // The root and the new file.
     assert_eq!((rows(&engine, Table::Inodes), rows(&engine, Table::Dirents), rows(&engine, Table::Orphans)), (2, 1, 0));
     assert_eq!(store.hidden_keys(9).expect("reads"), (vec![], 0));

@@ -1,0 +1,413 @@
+//! The thread that turns dirty memory into local data, in rounds.
+//!
+//! A round takes the dirty blocks of some files, puts them into the block store, waits until the devices have them, and then records all
+//! of it in one metadata transaction. It begins when somebody asks for a file to be synced, when dirty memory is half full, or a second
+//! after the first write; the last is the group commit.
+
+use super::DoneReply;
+use super::state::Snapshot;
+use super::write::Waiting;
+use crate::block::PutError;
+use crate::cache::Cache;
+use crate::cache::file::CachedFile;
+use crate::error::{Error, ErrorKind};
+use crate::ids::{BlockId, BlockIndex, Ino};
+use crate::meta::{Content, FileContent, HOLE};
+use parking_lot::{Condvar, Mutex};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long something is dirty before a round takes it.
+const GROUP_COMMIT: Duration = Duration::from_secs(1);
+/// How long after a failed round the next one is tried.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Something to be done between rounds, or a round to be done now.
+pub(in crate::cache) enum Job {
+    /// Makes a file (or, without one, all that was done so far) durable.
+    Sync { file: Option<Arc<CachedFile>>, reply: DoneReply },
+    /// Cuts a file.
+    Cut { file: Arc<CachedFile>, size: u64, now_ns: i64, reply: DoneReply },
+}
+
+#[derive(Default)]
+struct Queue {
+    dirty: HashMap<Ino, Arc<CachedFile>>,
+    /// When the first of `dirty` got dirty.
+    since: Option<Instant>,
+    jobs: VecDeque<Job>,
+    parked: VecDeque<Waiting>,
+    /// Not before this: the last round failed.
+    not_before: Option<Instant>,
+    closing: bool,
+}
+
+/// The flusher's queue and thread.
+pub(in crate::cache) struct Flusher {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    used: AtomicUsize,
+    limit: usize,
+    durable: bool,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A file in a round.
+struct Rounded {
+    file: Arc<CachedFile>,
+    snapshot: Snapshot,
+    outcome: Arc<Mutex<PutOutcome>>,
+}
+
+#[derive(Default)]
+struct PutOutcome {
+    blocks: Vec<(u64, Content)>,
+    failure: Option<PutError>,
+}
+
+impl Flusher {
+    pub(in crate::cache) fn new(limit: usize, durable: bool) -> Self {
+        Flusher {
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            used: AtomicUsize::new(0),
+            limit,
+            durable,
+            thread: Mutex::default(),
+        }
+    }
+
+    pub(in crate::cache) fn start(cache: &Arc<Cache>) {
+        let weak = Arc::downgrade(cache);
+        let thread = std::thread::Builder::new().name("fby-flush".into()).spawn(move || run(&weak));
+        *cache.flusher.thread.lock() = Some(thread.expect("the process can start a thread while starting up"));
+    }
+
+    /// Dirty memory, in bytes.
+    pub(in crate::cache) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.used() >= self.limit
+    }
+
+    /// Whether the devices have room for what is to be written.
+    pub(super) fn admit(&self, cache: &Cache, bytes: usize) -> Result<(), Error> {
+        let wanted = (self.used() + bytes) as u64;
+        if cache.store.room_for_local() < wanted {
+            return Err(Error::new(ErrorKind::NoSpace, "the cache is full of data that exists only here"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn park(&self, waiting: Waiting) {
+        self.queue.lock().parked.push_back(waiting);
+        self.wake.notify_all();
+    }
+
+    pub(super) fn push(&self, job: Job) {
+        self.queue.lock().jobs.push_back(job);
+        self.wake.notify_all();
+    }
+
+    pub(super) fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// A file got dirty, and memory grew by so much.
+    pub(super) fn note_dirty(&self, file: &Arc<CachedFile>, grown: usize) {
+        let used = self.used.fetch_add(grown, Ordering::Relaxed) + grown;
+        let mut queue = self.queue.lock();
+        let new = queue.dirty.insert(file.ino(), Arc::clone(file)).is_none();
+        if queue.since.is_none() {
+            queue.since = Some(Instant::now());
+        }
+        if (new && queue.dirty.len() == 1) || used > self.limit / 2 {
+            self.wake.notify_all();
+        }
+    }
+
+    /// The file, if something of it is not in the metadata yet.
+    pub(in crate::cache) fn dirty_file(&self, ino: Ino) -> Option<Arc<CachedFile>> {
+        self.queue.lock().dirty.get(&ino).cloned()
+    }
+
+    fn is_due(&self, queue: &Queue) -> bool {
+        let now = Instant::now();
+        let held_back = queue.not_before.is_some_and(|at| now < at);
+        let old = queue.since.is_some_and(|since| now.duration_since(since) >= GROUP_COMMIT);
+        !queue.dirty.is_empty() && !held_back && (old || self.used() > self.limit / 2 || !queue.parked.is_empty())
+    }
+
+    /// Waits for something to do; `None` once closed.
+    fn next(&self) -> Option<(VecDeque<Job>, Vec<Arc<CachedFile>>)> {
+        let mut queue = self.queue.lock();
+        loop {
+            if !queue.jobs.is_empty() {
+                return Some((std::mem::take(&mut queue.jobs), Vec::new()));
+            }
+            if self.is_due(&queue) || (queue.closing && !queue.dirty.is_empty()) {
+                return Some((VecDeque::new(), queue.dirty.values().cloned().collect()));
+            }
+            if queue.closing {
+                return None;
+            }
+            let pause = if queue.dirty.is_empty() { Duration::from_secs(60) } else { Duration::from_millis(50) };
+            self.wake.wait_for(&mut queue, pause);
+        }
+    }
+}
+
+fn run(cache: &Weak<Cache>) {
+    loop {
+        let Some(cache) = cache.upgrade() else { return };
+        let Some((jobs, files)) = cache.flusher.next() else { return };
+        if !jobs.is_empty() {
+            cache.do_jobs(jobs);
+        } else {
+            cache.flush_files(&files);
+        }
+        cache.resume_parked();
+        cache.give_up_when_closing();
+    }
+}
+
+impl Cache {
+    /// Makes a file durable, data first; in a scratch deployment there is nothing to wait for.
+    pub fn sync(&self, file: Option<&Arc<CachedFile>>, reply: DoneReply) {
+        if !self.flusher.durable {
+            return reply(Ok(()));
+        }
+        self.flusher.push(Job::Sync { file: file.cloned(), reply });
+    }
+
+    /// Flushes what is dirty and stops the thread.
+    pub(in crate::cache) fn close_flusher(&self) {
+        self.flusher.queue.lock().closing = true;
+        self.flusher.wake.notify_all();
+        if let Some(thread) = self.flusher.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+
+    fn do_jobs(self: &Arc<Self>, jobs: VecDeque<Job>) {
+        let mut syncs: Vec<(Option<Arc<CachedFile>>, DoneReply)> = Vec::new();
+        for job in jobs {
+            match job {
+                Job::Sync { file, reply } => syncs.push((file, reply)),
+                Job::Cut { file, size, now_ns, reply } => {
+                    self.sync_all(std::mem::take(&mut syncs));
+                    self.cut(file, size, now_ns, reply);
+                }
+            }
+        }
+        self.sync_all(syncs);
+    }
+
+    fn cut(self: &Arc<Self>, file: Arc<CachedFile>, size: u64, now_ns: i64, reply: DoneReply) {
+        let Some(index) = self.needed_to_cut(&file, size) else {
+            let outcome = self.cut_now(&file, size, now_ns);
+            self.flusher.note_dirty(&file, 0);
+            return reply(outcome);
+        };
+        let (cache, again) = (Arc::clone(self), Arc::clone(&file));
+        let then = move |outcome: Result<(), Error>| match outcome {
+            Ok(()) => cache.flusher.push(Job::Cut { file: again, size, now_ns, reply }),
+            Err(error) => reply(Err(error)),
+        };
+        self.load(&file, index, Box::new(then));
+    }
+
+    fn sync_all(self: &Arc<Self>, syncs: Vec<(Option<Arc<CachedFile>>, DoneReply)>) {
+        if syncs.is_empty() {
+            return;
+        }
+        let everything = syncs.iter().any(|(file, _)| file.is_none());
+        let files: Vec<_> = if everything {
+            self.flusher.queue.lock().dirty.values().cloned().collect()
+        } else {
+            let mut files: HashMap<Ino, Arc<CachedFile>> = HashMap::new();
+            files.extend(syncs.iter().flat_map(|(file, _)| file).map(|file| (file.ino(), Arc::clone(file))));
+            files.into_values().collect()
+        };
+        self.flush_files(&files);
+        let durable = self.meta.flush().map_err(|error| Error::new(ErrorKind::Io, format!("metadata: {error}")));
+        for (file, reply) in syncs {
+            let lost = file.and_then(|file| file.take_lost_write());
+            reply(lost.map_or_else(|| durable.clone(), Err));
+        }
+    }
+
+    /// One round. What fails stays dirty, and the file knows of it.
+    fn flush_files(self: &Arc<Self>, files: &[Arc<CachedFile>]) {
+        let round: Vec<Rounded> = files.iter().filter_map(|file| self.begin(file)).collect();
+        if !round.is_empty() {
+            // Everything put is on its device after this, and in a persistent deployment durable: data before metadata.
+            let flushed = if self.flusher.durable { self.store.flush() } else { self.store.drain() };
+            let (good, bad): (Vec<_>, Vec<_>) = round.into_iter().partition(|rounded| {
+                flushed.is_ok() && rounded.outcome.lock().failure.is_none()
+            });
+            let failed = !bad.is_empty();
+            for rounded in bad {
+                let failure = rounded.outcome.lock().failure.clone().or_else(|| flushed.as_ref().err().cloned());
+                self.give_up(&rounded, &put_error(&rounded.file, failure));
+            }
+            let failed = self.commit(good) || failed;
+            self.flusher.queue.lock().not_before = failed.then(|| Instant::now() + RETRY);
+        }
+        self.forget_clean();
+    }
+
+    fn begin(self: &Arc<Self>, file: &Arc<CachedFile>) -> Option<Rounded> {
+        let block_size = u64::from(self.config.block_size);
+        let mut state = file.written().lock();
+        if file.is_unlinked() && !file.has_handles() {
+            let freed = state.discard();
+            drop(state);
+            self.flusher.give_back(freed);
+            return None;
+        }
+        let snapshot = state.begin_flush(block_size)?;
+        drop(state);
+        let outcome = Arc::new(Mutex::new(PutOutcome::default()));
+        for (index, bytes) in &snapshot.blocks {
+            if bytes.iter().all(|byte| *byte == 0) {
+                outcome.lock().blocks.push((*index, Content::Zeros));
+                continue;
+            }
+            let (index, result) = (*index, Arc::clone(&outcome));
+            let place = self.array.place(file.layout(), file.ino().0, index * block_size);
+            let done = move |put: Result<BlockId, PutError>| {
+                let mut outcome = result.lock();
+                match put {
+                    Ok(id) => outcome.blocks.push((index, Content::Block(id))),
+                    Err(error) => outcome.failure = Some(error),
+                }
+            };
+            self.store.put_local(bytes.clone(), place, Box::new(done));
+        }
+        Some(Rounded { file: Arc::clone(file), snapshot, outcome })
+    }
+
+    /// Records a round in the metadata; whether that failed.
+    fn commit(&self, round: Vec<Rounded>) -> bool {
+        if round.is_empty() {
+            return false;
+        }
+        let contents: Vec<FileContent> = round.iter().map(content_of).collect();
+        let _references = self.references.lock();
+        match self.meta.write_content(&contents) {
+            Ok(released) => {
+                for (rounded, content) in round.iter().zip(&contents) {
+                    self.show(rounded, content);
+                }
+                self.release(&released);
+                false
+            }
+            Err(error) => {
+                for rounded in &round {
+                    let message = format!("'{}' could not be recorded: {error}", rounded.file.key());
+                    self.give_up(rounded, &Error::new(ErrorKind::Io, message));
+                }
+                true
+            }
+        }
+    }
+
+    /// Lets readers find flushed blocks by the map, then lets memory go.
+    fn show(&self, rounded: &Rounded, content: &FileContent) {
+        let file = &rounded.file;
+        for (index, block) in &content.blocks {
+            let id = match block {
+                Content::Block(id) => {
+                    self.store.keep(id);
+                    Some(*id)
+                }
+                Content::Zeros => (index * content.block_size < content.base).then_some(HOLE),
+            };
+            self.maps.show_local(file.ino(), BlockIndex(*index), id);
+        }
+        let freed = file.written().lock().end_flush(&rounded.snapshot, true);
+        self.flusher.give_back(freed);
+    }
+
+    fn give_up(&self, rounded: &Rounded, error: &Error) {
+        tracing::error!(key = rounded.file.key(), %error, "written data could not be stored; it stays in memory and is tried again");
+        for (_, block) in &rounded.outcome.lock().blocks {
+            if let Content::Block(id) = block {
+                self.store.discard(id, self.meta.is_referenced(id.fingerprint()).unwrap_or(true));
+            }
+        }
+        rounded.file.note_lost_write(error.clone());
+        let freed = rounded.file.written().lock().end_flush(&rounded.snapshot, false);
+        self.flusher.give_back(freed);
+    }
+
+    /// Lets go of blocks that nothing refers to any more.
+    pub(in crate::cache) fn release(&self, fingerprints: &[u64]) {
+        fingerprints.iter().for_each(|fingerprint| self.store.release(*fingerprint));
+    }
+
+    fn forget_clean(&self) {
+        let mut gone = Vec::new();
+        let mut queue = self.flusher.queue.lock();
+        queue.dirty.retain(|_, file| {
+            let busy = file.written().lock().is_busy();
+            if !busy {
+                gone.push(Arc::clone(file));
+            }
+            busy
+        });
+        queue.since = if queue.dirty.is_empty() { None } else { Some(Instant::now()) };
+        drop(queue);
+    }
+
+    /// At the end there is no later: what could not be stored in the last round is lost, and said so.
+    fn give_up_when_closing(&self) {
+        let mut queue = self.flusher.queue.lock();
+        if !queue.closing || queue.not_before.is_none() {
+            return;
+        }
+        for (_, file) in queue.dirty.drain() {
+            tracing::error!(key = file.key(), "written data is lost: it could not be stored before the end");
+        }
+        for waiting in queue.parked.drain(..) {
+            (waiting.reply)(Err(Error::new(ErrorKind::ShuttingDown, "the file system is shutting down")));
+        }
+    }
+
+    fn resume_parked(self: &Arc<Self>) {
+        while !self.flusher.is_full() {
+            let Some(waiting) = self.flusher.queue.lock().parked.pop_front() else { return };
+            self.go_on(waiting);
+        }
+    }
+}
+
+fn content_of(rounded: &Rounded) -> FileContent {
+    let mut blocks = std::mem::take(&mut rounded.outcome.lock().blocks);
+    blocks.sort_unstable_by_key(|(index, _)| *index);
+    rounded.outcome.lock().blocks.clone_from(&blocks);
+    let snapshot = &rounded.snapshot;
+    FileContent {
+        ino: rounded.file.ino(),
+        size: snapshot.size,
+        base: snapshot.base,
+        block_size: snapshot.block_size,
+        mtime_ns: snapshot.mtime_ns,
+        ctime_ns: snapshot.ctime_ns,
+        blocks,
+    }
+}
+
+fn put_error(file: &CachedFile, error: Option<PutError>) -> Error {
+    match error {
+        Some(PutError::NoSpace) => Error::new(ErrorKind::NoSpace, format!("no space for '{}'", file.key())),
+        Some(error) => Error::new(ErrorKind::Io, format!("'{}': {error}", file.key())),
+        None => Error::new(ErrorKind::Io, format!("'{}' could not be stored", file.key())),
+    }
+}

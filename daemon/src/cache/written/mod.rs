@@ -1,0 +1,30 @@
+//! Files being written: dirty blocks in memory, and their way to the devices and into the metadata.
+//!
+//! [`state`] is what one file has dirty; `write`, `read` and `resize` work on it; `flush` is the one thread that makes it local data:
+//! blocks first, then one metadata transaction for all files of a round.
+//!
+//! Invariants:
+//! 1. A byte that was written is in a dirty block, in a block being flushed, or in a block that the file's map names; a reader looks in that
+//!    order, under the file's lock, and so never sees an older one.
+//! 2. What a metadata transaction says of a file is what the file was at one moment: its size, its blocks, its times.
+//! 3. A block leaves memory only after the transaction that names it; if that fails, or its device does, it stays dirty.
+//! 4. Dirty memory stays within its budget: writes beyond it wait for a round to end.
+
+mod flush;
+mod read;
+mod resize;
+mod seek;
+mod state;
+mod write;
+
+pub(super) use flush::Flusher;
+pub use seek::Seek;
+pub(super) use state::Written;
+
+use crate::error::Error;
+
+/// Called once when a write, a change of size or an `fsync` is done. May run on a device thread: must not block.
+pub type DoneReply = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// The largest file, in bytes.
+pub const SIZE_MAX: u64 = 16 << 40;

@@ -1,0 +1,136 @@
+//! Changing sizes, and making ranges zeros.
+
+use super::flush::Job;
+use super::{DoneReply, SIZE_MAX};
+use crate::cache::Cache;
+use crate::cache::file::CachedFile;
+use crate::cache::local::LocalData;
+use crate::error::{Error, ErrorKind};
+use crate::meta::BLOCKS_PER_CHUNK;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Cache {
+    /// Cuts a file, or lengthens it with zeros.
+    pub fn resize(self: &Arc<Self>, file: &Arc<CachedFile>, size: u64, now_ns: i64, reply: DoneReply) {
+        if size > SIZE_MAX {
+            return reply(Err(Error::new(ErrorKind::TooLarge, format!("{size} bytes, more than a file can have"))));
+        }
+        file.mark_written();
+        if size < file.size() {
+            return self.flusher.push(Job::Cut { file: Arc::clone(file), size, now_ns, reply });
+        }
+        let (cache, grown) = (Arc::clone(self), Arc::clone(file));
+        let then = move |outcome: Result<(), Error>| {
+            reply(outcome.map(|()| cache.grow(&grown, size, now_ns)));
+        };
+        self.ready_to_grow(file, size, Box::new(then));
+    }
+
+    /// Makes sure that nothing behind the end of a file can show once it is longer.
+    fn ready_to_grow(self: &Arc<Self>, file: &Arc<CachedFile>, size: u64, then: DoneReply) {
+        let needed = file.written().lock().needed_to_grow(size, self.block_size(), &|index| self.has_excess(file, index));
+        match needed {
+            Some(index) => self.load(file, index, then),
+            None => then(Ok(())),
+        }
+    }
+
+    fn grow(&self, file: &Arc<CachedFile>, size: u64, now_ns: i64) {
+        let mut state = file.written().lock();
+        let size = size.max(state.size);
+        state.resize(size, self.block_size(), now_ns);
+        file.set_size(size);
+        drop(state);
+        self.flusher.note_dirty(file, 0);
+    }
+
+    /// Makes a range zeros; beyond the end of the file it lengthens it if `grow` says so.
+    pub fn zero(self: &Arc<Self>, file: &Arc<CachedFile>, range: Range<u64>, grow: bool, now_ns: i64, reply: DoneReply) {
+        if range.end > SIZE_MAX {
+            return reply(Err(Error::new(ErrorKind::TooLarge, "more than a file can have")));
+        }
+        file.mark_written();
+        if grow && range.end > file.size() {
+            let (cache, grown) = (Arc::clone(self), Arc::clone(file));
+            let then = move |outcome: Result<(), Error>| match outcome {
+                Ok(()) => {
+                    cache.grow(&grown, range.end, now_ns);
+                    cache.zero(&grown, range, false, now_ns, reply);
+                }
+                Err(error) => reply(Err(error)),
+            };
+            let end = file.size().max(SIZE_MAX);
+            return self.ready_to_grow(file, end, Box::new(then));
+        }
+        let end = range.end.min(file.size());
+        if range.start >= end {
+            self.flusher.note_dirty(file, 0);
+            return reply(Ok(()));
+        }
+        let block = self.block_size();
+        let whole = range.start.div_ceil(block)..if end == file.size() { end.div_ceil(block) } else { end / block };
+        if whole.start < whole.end {
+            let freed = file.written().lock().clear(whole.clone(), now_ns);
+            self.flusher.give_back(freed);
+            self.flusher.note_dirty(file, 0);
+        }
+        let mut edges = Vec::new();
+        if whole.start >= whole.end {
+            edges.push(range.start..end);
+        } else {
+            edges.push(range.start..whole.start * block);
+            edges.push(whole.end * block..end);
+        }
+        self.zero_edges(file, edges, now_ns, reply);
+    }
+
+    fn zero_edges(self: &Arc<Self>, file: &Arc<CachedFile>, mut edges: Vec<Range<u64>>, now_ns: i64, reply: DoneReply) {
+        let Some(edge) = edges.pop() else { return reply(Ok(())) };
+        if edge.start >= edge.end {
+            return self.zero_edges(file, edges, now_ns, reply);
+        }
+        let (cache, written) = (Arc::clone(self), Arc::clone(file));
+        let next = move |outcome: Result<(), Error>| match outcome {
+            Ok(()) => cache.zero_edges(&written, edges, now_ns, reply),
+            Err(error) => reply(Err(error)),
+        };
+        self.write(file, edge.start, &vec![0; (edge.end - edge.start) as usize], now_ns, Box::new(next));
+    }
+
+    /// Does a cut, on the flusher's thread and between two rounds. Returns whether it is in the metadata.
+    pub(super) fn cut_now(&self, file: &Arc<CachedFile>, size: u64, now_ns: i64) -> Result<(), Error> {
+        let LocalData::Packed(packed) = file.local();
+        let mut state = file.written().lock();
+        let old = state.size;
+        let freed = state.resize(size, packed.block_size, now_ns);
+        file.set_size(size);
+        let _gate = file.map_gate().write();
+        let base = state.base;
+        packed.base.store(base, Ordering::Release);
+        drop(state);
+        self.flusher.give_back(freed);
+        if size >= old {
+            return Ok(());
+        }
+        let _references = self.references.lock();
+        let cut = self.meta.cut_content(file.ino(), size, base, packed.block_size, now_ns);
+        let released = cut.map_err(|error| Error::new(ErrorKind::Io, format!("'{}' could not be cut: {error}", file.key())))?;
+        let chunk_bytes = packed.block_size * BLOCKS_PER_CHUNK;
+        self.maps.drop_rows(file.ino(), size / chunk_bytes..old.div_ceil(chunk_bytes));
+        self.release(&released);
+        Ok(())
+    }
+
+    /// The last block of what a cut leaves, if the cut goes through it and it is not in memory.
+    pub(super) fn needed_to_cut(&self, file: &CachedFile, size: u64) -> Option<u64> {
+        let last = size / self.block_size();
+        let through = size < file.size() && !size.is_multiple_of(self.block_size());
+        (through && !file.written().lock().holds(last) && self.has_content(file, last)).then_some(last)
+    }
+
+    fn block_size(&self) -> u64 {
+        self.config.block_size.into()
+    }
+}

@@ -1,0 +1,65 @@
+//! `SEEK_DATA` and `SEEK_HOLE`, in whole blocks.
+
+use crate::cache::Cache;
+use crate::cache::file::CachedFile;
+use crate::cache::local::LocalData;
+use crate::cache::read::metadata_error;
+use crate::error::Error;
+use crate::ids::BlockIndex;
+use crate::meta::{BLOCKS_PER_CHUNK, HOLE};
+use std::sync::Arc;
+
+/// What to look for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seek {
+    /// Bytes.
+    Data,
+    /// A hole, or the end.
+    Hole,
+}
+
+impl Cache {
+    /// The first offset at or after `from` that is what is looked for. `None` beyond the end, or without any data behind.
+    pub fn seek(&self, file: &Arc<CachedFile>, from: u64, what: Seek) -> Result<Option<u64>, Error> {
+        let size = file.size();
+        if from >= size {
+            return Ok(None);
+        }
+        if !file.is_written() {
+            return Ok(Some(if what == Seek::Data { from } else { size }));
+        }
+        let LocalData::Packed(packed) = file.local();
+        let mut index = from / packed.block_size;
+        while index * packed.block_size < size {
+            let is_data = self.is_data(file, index)?;
+            if is_data == (what == Seek::Data) {
+                return Ok(Some((index * packed.block_size).max(from)));
+            }
+            index = if is_data { index + 1 } else { self.skip_hole(file, index)? };
+        }
+        Ok((what == Seek::Hole).then_some(size))
+    }
+
+    fn is_data(&self, file: &CachedFile, index: u64) -> Result<bool, Error> {
+        if file.written().lock().holds(index) {
+            return Ok(true);
+        }
+        let LocalData::Packed(packed) = file.local();
+        let chunk = self.maps.chunk(file.ino(), index / BLOCKS_PER_CHUNK).map_err(|error| metadata_error(file, &error))?;
+        let local = chunk.get(BlockIndex(index)).filter(|_| chunk.is_local(BlockIndex(index)));
+        Ok(local.map_or_else(|| packed.block_len(index) > 0, |id| id != HOLE))
+    }
+
+    /// Behind a hole: over all that neither memory nor the map nor the origin has anything of.
+    fn skip_hole(&self, file: &CachedFile, index: u64) -> Result<u64, Error> {
+        let LocalData::Packed(packed) = file.local();
+        let chunk = index / BLOCKS_PER_CHUNK;
+        if !(index + 1).is_multiple_of(BLOCKS_PER_CHUNK) || (index + 1) * packed.block_size < packed.base() {
+            return Ok(index + 1);
+        }
+        let next = self.meta.next_chunk(file.ino(), chunk + 1).map_err(|error| metadata_error(file, &error))?;
+        let mapped = next.map_or(u64::MAX, |(number, _)| number * BLOCKS_PER_CHUNK);
+        let dirty = file.written().lock().next_held(index + 1).unwrap_or(u64::MAX);
+        Ok(mapped.min(dirty).min(file.size().div_ceil(packed.block_size)).max(index + 1))
+    }
+}

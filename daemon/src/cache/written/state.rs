@@ -1,0 +1,291 @@
+//! What one file has dirty. Pure: no I/O, no threads.
+
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+/// A dirty block: its bytes up to the last one written; the rest of the block is zeros.
+#[derive(Clone, Debug, Default)]
+pub struct Slot {
+    data: Vec<u8>,
+    /// What it counts for in the budget, in bytes.
+    memory: usize,
+}
+
+/// Where a piece of a block is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Held {
+    /// In memory: these bytes.
+    Bytes(Bytes),
+    /// Not in memory.
+    No,
+}
+
+/// A file as it was when a round began.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Size in bytes.
+    pub size: u64,
+    /// Bytes that may come from the origin.
+    pub base: u64,
+    /// When it was last written, if since the last round.
+    pub mtime_ns: Option<i64>,
+    /// When it was last changed.
+    pub ctime_ns: i64,
+    /// Its dirty blocks, cut to the file's size.
+    pub blocks: Vec<(u64, Bytes)>,
+    /// Bytes of a block.
+    pub block_size: u64,
+}
+
+/// The dirty state of a file.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Size in bytes.
+    pub size: u64,
+    /// Bytes below this come from the origin where the map names no block.
+    pub base: u64,
+    /// Set by a write, taken by a flush or by an explicit change of times.
+    pub mtime_ns: Option<i64>,
+    /// The last change.
+    pub ctime_ns: i64,
+    /// Whether size, base or times differ from the metadata's.
+    pub changed: bool,
+    slots: BTreeMap<u64, Slot>,
+    /// Blocks of the round under way, with the memory they count for.
+    flushing: BTreeMap<u64, (Bytes, usize)>,
+    /// Blocks whose present content is being read, so that part of it can be written.
+    loading: BTreeSet<u64>,
+}
+
+/// What a write needs before it can be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing.
+    Nothing,
+    /// The content of this block.
+    Block(u64),
+}
+
+/// The pieces of a byte range: block, position in it, position in the range.
+pub fn pieces(range: Range<u64>, block_size: u64) -> impl Iterator<Item = (u64, Range<usize>, Range<usize>)> {
+    let blocks = range.start / block_size..range.end.div_ceil(block_size);
+    blocks.map(move |index| {
+        let start = index * block_size;
+        let (from, to) = (range.start.max(start), range.end.min(start + block_size));
+        let within = (from - start) as usize..(to - start) as usize;
+        (index, within, (from - range.start) as usize..(to - range.start) as usize)
+    })
+}
+
+impl State {
+    /// The state of a file that nothing of is dirty.
+    pub fn clean(size: u64, base: u64) -> Self {
+        State { size, base, ..State::default() }
+    }
+
+    /// Whether there is something to flush.
+    pub fn is_dirty(&self) -> bool {
+        self.changed || !self.slots.is_empty()
+    }
+
+    /// Whether anything of it is dirty or on its way.
+    pub fn is_busy(&self) -> bool {
+        self.is_dirty() || !self.flushing.is_empty() || !self.loading.is_empty()
+    }
+
+    /// What has to be there before a range can be written. `has_content` says whether a block has content outside of memory.
+    /// The last block is needed, too, where bytes behind the file's end might show once the file is longer.
+    pub fn need(&self, range: Range<u64>, block_size: u64, has_content: &dyn Fn(u64) -> bool, has_excess: &dyn Fn(u64) -> bool) -> Need {
+        if let Some(last) = self.needed_to_grow(range.end, block_size, has_excess) {
+            return Need::Block(last);
+        }
+        for (index, within, _) in pieces(range, block_size) {
+            let content = self.size.saturating_sub(index * block_size).min(block_size) as usize;
+            let covers = within.start == 0 && within.end >= content;
+            let held = self.slots.contains_key(&index) || self.flushing.contains_key(&index);
+            if !covers && !held && has_content(index) {
+                return Need::Block(index);
+            }
+        }
+        Need::Nothing
+    }
+
+    /// The last block, if it has to be in memory before the file gets longer.
+    pub fn needed_to_grow(&self, size: u64, block_size: u64, has_excess: &dyn Fn(u64) -> bool) -> Option<u64> {
+        let last = self.size / block_size;
+        let grows = size > self.size && !self.size.is_multiple_of(block_size) && !self.holds(last);
+        (grows && has_excess(last)).then_some(last)
+    }
+
+    /// Writes bytes; everything needed is there. Returns by how much the memory held has grown.
+    pub fn write(&mut self, offset: u64, data: &[u8], block_size: u64, now_ns: i64) -> usize {
+        let mut grown = 0;
+        let end = offset + data.len() as u64;
+        for (index, within, part) in pieces(offset..end, block_size) {
+            grown += self.slot(index).write(within.start, &data[part], block_size as usize);
+        }
+        self.size = self.size.max(end);
+        (self.mtime_ns, self.ctime_ns, self.changed) = (Some(now_ns), now_ns, true);
+        grown
+    }
+
+    /// The dirty block at an index: made from the one being flushed, or empty.
+    fn slot(&mut self, index: u64) -> &mut Slot {
+        self.loading.remove(&index);
+        let flushing = &self.flushing;
+        self.slots.entry(index).or_insert_with(|| Slot { memory: 0, data: flushing.get(&index).map_or_else(Vec::new, |(data, _)| data.to_vec()) })
+    }
+
+    /// The bytes of a block that memory has, zeros beyond what was written.
+    pub fn held(&self, index: u64, within: Range<usize>) -> Held {
+        let data = match (self.slots.get(&index), self.flushing.get(&index)) {
+            (Some(slot), _) => &slot.data[..],
+            (None, Some((data, _))) => &data[..],
+            (None, None) => return Held::No,
+        };
+        let mut bytes = vec![0; within.len()];
+        let there = within.start.min(data.len())..within.end.min(data.len());
+        bytes[..there.len()].copy_from_slice(&data[there]);
+        Held::Bytes(bytes.into())
+    }
+
+    /// Whether memory has a block.
+    pub fn holds(&self, index: u64) -> bool {
+        self.slots.contains_key(&index) || self.flushing.contains_key(&index)
+    }
+
+    /// The first block at or after an index that memory has.
+    pub fn next_held(&self, from: u64) -> Option<u64> {
+        let slot = self.slots.range(from..).next().map(|(index, _)| *index);
+        let flushing = self.flushing.range(from..).next().map(|(index, _)| *index);
+        slot.into_iter().chain(flushing).min()
+    }
+
+    /// Notes that a block is being read.
+    pub fn begin_load(&mut self, index: u64) {
+        self.loading.insert(index);
+    }
+
+    /// A block was read. It counts only if nobody wrote or cut it meanwhile. Returns by how much the memory held has grown.
+    pub fn loaded(&mut self, index: u64, bytes: Option<&[u8]>) -> usize {
+        let still_wanted = self.loading.remove(&index);
+        match bytes {
+            Some(bytes) if still_wanted && !self.holds(index) => {
+                self.slots.insert(index, Slot { data: bytes.to_vec(), memory: bytes.len() });
+                bytes.len()
+            }
+            _ => 0,
+        }
+    }
+
+    /// Changes the size. The last block, if it is cut, is in memory (or was never more than the origin's). Returns the memory given back.
+    pub fn resize(&mut self, size: u64, block_size: u64, now_ns: i64) -> usize {
+        let mut freed = 0;
+        if size < self.size {
+            let beyond = size.div_ceil(block_size);
+            for (_, slot) in self.slots.split_off(&beyond) {
+                freed += slot.memory;
+            }
+            self.loading.split_off(&(size / block_size));
+            if let Some(slot) = self.slots.get_mut(&(size / block_size)) {
+                slot.data.truncate((size % block_size) as usize);
+            }
+            self.base = self.base.min(size);
+        }
+        self.size = size;
+        (self.mtime_ns, self.ctime_ns, self.changed) = (Some(now_ns), now_ns, true);
+        freed
+    }
+
+    /// Makes whole blocks zeros. Returns the change of the memory held: what is given back.
+    pub fn clear(&mut self, blocks: Range<u64>, now_ns: i64) -> usize {
+        let mut freed = 0;
+        for index in blocks {
+            freed += std::mem::take(self.slot(index)).memory;
+        }
+        (self.mtime_ns, self.ctime_ns, self.changed) = (Some(now_ns), now_ns, true);
+        freed
+    }
+
+    /// Begins a round: what is dirty now is on its way. `None` if nothing is.
+    pub fn begin_flush(&mut self, block_size: u64) -> Option<Snapshot> {
+        debug_assert!(self.flushing.is_empty(), "one round at a time");
+        if !self.is_dirty() {
+            return None;
+        }
+        let size = self.size;
+        let slots = std::mem::take(&mut self.slots);
+        let cut = |(index, slot): (u64, Slot)| {
+            let content = size.saturating_sub(index * block_size).min(block_size) as usize;
+            let (mut data, memory) = (slot.data, slot.memory);
+            data.resize(content, 0);
+            (index, (Bytes::from(data), memory))
+        };
+        self.flushing = slots.into_iter().filter(|(index, _)| index * block_size < size).map(cut).collect();
+        self.changed = false;
+        let blocks = self.flushing.iter().map(|(index, (data, _))| (*index, data.clone())).collect();
+        Some(Snapshot { size, base: self.base, mtime_ns: self.mtime_ns.take(), ctime_ns: self.ctime_ns, blocks, block_size })
+    }
+
+    /// Ends a round: with success memory lets go of it, else it is dirty again. Returns the memory given back.
+    pub fn end_flush(&mut self, snapshot: &Snapshot, done: bool) -> usize {
+        let mut freed = 0;
+        for (index, (data, memory)) in std::mem::take(&mut self.flushing) {
+            // What was written or cut meanwhile counts for more.
+            if done || self.slots.contains_key(&index) || index * snapshot.block_size >= self.size {
+                freed += memory;
+            } else {
+                self.slots.insert(index, Slot { data: data.to_vec(), memory });
+            }
+        }
+        if !done {
+            self.mtime_ns = self.mtime_ns.or(snapshot.mtime_ns);
+            self.changed = true;
+        }
+        freed
+    }
+
+    /// Drops everything dirty: the file is gone. Returns the memory given back.
+    pub fn discard(&mut self) -> usize {
+        self.changed = false;
+        self.loading.clear();
+        std::mem::take(&mut self.slots).into_values().map(|slot| slot.memory).sum()
+    }
+}
+
+impl Slot {
+    fn write(&mut self, at: usize, bytes: &[u8], block_size: usize) -> usize {
+        let end = at + bytes.len();
+        if end > self.data.capacity() {
+            // Small files stay small; a stream gets its block at once.
+            let wanted = if end > block_size / 4 { block_size } else { end.next_power_of_two() };
+            self.data.reserve_exact(wanted - self.data.len());
+        }
+        if self.data.len() < end {
+            self.data.resize(end, 0);
+        }
+        self.data[at..end].copy_from_slice(bytes);
+        let counted = self.memory;
+        self.memory = counted.max(self.data.capacity());
+        self.memory - counted
+    }
+}
+
+/// A file's dirty state, shared.
+#[derive(Debug)]
+pub struct Written {
+    state: parking_lot::Mutex<State>,
+}
+
+impl Written {
+    /// Nothing dirty.
+    pub fn clean(size: u64, base: u64) -> Self {
+        Written { state: parking_lot::Mutex::new(State::clean(size, base)) }
+    }
+
+    /// The state, locked.
+    pub fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.state.lock()
+    }
+}

@@ -1,0 +1,90 @@
+//! Writing into dirty memory.
+
+use super::state::Need;
+use super::{DoneReply, SIZE_MAX};
+use crate::cache::Cache;
+use crate::cache::file::CachedFile;
+use crate::cache::local::LocalData;
+use crate::error::{Error, ErrorKind};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// A write that could not be done at once.
+pub(super) struct Waiting {
+    pub(super) file: Arc<CachedFile>,
+    pub(super) offset: u64,
+    pub(super) data: Bytes,
+    pub(super) now_ns: i64,
+    pub(super) reply: DoneReply,
+}
+
+impl Cache {
+    /// Writes bytes at an offset. What a partly written block held before is read first.
+    pub fn write(self: &Arc<Self>, file: &Arc<CachedFile>, offset: u64, data: &[u8], now_ns: i64, reply: DoneReply) {
+        let end = offset.saturating_add(data.len() as u64);
+        if end > SIZE_MAX {
+            return reply(Err(Error::new(ErrorKind::TooLarge, format!("{end} bytes, more than a file can have"))));
+        }
+        if data.is_empty() {
+            return reply(Ok(()));
+        }
+        if let Err(error) = self.flusher.admit(self, data.len()) {
+            return reply(Err(error));
+        }
+        file.mark_written();
+        if self.flusher.is_full() {
+            let data = Bytes::copy_from_slice(data);
+            return self.flusher.park(Waiting { file: Arc::clone(file), offset, data, now_ns, reply });
+        }
+        match self.try_write(file, offset, data, now_ns) {
+            Need::Nothing => reply(Ok(())),
+            Need::Block(index) => {
+                let data = Bytes::copy_from_slice(data);
+                self.load_for(Waiting { file: Arc::clone(file), offset, data, now_ns, reply }, index);
+            }
+        }
+    }
+
+    /// Writes after the block has been read, as often as it takes.
+    pub(super) fn go_on(self: &Arc<Self>, waiting: Waiting) {
+        match self.try_write(&waiting.file, waiting.offset, &waiting.data, waiting.now_ns) {
+            Need::Nothing => (waiting.reply)(Ok(())),
+            Need::Block(index) => self.load_for(waiting, index),
+        }
+    }
+
+    fn try_write(self: &Arc<Self>, file: &Arc<CachedFile>, offset: u64, data: &[u8], now_ns: i64) -> Need {
+        let LocalData::Packed(packed) = file.local();
+        let mut state = file.written().lock();
+        let range = offset..offset + data.len() as u64;
+        let need = state.need(range, packed.block_size, &|index| self.has_content(file, index), &|index| self.has_excess(file, index));
+        if need == Need::Nothing {
+            let grown = state.write(offset, data, packed.block_size, now_ns);
+            file.set_size(state.size);
+            drop(state);
+            self.flusher.note_dirty(file, grown);
+        }
+        need
+    }
+
+    fn load_for(self: &Arc<Self>, waiting: Waiting, index: u64) {
+        let (cache, file) = (Arc::clone(self), Arc::clone(&waiting.file));
+        let done = move |outcome| match outcome {
+            Ok(()) => cache.go_on(waiting),
+            Err(error) => (waiting.reply)(Err(error)),
+        };
+        self.load(&file, index, Box::new(done));
+    }
+
+    /// Brings a block's present content into dirty memory, unless somebody writes it meanwhile.
+    pub(super) fn load(self: &Arc<Self>, file: &Arc<CachedFile>, index: u64, done: DoneReply) {
+        file.written().lock().begin_load(index);
+        let (cache, loaded) = (Arc::clone(self), Arc::clone(file));
+        let finish = move |outcome: Result<Bytes, Error>| {
+            let grown = loaded.written().lock().loaded(index, outcome.as_deref().ok());
+            cache.flusher.note_dirty(&loaded, grown);
+            done(outcome.map(drop));
+        };
+        self.read_block(file, index, Box::new(finish));
+    }
+}

@@ -1,0 +1,240 @@
+//! What was written: sizes, times and blocks of files, and the count of references to blocks that exist only here.
+//!
+//! Invariants:
+//! 1. The reference count of a fingerprint is the number of slots of file maps that hold a local block with it.
+//! 2. A count and the slot it counts change in one transaction. Whoever learns that a count fell to nothing may let go of the block.
+
+use super::engine::{KeyRange, Order, Table};
+use super::inode::read_for_change;
+use super::map::decode_chunk;
+use super::rows::{Txn, damaged};
+use super::{BLOCKS_PER_CHUNK, MapChunk, MetaError, MetaStore};
+use crate::format::rows::{HOLE, RowError, decode_number, encode_number, key};
+use crate::ids::{BlockId, Ino};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+/// File-map rows cut off in one transaction.
+const CUT_ROWS: usize = 256;
+
+/// What became of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// It is stored under this identity.
+    Block(BlockId),
+    /// It is zeros.
+    Zeros,
+}
+
+/// What a file is after a round of writing.
+#[derive(Clone, Debug)]
+pub struct FileContent {
+    /// The file.
+    pub ino: Ino,
+    /// Size in bytes.
+    pub size: u64,
+    /// Bytes that still come from the origin where the map names no block.
+    pub base: u64,
+    /// Bytes of a block.
+    pub block_size: u64,
+    /// When it was written, if that is to be recorded.
+    pub mtime_ns: Option<i64>,
+    /// When it was changed.
+    pub ctime_ns: i64,
+    /// The blocks that changed.
+    pub blocks: Vec<(u64, Content)>,
+}
+
+/// Changes of reference counts, by fingerprint.
+#[derive(Default)]
+pub(super) struct References(BTreeMap<u64, i64>);
+
+impl References {
+    fn add(&mut self, id: &BlockId, by: i64) {
+        if *id != HOLE {
+            *self.0.entry(id.fingerprint()).or_default() += by;
+        }
+    }
+
+    /// Drops the references of a row of a file map.
+    pub(super) fn drop_row(&mut self, row: &[u8]) -> Result<(), MetaError> {
+        let chunk = decode_chunk(row)?;
+        for (slot, id) in chunk.blocks.iter().enumerate() {
+            if let Some(id) = id.filter(|_| chunk.is_local(slot)) {
+                self.add(&id, -1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the counts; returns the fingerprints that nothing refers to any more.
+    pub(super) fn write(self, txn: &mut Txn<'_>) -> Result<Vec<u64>, MetaError> {
+        let mut released = Vec::new();
+        for (fingerprint, change) in self.0.into_iter().filter(|(_, change)| *change != 0) {
+            let at = key::reference(fingerprint);
+            let count = txn.read_plain(Table::Refs, &at)?.map_or(Ok(0), |row| decode_number(&row)).map_err(damaged(Table::Refs))?;
+            match count.saturating_add_signed(change) {
+                0 => {
+                    txn.remove_plain(Table::Refs, &at);
+                    released.push(fingerprint);
+                }
+                count => txn.write_plain(Table::Refs, &at, encode_number(count)),
+            }
+        }
+        Ok(released)
+    }
+}
+
+impl MetaStore {
+    /// Records what files are after a round of writing, in one transaction. Inodes that are gone are skipped. Returns the fingerprints
+    /// of blocks that nothing refers to any more.
+    pub fn write_content(&self, files: &[FileContent]) -> Result<Vec<u64>, MetaError> {
+        self.transact(|txn| {
+            let mut references = References::default();
+            for file in files {
+                let Some(mut row) = read_for_change(txn, file.ino)? else { continue };
+                (row.size, row.base) = (file.size, Some(file.base));
+                row.mtime_ns = file.mtime_ns.unwrap_or(row.mtime_ns);
+                row.ctime_ns = row.ctime_ns.max(file.ctime_ns);
+                txn.write(Table::Inodes, &key::ino(file.ino), row.encode());
+                write_blocks(txn, file, &mut references)?;
+            }
+            references.write(txn)
+        })
+    }
+
+    /// Cuts a file to `size`: rows of its map behind that go from the end on, a bounded number per transaction, each of which leaves a
+    /// file that is merely less cut. The last block, where the cut goes through one that is here, is for the next round to write.
+    pub fn cut_content(&self, ino: Ino, size: u64, base: u64, block_size: u64, now_ns: i64) -> Result<Vec<u64>, MetaError> {
+        let mut released = Vec::new();
+        loop {
+            let (mut gone, more) = self.transact(|txn| cut_step(txn, ino, size, base, block_size, now_ns))?;
+            released.append(&mut gone);
+            if !more {
+                return Ok(released);
+            }
+        }
+    }
+
+    /// Whether a block written here is referred to.
+    pub fn is_referenced(&self, fingerprint: u64) -> Result<bool, MetaError> {
+        Ok(self.reading().view.get(Table::Refs, &key::reference(fingerprint))?.is_some())
+    }
+
+    /// Visits the fingerprint of every block that exists only here.
+    pub fn references(&self, visit: &mut dyn FnMut(u64)) -> Result<(), MetaError> {
+        let everything = KeyRange { start: Vec::new(), end: None };
+        self.reading().view.scan(Table::Refs, &everything, Order::Ascending, &mut |key, _| {
+            if let Some(fingerprint) = key::leading_ino(key) {
+                visit(fingerprint.0);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(())
+    }
+
+    /// The next row of a file's map at or after a number.
+    pub fn next_chunk(&self, ino: Ino, from: u64) -> Result<Option<(u64, MapChunk)>, MetaError> {
+        let range = KeyRange { start: key::chunk(ino, from).to_vec(), end: KeyRange::prefix(&key::ino(ino)).end };
+        let mut found = None;
+        self.reading().scan(Table::FileMap, &range, &mut |prefix, row| {
+            found = Some((chunk_number(prefix)?, decode_chunk(row)?));
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found)
+    }
+}
+
+fn chunk_number(prefix: &[u8]) -> Result<u64, MetaError> {
+    let number = prefix.get(8..).and_then(key::leading_ino).ok_or_else(|| damaged(Table::FileMap)(RowError::Field("key")))?;
+    Ok(number.0)
+}
+
+fn write_blocks(txn: &mut Txn<'_>, file: &FileContent, references: &mut References) -> Result<(), MetaError> {
+    for chunk_blocks in file.blocks.chunk_by(|(a, _), (b, _)| a / BLOCKS_PER_CHUNK == b / BLOCKS_PER_CHUNK) {
+        let at = key::chunk(file.ino, chunk_blocks[0].0 / BLOCKS_PER_CHUNK);
+        let before = txn.read(Table::FileMap, &at)?;
+        let mut chunk = before.as_deref().map(decode_chunk).transpose()?.unwrap_or_default();
+        for (index, content) in chunk_blocks {
+            // Zeros need saying only where the origin would say something else.
+            let id = match content {
+                Content::Block(id) => Some(*id),
+                Content::Zeros => (index * file.block_size < file.base).then_some(HOLE),
+            };
+            set_slot(&mut chunk, (index % BLOCKS_PER_CHUNK) as usize, id, references);
+        }
+        write_chunk(txn, &at, before.is_some(), &chunk)?;
+    }
+    Ok(())
+}
+
+fn set_slot(chunk: &mut MapChunk, slot: usize, id: Option<BlockId>, references: &mut References) {
+    if chunk.blocks.len() <= slot {
+        chunk.blocks.resize(slot + 1, None);
+    }
+    if let Some(old) = chunk.blocks[slot].filter(|_| chunk.is_local(slot)) {
+        references.add(&old, -1);
+    }
+    chunk.blocks[slot] = id;
+    match id {
+        Some(id) => {
+            references.add(&id, 1);
+            chunk.local |= 1 << slot;
+        }
+        None => chunk.local &= !(1 << slot),
+    }
+}
+
+fn write_chunk(txn: &mut Txn<'_>, at: &[u8], existed: bool, chunk: &MapChunk) -> Result<(), MetaError> {
+    if chunk.blocks.iter().any(Option::is_some) {
+        txn.write(Table::FileMap, at, chunk.encode());
+    } else if existed {
+        txn.remove(Table::FileMap, at)?;
+    }
+    Ok(())
+}
+
+fn cut_step(
+    txn: &mut Txn<'_>,
+    ino: Ino,
+    size: u64,
+    base: u64,
+    block_size: u64,
+    now_ns: i64,
+) -> Result<(Vec<u64>, bool), MetaError> {
+    let Some(mut row) = read_for_change(txn, ino)? else { return Ok((Vec::new(), false)) };
+    let first_gone = size.div_ceil(block_size);
+    let chunk_bytes = block_size * BLOCKS_PER_CHUNK;
+    let mut rows = Vec::new();
+    let range = KeyRange {
+        start: key::chunk(ino, first_gone / BLOCKS_PER_CHUNK).to_vec(),
+        end: KeyRange::prefix(&key::ino(ino)).end,
+    };
+    txn.reading().scan(Table::FileMap, &range, &mut |prefix, row| {
+        rows.push((chunk_number(prefix)?, row.to_vec()));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let more = rows.len() > CUT_ROWS;
+    let cut = rows.split_off(rows.len().saturating_sub(CUT_ROWS));
+    let mut references = References::default();
+    for (number, bytes) in &cut {
+        let at = key::chunk(ino, *number);
+        let mut chunk = decode_chunk(bytes)?;
+        txn.depend(Table::FileMap, &at)?;
+        for slot in 0..chunk.blocks.len() {
+            if number * BLOCKS_PER_CHUNK + slot as u64 >= first_gone {
+                set_slot(&mut chunk, slot, None, &mut references);
+            }
+        }
+        write_chunk(txn, &at, true, &chunk)?;
+    }
+    let reached = if more { cut.first().map_or(size, |(number, _)| number * chunk_bytes) } else { size };
+    row.size = row.size.min(reached.max(size));
+    row.base = Some(base.max(reached).min(row.base.unwrap_or(row.size)));
+    if !more {
+        (row.size, row.base) = (size, Some(base));
+    }
+    (row.mtime_ns, row.ctime_ns) = (now_ns, now_ns);
+    txn.write(Table::Inodes, &key::ino(ino), row.encode());
+    Ok((references.write(txn)?, more))
+}

@@ -1,0 +1,142 @@
+//! Moving names.
+
+use super::engine::Table;
+use super::inode::{read_for_change, read_inode};
+use super::names::{entry, give_name, live_directory, named_inode, take_name, touch_directory, unlinked};
+use super::remove::must_be_empty;
+use super::rows::Txn;
+use super::{FileKind, Inode, MetaError, MetaStore, Origin, Refusal};
+use crate::format::rows::key;
+use crate::ids::Ino;
+
+/// What a rename does where the new name exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The old bearer loses it.
+    Replace,
+    /// It is refused (`RENAME_NOREPLACE`).
+    NoReplace,
+    /// Both change places (`RENAME_EXCHANGE`).
+    Exchange,
+}
+
+/// What a rename did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renamed {
+    /// What was moved.
+    pub ino: Ino,
+    /// What had the new name before.
+    pub replaced: Option<Ino>,
+    /// Whether that has no name any more.
+    pub orphaned: bool,
+}
+
+/// A place in the tree.
+type Place<'a> = (Ino, &'a [u8]);
+
+/// A move under way: one inode between two places.
+struct Moving {
+    ino: Ino,
+    row: Inode,
+}
+
+impl MetaStore {
+    /// Moves a name. `prefix_of` says which prefix of the store a directory's entries come from: a directory keeps it wherever it goes.
+    pub fn rename(
+        &self,
+        from: Place<'_>,
+        to: Place<'_>,
+        mode: Mode,
+        prefix_of: &dyn Fn(Ino) -> Option<String>,
+        now_ns: i64,
+    ) -> Result<Renamed, MetaError> {
+        self.transact(|txn| {
+            let from_dir = live_directory(txn, from.0)?;
+            let to_dir = if to.0 == from.0 { None } else { Some(live_directory(txn, to.0)?) };
+            let old = entry(txn, from.0, from.1)?.ok_or(Refusal::NotFound)?;
+            let target = entry(txn, to.0, to.1)?;
+            match (mode, target) {
+                (Mode::NoReplace, Some(_)) => return Err(Refusal::Exists.into()),
+                (Mode::Exchange, None) => return Err(Refusal::NotFound.into()),
+                // Two names of one file: POSIX asks for nothing to happen.
+                (_, Some(target)) if target.ino == old.ino => {
+                    return Ok(Renamed { ino: old.ino, replaced: None, orphaned: false });
+                }
+                _ => {}
+            }
+            let mut moving = Moving::begin(txn, from, old.ino, to.0)?;
+            let mut orphaned = false;
+            let back = match target {
+                None => None,
+                Some(target) if mode == Mode::Exchange => Some(Moving::begin(txn, to, target.ino, from.0)?),
+                Some(target) => {
+                    orphaned = replace(txn, to, target.ino, moving.row.kind, now_ns)?;
+                    None
+                }
+            };
+            moving.leave(txn, from, prefix_of)?;
+            match back {
+                Some(mut back) => {
+                    back.leave(txn, to, prefix_of)?;
+                    back.arrive(txn, from, now_ns);
+                }
+                None => {}
+            }
+            let ino = moving.ino;
+            moving.arrive(txn, to, now_ns);
+            touch_directory(txn, from.0, from_dir, now_ns);
+            if let Some(to_dir) = to_dir {
+                touch_directory(txn, to.0, to_dir, now_ns);
+            }
+            Ok(Renamed { ino, replaced: target.map(|target| target.ino), orphaned })
+        })
+    }
+}
+
+impl Moving {
+    /// Checks that the inode can go into a directory.
+    fn begin(txn: &mut Txn<'_>, from: Place<'_>, ino: Ino, into: Ino) -> Result<Self, MetaError> {
+        let row = named_inode(txn, from.0, ino)?;
+        if row.kind == FileKind::Directory && is_at_or_below(txn, into, ino)? {
+            return Err(Refusal::Invalid("a directory cannot be moved below itself").into());
+        }
+        Ok(Moving { ino, row })
+    }
+
+    fn leave(&mut self, txn: &mut Txn<'_>, from: Place<'_>, prefix_of: &dyn Fn(Ino) -> Option<String>) -> Result<(), MetaError> {
+        if self.row.kind == FileKind::Directory && !self.row.local {
+            let prefix = prefix_of(self.ino).ok_or(Refusal::NotFound)?;
+            self.row.origin = Some(Origin { key: prefix, etag: String::new(), version: None });
+        }
+        take_name(txn, from.0, from.1, self.ino, &mut self.row)
+    }
+
+    fn arrive(mut self, txn: &mut Txn<'_>, to: Place<'_>, now_ns: i64) {
+        give_name(txn, to.0, to.1, self.ino, &mut self.row);
+        self.row.ctime_ns = now_ns;
+        txn.write(Table::Inodes, &key::ino(self.ino), self.row.encode());
+    }
+}
+
+/// Takes the new name from whoever has it; whether that was its last.
+fn replace(txn: &mut Txn<'_>, at: Place<'_>, ino: Ino, by: FileKind, now_ns: i64) -> Result<bool, MetaError> {
+    let mut row = read_for_change(txn, ino)?.ok_or_else(|| super::dir::dangling(at.0, ino))?;
+    match (by, row.kind) {
+        (FileKind::Directory, FileKind::Directory) => must_be_empty(txn, ino)?,
+        (FileKind::Directory, _) => return Err(Refusal::NotDirectory.into()),
+        (_, FileKind::Directory) => return Err(Refusal::IsDirectory.into()),
+        _ => {}
+    }
+    take_name(txn, at.0, at.1, ino, &mut row)?;
+    Ok(unlinked(txn, ino, row, now_ns).nlink == 0)
+}
+
+fn is_at_or_below(txn: &Txn<'_>, mut dir: Ino, ancestor: Ino) -> Result<bool, MetaError> {
+    while dir != ancestor {
+        match read_inode(txn.reading(), dir)?.and_then(|row| row.link) {
+            Some(link) => dir = link.parent,
+            None => return Ok(false),
+        }
+    }
+    Ok(true)
+}

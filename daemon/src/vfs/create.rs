@@ -1,0 +1,53 @@
+//! `mknod`, `mkdir`, `symlink`, `link`, and the making of a file for `create`.
+
+use super::lookup::{attr_of, check_name};
+use super::types::{Answer, Caller, Entry};
+use super::{Inner, Vfs, metadata_error};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::Ino;
+use crate::meta::{FileKind, NewNode};
+
+/// `PATH_MAX` of Linux without its NUL.
+const TARGET_MAX: usize = 4095;
+
+impl Vfs {
+    /// Makes a file, fifo, socket or device.
+    pub fn mknod(&self, parent: Ino, name: &[u8], kind: FileKind, perm: u16, rdev: u32, caller: Caller) -> Answer<Entry> {
+        let node = NewNode { kind, perm, owner: (caller.uid, caller.gid), rdev, target: b"" };
+        Answer::Ready(self.0.make(parent, name, node))
+    }
+
+    /// Makes a directory.
+    pub fn mkdir(&self, parent: Ino, name: &[u8], perm: u16, caller: Caller) -> Answer<Entry> {
+        let node = NewNode { kind: FileKind::Directory, perm, owner: (caller.uid, caller.gid), rdev: 0, target: b"" };
+        Answer::Ready(self.0.make(parent, name, node))
+    }
+
+    /// Makes a symbolic link.
+    pub fn symlink(&self, parent: Ino, name: &[u8], target: &[u8], caller: Caller) -> Answer<Entry> {
+        if target.len() > TARGET_MAX {
+            let message = format!("a symlink target of {} bytes", target.len());
+            return Answer::Ready(Err(Error::new(ErrorKind::NameTooLong, message)));
+        }
+        let node = NewNode { kind: FileKind::Symlink, perm: 0o777, owner: (caller.uid, caller.gid), rdev: 0, target };
+        Answer::Ready(self.0.make(parent, name, node))
+    }
+
+    /// Gives a file a further name.
+    pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Answer<Entry> {
+        let link = || {
+            check_name(name)?;
+            let row = self.0.meta.link(ino, parent, name, self.0.clock.wall_ns()).map_err(metadata_error)?;
+            Ok(Entry { attr: attr_of(ino, &row), ttl: self.0.ttl() })
+        };
+        Answer::Ready(link())
+    }
+}
+
+impl Inner {
+    pub(super) fn make(&self, parent: Ino, name: &[u8], node: NewNode<'_>) -> Result<Entry> {
+        check_name(name)?;
+        let (ino, row) = self.meta.create(parent, name, node, self.clock.wall_ns()).map_err(metadata_error)?;
+        Ok(Entry { attr: attr_of(ino, &row), ttl: self.ttl() })
+    }
+}

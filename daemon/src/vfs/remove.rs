@@ -1,0 +1,101 @@
+//! `unlink`, `rmdir`, `rename`: names taken away and moved.
+
+use super::listing::Goal;
+use super::lookup::check_name;
+use super::types::Answer;
+use super::{Inner, Vfs, metadata_error};
+use crate::error::Result;
+use crate::ids::Ino;
+use crate::meta::{FileKind, RenameMode};
+use futures::FutureExt;
+use std::sync::Arc;
+
+impl Vfs {
+    /// Removes a name of anything but a directory. What has it open keeps it.
+    pub fn unlink(&self, parent: Ino, name: &[u8]) -> Answer<()> {
+        let unlink = || {
+            check_name(name)?;
+            let removed = self.0.meta.unlink(parent, name, self.0.clock.wall_ns()).map_err(metadata_error)?;
+            if removed.orphaned {
+                self.0.cache.unlinked(removed.ino);
+            }
+            Ok(())
+        };
+        Answer::Ready(unlink())
+    }
+
+    /// Removes an empty directory. One that the store has is listed first: it may have entries that nobody looked at.
+    pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Answer<()> {
+        let (inner, name) = (Arc::clone(&self.0), name.to_vec());
+        match self.0.has_unlisted(parent, &name) {
+            Ok(None) => Answer::Ready(inner.rmdir(parent, &name)),
+            Ok(Some(dir)) => Answer::Pending(
+                async move {
+                    inner.list_whole(dir).await?;
+                    inner.rmdir(parent, &name)
+                }
+                .boxed(),
+            ),
+            Err(error) => Answer::Ready(Err(error)),
+        }
+    }
+
+    /// Moves a name, over another one if the mode allows it.
+    pub fn rename(&self, parent: Ino, name: &[u8], new_parent: Ino, new_name: &[u8], mode: RenameMode) -> Answer<()> {
+        let (inner, name, new_name) = (Arc::clone(&self.0), name.to_vec(), new_name.to_vec());
+        let unlisted = match mode {
+            RenameMode::Replace => self.0.has_unlisted(new_parent, &new_name),
+            _ => Ok(None),
+        };
+        match unlisted {
+            Ok(None) => Answer::Ready(inner.rename((parent, &name), (new_parent, &new_name), mode)),
+            Ok(Some(dir)) => Answer::Pending(
+                async move {
+                    inner.list_whole(dir).await?;
+                    inner.rename((parent, &name), (new_parent, &new_name), mode)
+                }
+                .boxed(),
+            ),
+            Err(error) => Answer::Ready(Err(error)),
+        }
+    }
+}
+
+impl Inner {
+    /// The directory under a name, if it has to be listed before it can be called empty.
+    fn has_unlisted(&self, parent: Ino, name: &[u8]) -> Result<Option<Ino>> {
+        check_name(name)?;
+        let found = self.meta.lookup(parent, name).map_err(metadata_error)?;
+        let Some(dirent) = found.filter(|dirent| dirent.kind == FileKind::Directory) else { return Ok(None) };
+        Ok((!self.directory_ready(dirent.ino)?).then_some(dirent.ino))
+    }
+
+    async fn list_whole(self: &Arc<Self>, dir: Ino) -> Result<()> {
+        let directory = self.directory(dir)?;
+        self.list(&directory, Goal::Everything).await
+    }
+
+    fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        let removed = self.meta.rmdir(parent, name, self.clock.wall_ns()).map_err(metadata_error)?;
+        self.directories.forget(removed.ino);
+        Ok(())
+    }
+
+    fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), mode: RenameMode) -> Result<()> {
+        check_name(from.1)?;
+        check_name(to.1)?;
+        // One at a time: two moves that are each fine could together make a directory its own ancestor.
+        let _alone = self.renames.lock();
+        let prefix_of = |ino| self.directory(ino).ok().map(|directory| directory.prefix.clone());
+        let renamed = self.meta.rename(from, to, mode, &prefix_of, self.clock.wall_ns()).map_err(metadata_error)?;
+        if let Some(replaced) = renamed.replaced.filter(|_| renamed.orphaned) {
+            self.directories.forget(replaced);
+            self.cache.unlinked(replaced);
+        }
+        if self.inode(renamed.ino)?.kind == FileKind::Directory || mode == RenameMode::Exchange {
+            // What lies below is remembered with the prefix and the layout it had.
+            self.directories.forget_all();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! `setattr`: modes, owners, times.
+
+use super::lookup::attr_of;
+use super::types::{Answer, Entry, HandleId, SetAttr};
+use super::{Inner, Vfs, metadata_error};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::Ino;
+use crate::meta::{FileKind, Inode};
+use futures::FutureExt;
+use std::sync::Arc;
+
+impl Vfs {
+    /// Changes attributes. Whether the caller may is the kernel's to check (`default_permissions`).
+    pub fn setattr(&self, ino: Ino, _handle: Option<HandleId>, change: SetAttr) -> Answer<Entry> {
+        let Some(size) = change.size else { return Answer::Ready(self.0.set_attributes(ino, &change)) };
+        let inner = Arc::clone(&self.0);
+        let resized = async move {
+            let row = inner.inode(ino)?;
+            match row.kind {
+                FileKind::File => {}
+                FileKind::Directory => return Err(Error::new(ErrorKind::IsDirectory, format!("{ino} is a directory"))),
+                _ => return Err(Error::new(ErrorKind::Invalid, format!("{ino} is no regular file"))),
+            }
+            let file = inner.file_of(ino, &row)?;
+            // POSIX: an empty file that is opened with O_TRUNC is marked as changed, too.
+            inner.resize(&file, size).await?;
+            inner.set_attributes(ino, &change)
+        };
+        Answer::Pending(resized.boxed())
+    }
+}
+
+impl Inner {
+    fn set_attributes(&self, ino: Ino, change: &SetAttr) -> Result<Entry> {
+        let now_ns = self.clock.wall_ns();
+        let row = self.meta.update_inode(ino, &|row| apply(row, change, now_ns)).map_err(metadata_error)?;
+        row.ok_or_else(|| Error::new(ErrorKind::Stale, format!("{ino} no longer exists")))?;
+        if change.mtime.is_some() {
+            self.cache.times_were_set(ino);
+        }
+        Ok(Entry { attr: attr_of(ino, &self.inode(ino)?), ttl: self.ttl() })
+    }
+}
+
+fn apply(row: &mut Inode, change: &SetAttr, now_ns: i64) {
+    row.perm = change.perm.unwrap_or(row.perm);
+    row.uid = change.uid.unwrap_or(row.uid);
+    row.gid = change.gid.unwrap_or(row.gid);
+    row.atime_ns = change.atime.map_or(row.atime_ns, |time| time.or_at(now_ns));
+    row.mtime_ns = change.mtime.map_or(row.mtime_ns, |time| time.or_at(now_ns));
+    row.ctime_ns = now_ns;
+    let attributes = [change.perm.is_some(), change.uid.is_some(), change.gid.is_some(), change.atime.is_some(), change.mtime.is_some()];
+    row.attrs_changed |= attributes.contains(&true);
+}

@@ -1,0 +1,92 @@
+//! `create`, `write`, `fsync`, `fallocate`, `lseek`, and changes of size.
+
+use super::handles::Handle;
+use super::types::{Answer, Caller, DoneReply, Entry, HandleId, OpenedFile, Seek, WriteReply};
+use super::{Inner, Vfs};
+use crate::cache::CachedFile;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::Ino;
+use crate::meta::{FileKind, NewNode};
+use std::sync::Arc;
+
+impl Vfs {
+    /// Makes a file and opens it.
+    pub fn create(&self, parent: Ino, name: &[u8], perm: u16, _flags: i32, caller: Caller) -> Answer<(Entry, OpenedFile)> {
+        let create = || {
+            let node = NewNode { kind: FileKind::File, perm, owner: (caller.uid, caller.gid), rdev: 0, target: b"" };
+            let entry = self.0.make(parent, name, node)?;
+            let file = self.0.file_of(entry.attr.ino, &self.0.inode(entry.attr.ino)?)?;
+            let handle = self.0.handles.insert(Handle::File(Arc::new(self.0.cache.reader(file))));
+            Ok((entry, OpenedFile { handle, keep_cache: true }))
+        };
+        Answer::Ready(create())
+    }
+
+    /// Writes through a handle.
+    pub fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: WriteReply) {
+        match self.0.handles.file(handle) {
+            Ok(reader) => self.0.cache.write(reader.file(), offset, data, self.0.clock.wall_ns(), reply),
+            Err(error) => reply(Err(error)),
+        }
+    }
+
+    /// Makes what was written to a file durable, and the names that lead to it.
+    pub fn fsync(&self, handle: HandleId, reply: DoneReply) {
+        match self.0.handles.file(handle) {
+            Ok(reader) => self.0.cache.sync(Some(reader.file()), reply),
+            Err(error) => reply(Err(error)),
+        }
+    }
+
+    /// Makes all changes of names durable.
+    pub fn fsyncdir(&self, reply: DoneReply) {
+        self.0.cache.sync(None, reply);
+    }
+
+    /// A descriptor is closed: tells of writes that failed since somebody asked.
+    pub fn flush(&self, handle: HandleId) -> Result<()> {
+        let reader = self.0.handles.file(handle)?;
+        reader.file().take_lost_write().map_or(Ok(()), Err)
+    }
+
+    /// Allocates, punches holes, and writes zeros. Space is not set aside: blocks are stored where they are written.
+    pub fn fallocate(&self, handle: HandleId, offset: u64, len: u64, mode: i32, reply: DoneReply) {
+        let reader = match self.0.handles.file(handle) {
+            Ok(reader) => reader,
+            Err(error) => return reply(Err(error)),
+        };
+        let (cache, file, now_ns) = (&self.0.cache, reader.file(), self.0.clock.wall_ns());
+        let end = offset.saturating_add(len);
+        let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+        match mode & !libc::FALLOC_FL_KEEP_SIZE {
+            0 if keep_size || end <= file.size() => reply(Ok(())),
+            0 => cache.resize(file, end, now_ns, reply),
+            libc::FALLOC_FL_PUNCH_HOLE => cache.zero(file, offset..end, false, now_ns, reply),
+            libc::FALLOC_FL_ZERO_RANGE => cache.zero(file, offset..end, !keep_size, now_ns, reply),
+            _ => reply(Err(Error::new(ErrorKind::Unsupported, format!("fallocate mode {mode:#x}")))),
+        }
+    }
+
+    /// Looks for data or a hole.
+    ///
+    /// # Errors
+    /// `NoSuchData` beyond the end, and for data where only holes follow.
+    pub fn lseek(&self, handle: HandleId, offset: u64, what: Seek) -> Answer<u64> {
+        let seek = || {
+            let reader = self.0.handles.file(handle)?;
+            let found = self.0.cache.seek(reader.file(), offset, what)?;
+            found.ok_or_else(|| Error::new(ErrorKind::NoSuchData, format!("nothing at or after {offset}")))
+        };
+        Answer::Ready(seek())
+    }
+}
+
+impl Inner {
+    /// Changes a file's size; the answer comes when that is done.
+    pub(super) async fn resize(&self, file: &Arc<CachedFile>, size: u64) -> Result<()> {
+        let (done, outcome) = futures::channel::oneshot::channel();
+        let reply = Box::new(move |result| drop(done.send(result)));
+        self.cache.resize(file, size, self.clock.wall_ns(), reply);
+        outcome.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::ShuttingDown, "the file system is shutting down")))
+    }
+}
