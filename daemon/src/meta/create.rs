@@ -2,7 +2,7 @@
 
 use super::engine::Table;
 use super::inode::read_for_change;
-use super::names::{enter, entry, give_name, live_directory, touch_directory};
+use super::names::{enter, entry, give_name, links_of, live_directory, touch_directory};
 use super::{FileKind, Inode, MetaError, MetaStore, Refusal};
 use crate::format::rows::{Link, encode_text, key};
 use crate::ids::Ino;
@@ -48,7 +48,7 @@ impl MetaStore {
                 txn.write(Table::Symlinks, &key::ino(ino), encode_text(node.target));
             }
             enter(txn, parent, name, ino, node.kind);
-            touch_directory(txn, parent, directory, now_ns);
+            touch_directory(txn, parent, directory, links_of(node.kind), now_ns);
             Ok((ino, row))
         })
     }
@@ -70,7 +70,7 @@ impl MetaStore {
             give_name(txn, parent, name, ino, &mut row);
             (row.nlink, row.ctime_ns) = (row.nlink + 1, now_ns);
             txn.write(Table::Inodes, &key::ino(ino), row.encode());
-            touch_directory(txn, parent, directory, now_ns);
+            touch_directory(txn, parent, directory, 0, now_ns);
             Ok(row)
         })
     }

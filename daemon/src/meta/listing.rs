@@ -3,6 +3,7 @@
 use super::dir::{dangling, read_dirents, read_inodes};
 use super::engine::{KeyRange, Table};
 use super::inode::{decode_inode, read_for_change};
+use super::names::{count_links, links_of};
 use super::rows::{Txn, damaged};
 use super::{Change, DefaultAttrs, Dirent, FileKind, ListedEntry, ListedNode, ListingState, MetaError, MetaStore};
 use crate::format::rows::{InodeRow, Link, decode_text, key};
@@ -24,8 +25,20 @@ struct Existing {
 /// What has to happen to one name.
 enum Step<'a> {
     Add(&'a ListedEntry),
-    Replace(&'a ListedEntry, Ino),
-    Remove(Vec<u8>, Ino),
+    Replace(&'a ListedEntry, Dirent),
+    Remove(Vec<u8>, Dirent),
+}
+
+impl Step<'_> {
+    /// By how much it changes the number of subdirectories.
+    fn links(&self) -> i32 {
+        let listed = |entry: &ListedEntry| i32::from(entry.node == ListedNode::Directory);
+        match self {
+            Step::Add(entry) => listed(entry),
+            Step::Replace(entry, old) => listed(entry) - links_of(old.kind),
+            Step::Remove(_, old) => -links_of(old.kind),
+        }
+    }
 }
 
 impl Existing {
@@ -65,9 +78,9 @@ fn plan<'a>(existing: Vec<Existing>, entries: &[&'a ListedEntry]) -> Vec<Step<'a
         let new = if order.is_ge() { entries.next() } else { None };
         match (old, new) {
             (None, Some(new)) => steps.push(Step::Add(new)),
-            (Some(old), None) if old.is_from_store() => steps.push(Step::Remove(old.name, old.dirent.ino)),
+            (Some(old), None) if old.is_from_store() => steps.push(Step::Remove(old.name, old.dirent)),
             (Some(old), Some(new)) if old.is_from_store() && !old.is_still(&new.node) => {
-                steps.push(Step::Replace(new, old.dirent.ino));
+                steps.push(Step::Replace(new, old.dirent));
             }
             _ => {}
         }
@@ -148,7 +161,7 @@ fn new_inode(parent: Ino, entry: &ListedEntry, defaults: &DefaultAttrs, now_ns: 
             let row = InodeRow::new(FileKind::File, defaults.file_perm, owner, *modified_ns, link);
             InodeRow { size: *size, origin: Some(origin.clone()), ..row }
         }
-        // Two links (its name and its own `.`): how many subdirectories there are is not known before it is listed.
+        // Two links (its name and its own `.`); those of subdirectories come as they are listed.
         ListedNode::Directory => InodeRow::new(FileKind::Directory, defaults.dir_perm, owner, now_ns, link),
     }
 }
@@ -171,12 +184,16 @@ impl MetaStore {
     ) -> Result<Vec<Change>, MetaError> {
         check_page(&covers, entries)?;
         self.transact(|txn| {
-            let is_directory = |row: &InodeRow| row.kind == FileKind::Directory;
-            if !read_for_change(txn, parent)?.as_ref().is_some_and(is_directory) {
+            let Some(mut directory) = read_for_change(txn, parent)?.filter(|row| row.kind == FileKind::Directory) else {
                 return Ok(Vec::new());
-            }
+            };
             let shown = settle_whiteouts(txn, parent, &covers, entries)?;
             let steps = plan(existing(txn, parent, &covers)?, &shown);
+            let links: i32 = steps.iter().map(Step::links).sum();
+            if links != 0 {
+                count_links(&mut directory, links);
+                txn.write(Table::Inodes, &key::ino(parent), directory.encode());
+            }
             if let Some(state) = state {
                 txn.write(Table::Listing, &key::ino(parent), state.encode());
             }
@@ -202,12 +219,12 @@ impl MetaStore {
                     txn.depend_absent(Table::Dirents, &key::dirent(parent, &entry.name))?;
                     Change::Added { name: entry.name.clone(), ino: create(txn, entry) }
                 }
-                Step::Replace(entry, old) => {
+                Step::Replace(entry, Dirent { ino: old, .. }) => {
                     txn.depend(Table::Dirents, &key::dirent(parent, &entry.name))?;
                     txn.orphan(old);
                     Change::Replaced { name: entry.name.clone(), old, new: create(txn, entry) }
                 }
-                Step::Remove(name, old) => {
+                Step::Remove(name, Dirent { ino: old, .. }) => {
                     let at = key::dirent(parent, &name);
                     txn.depend(Table::Dirents, &at)?;
                     txn.remove(Table::Dirents, &at)?;

@@ -29,9 +29,20 @@ pub(super) fn live_directory(txn: &mut Txn<'_>, dir: Ino) -> Result<InodeRow, Me
     Ok(row)
 }
 
-/// Writes a directory's row with the times of a change to its entries.
-pub(super) fn touch_directory(txn: &mut Txn<'_>, dir: Ino, mut row: InodeRow, now_ns: i64) {
+/// How many links a directory has of one entry: the `..` of a subdirectory.
+pub(super) fn links_of(kind: FileKind) -> i32 {
+    i32::from(kind == FileKind::Directory)
+}
+
+/// Changes the number of subdirectories that a directory's link count tells of.
+pub(super) fn count_links(row: &mut InodeRow, change: i32) {
+    row.nlink = row.nlink.saturating_add_signed(change).max(2);
+}
+
+/// Writes a directory's row with the times of a change to its entries, and with so many more subdirectories.
+pub(super) fn touch_directory(txn: &mut Txn<'_>, dir: Ino, mut row: InodeRow, links: i32, now_ns: i64) {
     (row.mtime_ns, row.ctime_ns) = (now_ns, now_ns);
+    count_links(&mut row, links);
     txn.write(Table::Inodes, &key::ino(dir), row.encode());
 }
 

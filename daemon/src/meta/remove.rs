@@ -1,7 +1,7 @@
 //! Taking names away.
 
 use super::dir::{read_dirents, whole_directory};
-use super::names::{entry, live_directory, named_inode, take_name, touch_directory, unlinked};
+use super::names::{entry, links_of, live_directory, named_inode, take_name, touch_directory, unlinked};
 use super::rows::Txn;
 use super::{FileKind, MetaError, MetaStore, Refusal};
 use crate::ids::Ino;
@@ -46,7 +46,7 @@ impl MetaStore {
             allowed(txn, ino, row.kind)?;
             take_name(txn, parent, name, ino, &mut row)?;
             let row = unlinked(txn, ino, row, now_ns);
-            touch_directory(txn, parent, directory, now_ns);
+            touch_directory(txn, parent, directory, -links_of(row.kind), now_ns);
             Ok(Removed { ino, orphaned: row.nlink == 0 })
         })
     }

@@ -2,7 +2,7 @@
 
 use super::engine::Table;
 use super::inode::{read_for_change, read_inode};
-use super::names::{entry, give_name, live_directory, named_inode, take_name, touch_directory, unlinked};
+use super::names::{entry, give_name, links_of, live_directory, named_inode, take_name, touch_directory, unlinked};
 use super::remove::must_be_empty;
 use super::rows::Txn;
 use super::{FileKind, Inode, MetaError, MetaStore, Origin, Refusal};
@@ -65,6 +65,9 @@ impl MetaStore {
                 _ => {}
             }
             let mut moving = Moving::begin(txn, from, old.ino, to.0)?;
+            // Subdirectories that come and go, seen from where the name was and from where it is going.
+            let moved = links_of(moving.row.kind);
+            let gone = target.map_or(0, |target| links_of(target.kind));
             let mut orphaned = false;
             let back = match target {
                 None => None,
@@ -74,19 +77,20 @@ impl MetaStore {
                     None
                 }
             };
+            let came_back = if back.is_some() { gone } else { 0 };
             moving.leave(txn, from, prefix_of)?;
-            match back {
-                Some(mut back) => {
-                    back.leave(txn, to, prefix_of)?;
-                    back.arrive(txn, from, now_ns);
-                }
-                None => {}
+            if let Some(mut back) = back {
+                back.leave(txn, to, prefix_of)?;
+                back.arrive(txn, from, now_ns);
             }
             let ino = moving.ino;
             moving.arrive(txn, to, now_ns);
-            touch_directory(txn, from.0, from_dir, now_ns);
-            if let Some(to_dir) = to_dir {
-                touch_directory(txn, to.0, to_dir, now_ns);
+            match to_dir {
+                Some(to_dir) => {
+                    touch_directory(txn, from.0, from_dir, came_back - moved, now_ns);
+                    touch_directory(txn, to.0, to_dir, moved - gone, now_ns);
+                }
+                None => touch_directory(txn, from.0, from_dir, came_back - gone, now_ns),
             }
             Ok(Renamed { ino, replaced: target.map(|target| target.ino), orphaned })
         })

@@ -50,25 +50,22 @@ pub(super) fn is_ours(row: &Inode) -> bool {
 impl Inner {
     /// What the rows say about a name, if they are fresh enough to say it.
     fn known(&self, parent: Ino, name: &[u8]) -> Result<Option<Lookup>> {
-        if let Some(ours) = self.our_entry(parent, name)? {
-            return Ok(Some(Lookup::Found(ours)));
+        let row = self.row_of(parent, name)?;
+        if let Some((ino, row)) = row.as_ref().filter(|(_, row)| is_ours(row)) {
+            return Ok(Some(Lookup::Found(Entry { attr: attr_of(*ino, row), ttl: self.ttl() })));
         }
         let directory = self.directory(parent)?;
         let Some(ttl) = self.freshness(&directory, name) else { return Ok(None) };
-        let found = self.found(parent, name, ttl)?;
-        if let Lookup::Found(entry) = &found
-            && self.needs_head(entry)?
-        {
-            return Ok(None);
-        }
-        Ok(Some(found))
+        Ok(match row {
+            Some((_, row)) if self.needs_head(&row) => None,
+            Some((ino, row)) => Some(Lookup::Found(Entry { attr: attr_of(ino, &row), ttl })),
+            None => Some(Lookup::Absent { ttl }),
+        })
     }
 
-    /// A name that the store has no say in.
-    fn our_entry(&self, parent: Ino, name: &[u8]) -> Result<Option<Entry>> {
+    fn row_of(&self, parent: Ino, name: &[u8]) -> Result<Option<(Ino, Inode)>> {
         let Some(dirent) = self.meta.lookup(parent, name).map_err(metadata_error)? else { return Ok(None) };
-        let row = self.inode(dirent.ino)?;
-        Ok(is_ours(&row).then(|| Entry { attr: attr_of(dirent.ino, &row), ttl: self.ttl() }))
+        Ok(Some((dirent.ino, self.inode(dirent.ino)?)))
     }
 
     /// How much longer what is known about a name holds; `None` if it has to be asked.
@@ -81,40 +78,31 @@ impl Inner {
         self.ttl().checked_sub(age).filter(|left| !left.is_zero())
     }
 
-    fn found(&self, parent: Ino, name: &[u8], ttl: Duration) -> Result<Lookup> {
-        let Some(dirent) = self.meta.lookup(parent, name).map_err(metadata_error)? else {
-            return Ok(Lookup::Absent { ttl });
-        };
-        let row = self.inode(dirent.ino)?;
-        Ok(Lookup::Found(Entry { attr: attr_of(dirent.ino, &row), ttl }))
-    }
-
-    fn needs_head(&self, entry: &Entry) -> Result<bool> {
-        if self.config.posix_metadata != PosixMetadata::Eager || entry.attr.kind != FileKind::File {
-            return Ok(false);
-        }
-        let row = self.inode(entry.attr.ino)?;
-        Ok(!row.posix_known && row.origin.is_some())
+    fn needs_head(&self, row: &Inode) -> bool {
+        let eager = self.config.posix_metadata == PosixMetadata::Eager && row.kind == FileKind::File;
+        eager && !row.posix_known && row.origin.is_some()
     }
 
     /// Resolves a name with the store's help.
     pub(super) async fn resolve(self: &Arc<Self>, parent: Ino, name: &[u8]) -> Result<Lookup> {
-        if let Some(ours) = self.our_entry(parent, name)? {
-            return Ok(Lookup::Found(ours));
+        if let Some(known) = self.known(parent, name)? {
+            return Ok(known);
         }
         let directory = self.directory(parent)?;
         if self.freshness(&directory, name).is_none() {
             self.refresh(&directory, name).await?;
         }
         let ttl = self.freshness(&directory, name).unwrap_or_default();
-        let found = self.found(parent, name, ttl)?;
-        if let Lookup::Found(entry) = &found
-            && self.needs_head(entry)?
-        {
-            self.head_now(entry.attr.ino).await?;
-            return self.found(parent, name, ttl);
+        let Some((ino, row)) = self.row_of(parent, name)? else { return Ok(Lookup::Absent { ttl }) };
+        if self.needs_head(&row) {
+            self.head_now(ino).await?;
+            // The name may belong to another inode by now.
+            match self.row_of(parent, name)? {
+                Some((ino, row)) => return Ok(Lookup::Found(Entry { attr: attr_of(ino, &row), ttl })),
+                None => return Ok(Lookup::Absent { ttl }),
+            }
         }
-        Ok(found)
+        Ok(Lookup::Found(Entry { attr: attr_of(ino, &row), ttl }))
     }
 
     /// Makes what is known about a name fresh.

@@ -27,7 +27,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Something to be done between rounds, or a round to be done now.
 pub(in crate::cache) enum Job {
-    /// Makes a file (or, without one, all that was done so far) durable.
+    /// Makes a file durable; without one, the changes of names and attributes so far.
     Sync { file: Option<Arc<CachedFile>>, reply: DoneReply },
     /// Cuts a file.
     Cut { file: Arc<CachedFile>, size: u64, now_ns: i64, reply: DoneReply },
@@ -177,7 +177,7 @@ fn run(cache: &Weak<Cache>) {
 }
 
 impl Cache {
-    /// Makes a file durable, data first; in a scratch deployment there is nothing to wait for.
+    /// Makes a file durable, data first, or without one all changes of names and attributes; in a scratch deployment there is nothing to wait for.
     pub fn sync(&self, file: Option<&Arc<CachedFile>>, reply: DoneReply) {
         if !self.flusher.durable {
             return reply(Ok(()));
@@ -226,15 +226,9 @@ impl Cache {
         if syncs.is_empty() {
             return;
         }
-        let everything = syncs.iter().any(|(file, _)| file.is_none());
-        let files: Vec<_> = if everything {
-            self.flusher.queue.lock().dirty.values().cloned().collect()
-        } else {
-            let mut files: HashMap<Ino, Arc<CachedFile>> = HashMap::new();
-            files.extend(syncs.iter().flat_map(|(file, _)| file).map(|file| (file.ino(), Arc::clone(file))));
-            files.into_values().collect()
-        };
-        self.flush_files(&files);
+        let mut files: HashMap<Ino, Arc<CachedFile>> = HashMap::new();
+        files.extend(syncs.iter().flat_map(|(file, _)| file).map(|file| (file.ino(), Arc::clone(file))));
+        self.flush_files(&files.into_values().collect::<Vec<_>>());
         let durable = self.meta.flush().map_err(|error| Error::new(ErrorKind::Io, format!("metadata: {error}")));
         for (file, reply) in syncs {
             let lost = file.and_then(|file| file.take_lost_write());

@@ -17,7 +17,9 @@ impl Cache {
         if size > SIZE_MAX {
             return reply(Err(Error::new(ErrorKind::TooLarge, format!("{size} bytes, more than a file can have"))));
         }
-        file.mark_written();
+        if let Err(error) = self.claim(file) {
+            return reply(Err(error));
+        }
         if size < file.size() {
             return self.flusher.push(Job::Cut { file: Arc::clone(file), size, now_ns, reply });
         }
@@ -51,7 +53,9 @@ impl Cache {
         if range.end > SIZE_MAX {
             return reply(Err(Error::new(ErrorKind::TooLarge, "more than a file can have")));
         }
-        file.mark_written();
+        if let Err(error) = self.claim(file) {
+            return reply(Err(error));
+        }
         if grow && range.end > file.size() {
             let (cache, grown) = (Arc::clone(self), Arc::clone(file));
             let then = move |outcome: Result<(), Error>| match outcome {

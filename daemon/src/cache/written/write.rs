@@ -5,6 +5,7 @@ use super::{DoneReply, SIZE_MAX};
 use crate::cache::Cache;
 use crate::cache::file::CachedFile;
 use crate::cache::local::LocalData;
+use crate::cache::read::metadata_error;
 use crate::error::{Error, ErrorKind};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -31,7 +32,9 @@ impl Cache {
         if let Err(error) = self.flusher.admit(self, data.len()) {
             return reply(Err(error));
         }
-        file.mark_written();
+        if let Err(error) = self.claim(file) {
+            return reply(Err(error));
+        }
         if self.flusher.is_full() {
             let data = Bytes::copy_from_slice(data);
             return self.flusher.park(Waiting { file: Arc::clone(file), offset, data, now_ns, reply });
@@ -43,6 +46,17 @@ impl Cache {
                 self.load_for(Waiting { file: Arc::clone(file), offset, data, now_ns, reply }, index);
             }
         }
+    }
+
+    /// Before the first change to a file that is its object: says so in the metadata, so that no listing replaces it.
+    pub(super) fn claim(&self, file: &CachedFile) -> Result<(), Error> {
+        if file.is_written() {
+            return Ok(());
+        }
+        let claimed = self.meta.update_inode(file.ino(), &|row| row.base = row.base.or(Some(row.size)));
+        claimed.map_err(|error| metadata_error(file, &error))?;
+        file.mark_written();
+        Ok(())
     }
 
     /// Writes after the block has been read, as often as it takes.
