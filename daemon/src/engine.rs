@@ -336,6 +336,7 @@ fn open_blocks(
         segment_bytes: None,
         // The cache bounds what it hands over by itself, below this: `put` is called from async tasks and must not block.
         put_bytes: shares.fill * 2,
+        holds_follow: false,
     };
     BlockStore::open(Arc::clone(array), pool, fs, config).map_err(|error| StartError(error.to_string()))
 }
