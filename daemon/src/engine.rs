@@ -338,7 +338,8 @@ fn open_blocks(
         encoder_threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(8)),
         segment_bytes: None,
         // The cache bounds what it hands over by itself, below this: `put` is called from async tasks and must not block.
-        put_bytes: shares.fill * 2 + shares.dirty,
+        put_bytes: shares.fill * 2,
+        holds_follow: false,
     };
     BlockStore::open(Arc::clone(array), pool, fs, config).map_err(|error| StartError(error.to_string()))
 }

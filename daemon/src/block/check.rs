@@ -6,11 +6,14 @@
 //! 3. No two entries overlap.
 //! 4. A segment's live counts are those of the entries that point into it; the totals are those of all entries.
 //! 5. The free list of a device holds exactly its free segments.
+//! 6. What is held per segment, device and in all is what the entries flagged LOCAL take.
+//! 7. A claimed block's entry is flagged LOCAL, and an awaited block has no entry.
 
 use super::core::Core;
 use super::disk::{Disk, SegmentState, footprint};
 use super::header_cache::HeaderKey;
 use super::index::{Entry, SegmentNo};
+use super::room::packed;
 use crate::format::GRAIN;
 use crate::ids::DeviceId;
 use crate::io::read_blocking;
@@ -61,6 +64,7 @@ impl Core {
             self.check_counts(disk, &by_segment, &mut report);
         }
         self.check_totals(&by_segment, &mut report);
+        self.check_holds(&mut report);
         report
     }
 
@@ -97,7 +101,7 @@ impl Core {
             Err(error) => return report.add(2, format!("{here}: extent header: {error}")),
         };
         for entry in entries {
-            let agrees = header.frame_at(entry.frame.grain).is_some_and(|frame| frame.summary(header.sector) == entry.frame);
+            let agrees = header.frame_at(entry.frame.grain).is_some_and(|frame| entry.is_of(&frame.summary(header.sector)));
             if !agrees {
                 report.add(2, format!("{here}: no such frame: {:?}", entry.frame));
             }
@@ -106,6 +110,7 @@ impl Core {
 
     fn check_counts(&self, disk: &Disk, by_segment: &BTreeMap<SegmentNo, Vec<Entry>>, report: &mut CheckReport) {
         let listed = disk.free_list();
+        let mut held_in_all = 0;
         for segment in 0..disk.geometry.segments {
             let entries = by_segment.get(&disk.number(segment)).map_or(&[][..], Vec::as_slice);
             let figures = &disk.segments[segment as usize];
@@ -113,10 +118,18 @@ impl Core {
             if (figures.live_frames(), figures.live_bytes()) != (entries.len() as u64, bytes) {
                 report.add(4, format!("{} segment {segment}: live counts are off", disk.id));
             }
+            let held: u64 = held(entries).map(|entry| packed(&entry.frame, disk.geometry.extent_bytes())).sum();
+            held_in_all += held;
+            if figures.held() != held {
+                report.add(6, format!("{} segment {segment}: {} bytes held, not {held}", disk.id, figures.held()));
+            }
             let free = figures.state() == SegmentState::Free;
             if listed.iter().filter(|listed| **listed == segment).count() != usize::from(free) {
                 report.add(5, format!("{} segment {segment}: {:?} disagrees with the free list", disk.id, figures.state()));
             }
+        }
+        if disk.held() != held_in_all {
+            report.add(6, format!("{}: {} bytes held, not {held_in_all}", disk.id, disk.held()));
         }
     }
 
@@ -128,5 +141,24 @@ impl Core {
         if counted != (plain, stored) {
             report.add(4, format!("totals are {counted:?}, entries add up to {:?}", (plain, stored)));
         }
+        let held: u64 = by_segment.values().flat_map(|entries| held(entries)).map(|entry| footprint(&entry.frame)).sum();
+        let counted = self.counters.held_bytes.load(Ordering::Relaxed);
+        if counted != held {
+            report.add(6, format!("{counted} bytes held in all, not {held}"));
+        }
     }
+
+    fn check_holds(&self, report: &mut CheckReport) {
+        self.holds.for_each(|fingerprint, claimed| match self.index.get(fingerprint) {
+            Some(entry) if claimed && !entry.frame.local_only => {
+                report.add(7, format!("{fingerprint:016x} is claimed, not held"))
+            }
+            Some(_) if !claimed => report.add(7, format!("{fingerprint:016x} is awaited, and here")),
+            _ => {}
+        });
+    }
+}
+
+fn held(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    entries.iter().filter(|entry| entry.frame.local_only)
 }

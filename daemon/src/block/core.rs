@@ -4,11 +4,12 @@ use super::BlockStoreConfig;
 use super::disk::{Disk, footprint};
 use super::ghost::Ghosts;
 use super::header_cache::{HeaderCache, HeaderKey};
+use super::held::Holds;
 use super::index::{Entry, Index, Replaced, SegmentNo};
 use super::keeper::Bell;
 use super::lane::{Site, Write};
 use super::put::{Desk, Work};
-use crate::format::SegmentClass;
+use crate::format::{FrameSummary, SegmentClass};
 use crate::ids::{BlockId, FsId};
 use crate::io::{BufferPool, IoError, IoOp, IoRequest};
 use crate::stripe::DeviceArray;
@@ -27,6 +28,8 @@ pub(super) struct Counters {
     pub(super) dedup_bytes: AtomicU64,
     pub(super) evicted_blocks: AtomicU64,
     pub(super) corrupt_blocks: AtomicU64,
+    pub(super) held_bytes: AtomicU64,
+    pub(super) lost_local_blocks: AtomicU64,
 }
 
 /// The shared state of a store.
@@ -42,6 +45,8 @@ pub(super) struct Core {
     pub(super) counters: Counters,
     pub(super) next_seq: AtomicU64,
     pub(super) desk: Desk,
+    /// What is known about held blocks beside their flags in the index.
+    pub(super) holds: Holds,
     pub(super) work: Sender<Work>,
     pub(super) chores: Sender<Option<Chore>>,
     /// Wakes the thread that seals, reclaims and looks after devices.
@@ -66,6 +71,11 @@ impl Core {
         disk.is_attached() && self.array.in_service(disk.id)
     }
 
+    /// Whether an entry's device is served from.
+    pub(super) fn is_served(&self, entry: &Entry) -> bool {
+        self.locate(entry.segment).is_some_and(|(disk, _)| self.serves(disk))
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
@@ -74,46 +84,69 @@ impl Core {
         self.abandoned.load(Ordering::Acquire)
     }
 
-    /// Puts an entry into the index if `decide` says so, keeping every count right.
-    pub(super) fn index_insert(&self, entry: &Entry, decide: impl FnOnce(Option<&Entry>) -> bool) -> bool {
-        self.count_in(entry);
-        match self.index.replace(entry, decide) {
-            Replaced::Stored(old) => {
-                if let Some(old) = old {
-                    self.count_out(&old);
-                }
-                true
+    /// Puts an entry into the index if `decide` says so, and with the LOCAL flag that it says (not the entry's own), keeping every count right.
+    pub(super) fn index_insert(&self, entry: &Entry, decide: impl FnOnce(Option<&Entry>) -> Option<bool>) {
+        let clean = Entry { frame: FrameSummary { local_only: false, ..entry.frame }, ..*entry };
+        self.count_in(&clean);
+        let replaced = self.index.replace(entry.frame.fingerprint, |now| {
+            let local_only = decide(now)?;
+            if local_only {
+                self.count_held(&clean);
             }
-            Replaced::Kept => {
-                self.count_out(entry);
-                false
-            }
+            Some(Entry { frame: FrameSummary { local_only, ..clean.frame }, ..clean })
+        });
+        match replaced {
+            Replaced::Stored(Some(old)) => self.count_out(&old),
+            Replaced::Stored(None) => {}
+            Replaced::Kept => self.count_out(&clean),
         }
     }
 
     /// Takes an entry out of the index if `decide` says so, keeping every count right.
-    pub(super) fn index_remove(&self, fingerprint: u64, decide: impl FnOnce(&Entry) -> bool) -> bool {
+    pub(super) fn index_remove(&self, fingerprint: u64, decide: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
         let removed = self.index.remove_if(fingerprint, decide);
         if let Some(entry) = &removed {
             self.count_out(entry);
         }
-        removed.is_some()
+        removed
+    }
+
+    /// Sets or clears the LOCAL flag of an entry, keeping every count right; `false` if there is none.
+    pub(super) fn index_flag(&self, fingerprint: u64, local: bool) -> bool {
+        self.index.set_local(fingerprint, local, |entry| if local { self.count_held(entry) } else { self.count_let_go(entry) })
     }
 
     fn count_in(&self, entry: &Entry) {
         if let Some((disk, segment)) = self.locate(entry.segment) {
-            disk.segments[segment as usize].add(&entry.frame);
+            disk.add(segment, &entry.frame);
         }
         self.counters.plain_bytes.fetch_add(u64::from(entry.frame.plain_len), Ordering::Relaxed);
         self.counters.stored_bytes.fetch_add(footprint(&entry.frame), Ordering::Relaxed);
     }
 
     fn count_out(&self, entry: &Entry) {
+        if entry.frame.local_only {
+            self.count_let_go(entry);
+        }
         if let Some((disk, segment)) = self.locate(entry.segment) {
-            disk.segments[segment as usize].remove(&entry.frame);
+            disk.remove(segment, &entry.frame);
         }
         self.counters.plain_bytes.fetch_sub(u64::from(entry.frame.plain_len), Ordering::Relaxed);
         self.counters.stored_bytes.fetch_sub(footprint(&entry.frame), Ordering::Relaxed);
+    }
+
+    fn count_held(&self, entry: &Entry) {
+        if let Some((disk, segment)) = self.locate(entry.segment) {
+            disk.hold(segment, &entry.frame);
+        }
+        self.counters.held_bytes.fetch_add(footprint(&entry.frame), Ordering::Relaxed);
+    }
+
+    fn count_let_go(&self, entry: &Entry) {
+        if let Some((disk, segment)) = self.locate(entry.segment) {
+            disk.let_go(segment, &entry.frame);
+        }
+        self.counters.held_bytes.fetch_sub(footprint(&entry.frame), Ordering::Relaxed);
     }
 
     /// The entry of a block that can be served: same fingerprint and length, on a device in service. The header, if it happens

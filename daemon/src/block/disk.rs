@@ -4,11 +4,13 @@
 //! 1. A segment is in exactly one state; the free list holds exactly the free ones.
 //! 2. `live_frames` and `live_bytes` of a segment are the number and footprint of the index entries that point into it
 //!    (higher for moments while a frame is being published, never lower).
+//!    `held` is what those flagged LOCAL take (see [`super::room::packed`]); it changes with the flag, under the index's lock.
 //! 3. A free segment has no index entries.
 //! 4. A segment's sequence number changes only on the way from free to open, and grows over the whole store.
 
 use super::index::SegmentNo;
 use super::lane::{Lane, OpenSegment};
+use super::room::packed;
 use crate::format::{FrameSummary, GRAIN, Geometry, SegmentClass, Stamp};
 use crate::ids::{DeviceId, FsId};
 use crate::units::{SECTOR, sector_up};
@@ -44,6 +46,9 @@ pub(super) struct Segment {
     seq: AtomicU64,
     live_frames: AtomicU64,
     live_bytes: AtomicU64,
+    held: AtomicU64,
+    /// Not to be emptied in this round of reclaim: that was tried, and something held could not be moved.
+    stays: AtomicBool,
 }
 
 impl Segment {
@@ -54,6 +59,8 @@ impl Segment {
             seq: AtomicU64::new(0),
             live_frames: AtomicU64::new(0),
             live_bytes: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+            stays: AtomicBool::new(false),
         }
     }
 
@@ -94,14 +101,17 @@ impl Segment {
         self.live_bytes.load(Ordering::Acquire)
     }
 
-    pub(super) fn add(&self, frame: &FrameSummary) {
-        self.live_frames.fetch_add(1, Ordering::AcqRel);
-        self.live_bytes.fetch_add(footprint(frame), Ordering::AcqRel);
+    /// What the held frames take.
+    pub(super) fn held(&self) -> u64 {
+        self.held.load(Ordering::Acquire)
     }
 
-    pub(super) fn remove(&self, frame: &FrameSummary) {
-        self.live_frames.fetch_sub(1, Ordering::AcqRel);
-        self.live_bytes.fetch_sub(footprint(frame), Ordering::AcqRel);
+    pub(super) fn stays(&self) -> bool {
+        self.stays.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_stays(&self, stays: bool) {
+        self.stays.store(stays, Ordering::Release);
     }
 }
 
@@ -125,6 +135,10 @@ pub(super) struct Disk {
     pub(super) geometry: Geometry,
     pub(super) segments: Box<[Segment]>,
     first: u32,
+    /// The sum of `held` of all segments.
+    held: AtomicU64,
+    /// Segments that the file system below has no space for.
+    unbacked: AtomicU64,
     attached: AtomicBool,
     /// It came back with something else on it: not looked at again before it has left once more.
     refused: AtomicBool,
@@ -145,6 +159,8 @@ impl Disk {
             geometry,
             segments: (0..geometry.segments).map(|_| Segment::free()).collect(),
             first,
+            held: AtomicU64::new(0),
+            unbacked: AtomicU64::new(0),
             attached: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             recovered: AtomicBool::new(false),
@@ -162,6 +178,50 @@ impl Disk {
     /// The segment's number on this device, if it is on this device.
     pub(super) fn local(&self, segment: SegmentNo) -> Option<u32> {
         segment.0.checked_sub(self.first).filter(|local| *local < self.geometry.segments)
+    }
+
+    /// Counts in a frame that an index entry is about to point to.
+    pub(super) fn add(&self, segment: u32, frame: &FrameSummary) {
+        let figures = &self.segments[segment as usize];
+        figures.live_frames.fetch_add(1, Ordering::AcqRel);
+        figures.live_bytes.fetch_add(footprint(frame), Ordering::AcqRel);
+    }
+
+    /// Counts out a frame that no index entry points to any more.
+    pub(super) fn remove(&self, segment: u32, frame: &FrameSummary) {
+        let figures = &self.segments[segment as usize];
+        figures.live_frames.fetch_sub(1, Ordering::AcqRel);
+        figures.live_bytes.fetch_sub(footprint(frame), Ordering::AcqRel);
+    }
+
+    /// Counts a frame as held from now on.
+    pub(super) fn hold(&self, segment: u32, frame: &FrameSummary) {
+        let bytes = packed(frame, self.geometry.extent_bytes());
+        self.segments[segment as usize].held.fetch_add(bytes, Ordering::AcqRel);
+        self.held.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Counts a frame as held no more.
+    pub(super) fn let_go(&self, segment: u32, frame: &FrameSummary) {
+        let bytes = packed(frame, self.geometry.extent_bytes());
+        self.segments[segment as usize].held.fetch_sub(bytes, Ordering::AcqRel);
+        self.held.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// What held frames take on the device.
+    pub(super) fn held(&self) -> u64 {
+        self.held.load(Ordering::Acquire)
+    }
+
+    /// Segments without space below.
+    pub(super) fn unbacked(&self) -> u64 {
+        self.unbacked.load(Ordering::Acquire)
+    }
+
+    /// The file system below has no space for a segment.
+    pub(super) fn put_aside(&self, segment: u32) {
+        self.segments[segment as usize].set_state(SegmentState::Unbacked);
+        self.unbacked.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(super) fn stamp(&self, fs: FsId, segment: u32) -> Stamp {
@@ -254,14 +314,16 @@ impl Disk {
         self.space_changed.notify_all();
     }
 
-    /// Waits until puts find a segment; `false` if reclaim says there is nothing to free, or `give_up` does.
-    pub(super) fn wait_space(&self, give_up: &dyn Fn() -> bool) -> bool {
+    /// Waits until puts find a segment; `false` if reclaim says there is nothing to free, or `give_up` does. `wake` has reclaim look again.
+    pub(super) fn wait_space(&self, wake: &dyn Fn(), give_up: &dyn Fn() -> bool) -> bool {
         let mut space = self.space.lock();
         let stuck = space.stuck;
         while space.free.len() <= RESERVE {
+            // The first time may have been on the way already when this began.
             if space.stuck > stuck + 1 || give_up() {
                 return false;
             }
+            wake();
             self.space_changed.wait_for(&mut space, Duration::from_millis(50));
         }
         true

@@ -8,6 +8,8 @@
 //! 2. Along a probe sequence, no entry is further from its home slot than one before it could be: an absent key is
 //!    noticed as soon as a richer entry is met (Robin Hood order).
 //! 3. A shard has at least one empty slot, so every probe ends.
+//! 4. Whether a block is held (its only copy may be here) is what the entry's LOCAL flag says. What a frame's header or a footer says was true
+//!    when it was written; nothing is decided by it once the entry exists.
 
 use crate::format::FrameSummary;
 use parking_lot::Mutex;
@@ -39,6 +41,11 @@ impl Entry {
     /// Whether both mean the same bytes on the same device.
     pub fn same_place(&self, other: &Entry) -> bool {
         self.segment == other.segment && self.frame.grain == other.frame.grain
+    }
+
+    /// Whether the frame is the one that a header or footer describes. Their LOCAL flags may differ (invariant 4).
+    pub fn is_of(&self, frame: &FrameSummary) -> bool {
+        self.frame == FrameSummary { local_only: self.frame.local_only, ..*frame }
     }
 }
 
@@ -97,6 +104,11 @@ impl Slot {
 
     fn is_occupied(self) -> bool {
         self.0[4] & (1 << 31) != 0
+    }
+
+    fn set_local(&mut self, local: bool) {
+        let bit = (LOCAL >> 64) as u32;
+        self.0[4] = if local { self.0[4] | bit } else { self.0[4] & !bit };
     }
 
     fn bump(&mut self) {
@@ -222,19 +234,30 @@ impl Index {
         Some(shard.slots[at].unpack())
     }
 
-    /// Puts an entry in if `decide` says so after seeing the one there is.
-    pub fn replace(&self, entry: &Entry, decide: impl FnOnce(Option<&Entry>) -> bool) -> Replaced {
-        let mut shard = self.shard(entry.frame.fingerprint).lock();
-        let found = shard.find(entry.frame.fingerprint);
+    /// Puts in the entry that `decide` makes after seeing the one there is, if it makes one.
+    pub fn replace(&self, fingerprint: u64, decide: impl FnOnce(Option<&Entry>) -> Option<Entry>) -> Replaced {
+        let mut shard = self.shard(fingerprint).lock();
+        let found = shard.find(fingerprint);
         let old = found.map(|at| shard.slots[at].unpack());
-        if !decide(old.as_ref()) {
-            return Replaced::Kept;
-        }
+        let Some(entry) = decide(old.as_ref()) else { return Replaced::Kept };
+        debug_assert_eq!(entry.frame.fingerprint, fingerprint, "an entry takes the place of its own fingerprint");
         match found {
-            Some(at) => shard.slots[at] = Slot::pack(entry),
-            None => shard.insert_new(Slot::pack(entry)),
+            Some(at) => shard.slots[at] = Slot::pack(&entry),
+            None => shard.insert_new(Slot::pack(&entry)),
         }
         Replaced::Stored(old)
+    }
+
+    /// Sets or clears an entry's LOCAL flag; `changed` runs, before anybody else sees the entry, if that changes it. `false` if there is none.
+    pub fn set_local(&self, fingerprint: u64, local: bool, changed: impl FnOnce(&Entry)) -> bool {
+        let mut shard = self.shard(fingerprint).lock();
+        let Some(at) = shard.find(fingerprint) else { return false };
+        let before = shard.slots[at].unpack();
+        if before.frame.local_only != local {
+            shard.slots[at].set_local(local);
+            changed(&before);
+        }
+        true
     }
 
     /// Takes an entry out if `decide` says so.
@@ -305,7 +328,7 @@ mod tests {
     #[test]
     fn frequency_saturates() {
         let index = Index::default();
-        index.replace(&entry(5, 4), |_| true);
+        index.replace(5, |_| Some(entry(5, 4)));
         let seen: Vec<u8> = (0..5).map(|_| index.touch(5).expect("just inserted").frequency).collect();
         assert_eq!(seen, [1, 2, 3, 3, 3]);
     }
@@ -316,7 +339,8 @@ mod tests {
         let mut random = StdRng::seed_from_u64(1);
         let mut worst = 0.0f64;
         for count in 1..=1_000_000usize {
-            index.replace(&entry(random.random(), count as u32), |_| true);
+            let fingerprint = random.random();
+            index.replace(fingerprint, |_| Some(entry(fingerprint, count as u32)));
             if count >= 100_000 && count % 10_000 == 0 {
                 worst = worst.max(index.memory_bytes() as f64 / count as f64);
             }
@@ -331,15 +355,17 @@ mod tests {
         InsertIfAbsent(u64, u32),
         Remove(u64),
         Touch(u64),
+        SetLocal(u64, bool),
     }
 
     fn op() -> impl Strategy<Value = Op> {
         // Few distinct homes, so that probes are long and wrap around.
         let key = (0u64..4, 0u64..40).prop_map(|(high, low)| (high << 62) | ((u64::MAX >> 10 << 8) - low * 3));
-        (key, any::<u32>(), 0..4).prop_map(|(key, salt, kind)| match kind {
+        (key, any::<u32>(), 0..5).prop_map(|(key, salt, kind)| match kind {
             0 => Op::Insert(key, salt % 1_000_000),
             1 => Op::InsertIfAbsent(key, salt % 1_000_000),
             2 => Op::Remove(key),
+            3 => Op::SetLocal(key, salt % 2 == 0),
             _ => Op::Touch(key),
         })
     }
@@ -352,15 +378,24 @@ mod tests {
             for op in ops {
                 match op {
                     Op::Insert(key, salt) => {
-                        let old = index.replace(&entry(key, salt), |_| true);
+                        let old = index.replace(key, |_| Some(entry(key, salt)));
                         prop_assert_eq!(old, Replaced::Stored(model.insert(key, entry(key, salt))));
                     }
                     Op::InsertIfAbsent(key, salt) => {
-                        let done = index.replace(&entry(key, salt), |old| old.is_none());
+                        let done = index.replace(key, |old| old.is_none().then(|| entry(key, salt)));
                         prop_assert_eq!(done == Replaced::Kept, model.contains_key(&key));
                         model.entry(key).or_insert(entry(key, salt));
                     }
                     Op::Remove(key) => prop_assert_eq!(index.remove_if(key, |_| true), model.remove(&key)),
+                    Op::SetLocal(key, local) => {
+                        let mut changed = false;
+                        let there = index.set_local(key, local, |_| changed = true);
+                        prop_assert_eq!(there, model.contains_key(&key));
+                        let expected = model.get_mut(&key).is_some_and(|entry| {
+                            std::mem::replace(&mut entry.frame.local_only, local) != local
+                        });
+                        prop_assert_eq!(changed, expected);
+                    }
                     Op::Touch(key) => {
                         let expected = model.get_mut(&key).map(|entry| {
                             entry.frequency = (entry.frequency + 1).min(FREQUENCY_MAX);

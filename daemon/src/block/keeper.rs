@@ -91,7 +91,7 @@ impl Core {
         }
         self.seal_closed(disk);
         while disk.free_segments() < disk.low_water() && !self.is_abandoned() {
-            let freed = self.reclaim_one(at);
+            let freed = self.holds.are_known() && self.reclaim_one(at);
             self.seal_closed(disk);
             if !freed {
                 if !disk.has_space() && !closing_any(disk) {
@@ -132,7 +132,7 @@ impl Core {
         }
         settle(device, &self.pool, &head, &found, &expected)?;
         if !disk.is_recovered() {
-            self.recover(disk)?;
+            self.recover(disk, true)?;
         }
         Ok(())
     }
@@ -145,8 +145,9 @@ impl Core {
                 gone.push(*entry);
             }
         });
-        for entry in gone {
-            self.index_remove(entry.frame.fingerprint, |now| now.same_place(&entry));
+        let held = gone.into_iter().filter(|entry| self.lose(entry)).count();
+        if held > 0 {
+            tracing::error!(device = %disk.id, blocks = held, "a device was exchanged for a blank one: data that was nowhere else is lost");
         }
         // Open and closed segments run out by themselves: what was on its way fails, and with nothing in them they are reclaimed.
         for class in SegmentClass::ALL {

@@ -54,6 +54,8 @@ pub(super) enum Cargo {
         id: BlockId,
         /// Its bytes.
         plain: Bytes,
+        /// Whether it is to be held.
+        local: bool,
         /// Whether this is the second try.
         retried: bool,
     },
@@ -229,7 +231,7 @@ impl Site<'_> {
                 Ok(()) => return Some(segment),
                 Err(error) => {
                     tracing::warn!(device = %self.disk.id, segment, %error, "no space for a cache segment");
-                    self.disk.segments[segment as usize].set_state(SegmentState::Unbacked);
+                    self.disk.put_aside(segment);
                 }
             }
         }

@@ -6,7 +6,9 @@
 //! What it guarantees as a whole:
 //! 1. A read gives the bytes that were put under that identity, or a fault; never other bytes.
 //! 2. A block whose put was answered `Ok` is found after `kill -9`; after a power cut, if a flush followed it.
-//! 3. A put fails for lack of space only if nothing clean can be dropped.
+//! 3. A put fails for lack of space only if nothing can be dropped that would make any: the device is full of held blocks, whose only copy
+//!    may be here (see [`held`]).
+//! 4. A held block is never dropped.
 
 mod attach;
 mod check;
@@ -24,9 +26,12 @@ mod read;
 mod read_plan;
 mod reclaim;
 mod recover;
+mod room;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod verify;
+mod victim;
 
 pub use check::{CheckReport, Violation};
 
@@ -58,6 +63,9 @@ pub struct BlockStoreConfig {
     pub segment_bytes: Option<u64>,
     /// Plain bytes of blocks put and not yet answered; more block the caller. Extents take about as much memory again.
     pub put_bytes: usize,
+    /// Whether the caller knows better than the devices which blocks are held: it calls [`BlockStore::hold`] for each after the start, then
+    /// [`BlockStore::holds_known`]. Until then nothing is dropped, and a full cache takes nothing. Otherwise the flags found on the devices count.
+    pub holds_follow: bool,
 }
 
 impl Default for BlockStoreConfig {
@@ -70,6 +78,7 @@ impl Default for BlockStoreConfig {
             encoder_threads: 2,
             segment_bytes: None,
             put_bytes: 64 << 20,
+            holds_follow: false,
         }
     }
 }
@@ -127,6 +136,14 @@ pub enum PutError {
         /// The device's answer.
         source: IoError,
     },
+    /// A held block of other bytes has an identity that begins alike: the index cannot tell them apart, and neither may displace the other.
+    #[error("block {id:?} cannot be stored beside {other:?}")]
+    Collision {
+        /// Which block.
+        id: BlockId,
+        /// The one that is held.
+        other: BlockId,
+    },
     /// The store is shutting down.
     #[error("the cache is closing")]
     Closing,
@@ -158,6 +175,10 @@ pub struct BlockStats {
     pub evicted_blocks: u64,
     /// Frames found corrupt, since start.
     pub corrupt_blocks: u64,
+    /// Bytes that held blocks take on devices, padding included.
+    pub held_bytes: u64,
+    /// Held blocks whose bytes were found lost, since start.
+    pub lost_local_blocks: u64,
     /// Memory of the index and the ghost list, in bytes.
     pub index_bytes: u64,
 }
@@ -199,15 +220,7 @@ impl BlockStore {
     /// # Panics
     /// If the block is empty or larger than the block size.
     pub fn put(&self, plain: Bytes, place: DeviceId, done: PutDone) {
-        let core = self.core();
-        assert!(!plain.is_empty() && plain.len() <= core.config.block_size as usize, "a block has 1 to block_size bytes");
-        match core.desk.admit(plain.len(), done, &|| core.is_closing()) {
-            Ok(waiter) => {
-                let sent = core.work.send(Work::Put { plain, place, waiter });
-                assert!(sent.is_ok(), "the queue lives as long as the store");
-            }
-            Err(done) => done(Err(PutError::Closing)),
-        }
+        self.admit(plain, place, false, done);
     }
     /// Waits until everything put so far is on its device, then makes it durable.
     pub fn flush(&self) -> Result<(), PutError> {
@@ -253,6 +266,18 @@ impl BlockStore {
             if let Err(error) = core.checkpoint(disk) {
                 tracing::warn!(device = %disk.id, %error, "the cache could not be closed cleanly; the next start scans it");
             }
+        }
+    }
+
+    fn admit(&self, plain: Bytes, place: DeviceId, local: bool, done: PutDone) {
+        let core = self.core();
+        assert!(!plain.is_empty() && plain.len() <= core.config.block_size as usize, "a block has 1 to block_size bytes");
+        match core.desk.admit(plain.len(), local, done, &|| core.is_closing()) {
+            Ok(waiter) => {
+                let sent = core.work.send(Work::Put { plain, place, local, waiter });
+                assert!(sent.is_ok(), "the queue lives as long as the store");
+            }
+            Err(done) => done(Err(PutError::Closing)),
         }
     }
 

@@ -5,6 +5,7 @@ use super::core::{Chore, Core, Counters};
 use super::disk::{Disk, SegmentState};
 use super::ghost::Ghosts;
 use super::header_cache::HeaderCache;
+use super::held::Holds;
 use super::index::{Index, SEGMENTS_MAX};
 use super::keeper::{Bell, keeper_loop, linger_loop};
 use super::put::{Desk, encode_loop};
@@ -46,6 +47,7 @@ pub(super) fn open(
         counters: Counters::default(),
         next_seq: AtomicU64::new(1),
         desk: Desk::new(config.put_bytes),
+        holds: Holds::new(!config.holds_follow),
         work,
         chores,
         keeper: Bell::default(),
@@ -157,7 +159,7 @@ fn recover_all(core: &Arc<Core>, heads: &[Option<Head>]) {
         for (disk, head) in core.disks.iter().zip(heads) {
             match head {
                 Some(Head::Ours(..)) if disk.is_attached() => {
-                    scope.spawn(move || core.recover(disk));
+                    scope.spawn(move || core.recover(disk, false));
                 }
                 Some(Head::Blank) => disk.set_recovered(),
                 _ => {}
@@ -210,6 +212,8 @@ impl Core {
             dedup_bytes: counters.dedup_bytes.load(Ordering::Relaxed),
             evicted_blocks: counters.evicted_blocks.load(Ordering::Relaxed),
             corrupt_blocks: counters.corrupt_blocks.load(Ordering::Relaxed),
+            held_bytes: counters.held_bytes.load(Ordering::Relaxed),
+            lost_local_blocks: counters.lost_local_blocks.load(Ordering::Relaxed),
             index_bytes: (self.index.memory_bytes() + self.ghosts.memory_bytes()) as u64,
         }
     }

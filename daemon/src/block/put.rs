@@ -6,10 +6,14 @@
 //!    again in extents.
 //! 3. An index entry exists before the answer `Ok` is given, and before the block leaves the list of those under way: a second put of
 //!    the same block meets it in one of the two.
+//! 4. A local put is answered `Ok` only for a copy that was written for this very call or one under way with it, or that was held and has been verified;
+//!    the block is then held and claimed (see [`super::held`]). That is settled in one step with leaving the list of those under way: a
+//!    local put that joins a clean one is not forgotten.
 
 use super::core::Core;
 use super::index::Entry;
 use super::lane::{Cargo, Flight, Frame, OpenSegment};
+use super::verify::Existing;
 use super::{PutDone, PutError};
 use crate::codec::Encoder;
 use crate::format::{Encoding, SegmentClass};
@@ -29,6 +33,8 @@ const PENDING_SHARDS: usize = 16;
 pub(super) struct Waiter {
     bytes: usize,
     phase: usize,
+    /// Whether the block is to be held.
+    local: bool,
     done: PutDone,
 }
 
@@ -40,6 +46,8 @@ pub(super) enum Work {
         plain: Bytes,
         /// Where it should go.
         place: DeviceId,
+        /// Whether it is to be held.
+        local: bool,
         /// Who waits.
         waiter: Waiter,
     },
@@ -49,6 +57,8 @@ pub(super) enum Work {
         id: BlockId,
         /// Its bytes.
         plain: Bytes,
+        /// Whether it is to be held.
+        local: bool,
         /// Where it could not be written.
         failed: DeviceId,
         /// Why.
@@ -87,7 +97,7 @@ impl Desk {
     }
 
     /// Waits until there is room for a block and counts it in.
-    pub(super) fn admit(&self, bytes: usize, done: PutDone, closing: &dyn Fn() -> bool) -> Result<Waiter, PutDone> {
+    pub(super) fn admit(&self, bytes: usize, local: bool, done: PutDone, closing: &dyn Fn() -> bool) -> Result<Waiter, PutDone> {
         let mut admitted = self.admitted.lock();
         while admitted.bytes > 0 && admitted.bytes + bytes > self.limit_bytes && !closing() {
             self.changed.wait_for(&mut admitted, Duration::from_millis(100));
@@ -98,7 +108,7 @@ impl Desk {
         admitted.bytes += bytes;
         let phase = admitted.phase;
         admitted.puts[phase] += 1;
-        Ok(Waiter { bytes, phase, done })
+        Ok(Waiter { bytes, phase, local, done })
     }
 
     fn answer(&self, waiter: Waiter, result: Result<BlockId, PutError>) {
@@ -121,12 +131,36 @@ impl Desk {
         waiters.len() == 1
     }
 
-    /// Answers everybody who waits for a block.
-    pub(super) fn finish(&self, id: &BlockId, result: Result<BlockId, PutError>) {
-        let waiters = self.shard(id).lock().remove(id).unwrap_or_default();
-        for waiter in waiters {
-            self.answer(waiter, result.clone());
+    /// Answers everybody who waits for a block that is on its device, after `settle`, which is told how many of them want it held and must
+    /// be short.
+    fn finish(&self, id: &BlockId, settle: impl FnOnce(u32)) {
+        let waiters = {
+            let mut shard = self.shard(id).lock();
+            let waiters = shard.remove(id).unwrap_or_default();
+            settle(waiters.iter().filter(|waiter| waiter.local).count() as u32);
+            waiters
+        };
+        waiters.into_iter().for_each(|waiter| self.answer(waiter, Ok(*id)));
+    }
+
+    /// Answers those who wait for a block and do not want it held; `true` if that were all.
+    fn finish_clean(&self, id: &BlockId) -> bool {
+        let mut shard = self.shard(id).lock();
+        let waiters = shard.remove(id).unwrap_or_default();
+        let (local, clean): (Vec<_>, Vec<_>) = waiters.into_iter().partition(|waiter| waiter.local);
+        let all = local.is_empty();
+        if !all {
+            shard.insert(*id, local);
         }
+        drop(shard);
+        clean.into_iter().for_each(|waiter| self.answer(waiter, Ok(*id)));
+        all
+    }
+
+    /// Tells everybody who waits for a block that it was not stored.
+    fn fail(&self, id: &BlockId, error: &PutError) {
+        let waiters = self.shard(id).lock().remove(id).unwrap_or_default();
+        waiters.into_iter().for_each(|waiter| self.answer(waiter, Err(error.clone())));
     }
 
     /// Waits until everything admitted before this call has been answered, calling `nudge` now and then.
@@ -156,38 +190,66 @@ pub(super) fn encode_loop(core: &Arc<Core>, work: &crossbeam_channel::Receiver<W
     let mut tools = Tools::default();
     while let Ok(work) = work.recv() {
         match work {
-            Work::Put { plain, place, waiter } => core.take_in(&mut tools, plain, place, waiter),
-            Work::Again { id, plain, failed, error } => core.try_again(&mut tools, id, plain, failed, error),
+            Work::Put { plain, place, local, waiter } => core.take_in(&mut tools, plain, place, local, waiter),
+            Work::Again { id, plain, local, failed, error } => core.try_again(&mut tools, id, plain, local, failed, error),
             Work::Stop => return,
         }
     }
 }
 
 impl Core {
-    fn take_in(self: &Arc<Self>, tools: &mut Tools, plain: Bytes, place: DeviceId, waiter: Waiter) {
+    fn take_in(self: &Arc<Self>, tools: &mut Tools, plain: Bytes, place: DeviceId, local: bool, waiter: Waiter) {
         let id = BlockId::of(&plain);
         let len = plain.len() as u64;
         if !self.desk.join(id, waiter) {
             self.counters.dedup_bytes.fetch_add(len, Ordering::Relaxed);
             return;
         }
-        if self.config.dedup && self.find_served(&id, Some(len as u32)).is_some() {
+        let cached = !local && self.config.dedup && self.find_served(&id, Some(len as u32)).is_some();
+        if cached {
             self.counters.dedup_bytes.fetch_add(len, Ordering::Relaxed);
-            return self.desk.finish(&id, Ok(id));
+            if self.desk.finish_clean(&id) {
+                return;
+            }
+        }
+        // Local puts that joined a clean one want more than a cached copy.
+        let local = local || cached;
+        if local && self.is_settled_by_existing(&id, &plain) {
+            return;
         }
         let candidates = self.candidates(place, None);
-        let cargo = Cargo::Put { id, plain: plain.clone(), retried: false };
+        let cargo = Cargo::Put { id, plain: plain.clone(), local, retried: false };
         if !self.store(tools, id, &plain, &candidates, cargo) {
-            self.desk.finish(&id, Err(PutError::NoSpace));
+            self.desk.fail(&id, &PutError::NoSpace);
         }
     }
 
-    fn try_again(self: &Arc<Self>, tools: &mut Tools, id: BlockId, plain: Bytes, failed: DeviceId, error: IoError) {
+    /// Answers local puts of a block from the held copy there is, if it is good; also if it is another block's.
+    fn is_settled_by_existing(&self, id: &BlockId, plain: &[u8]) -> bool {
+        match self.existing(id, plain) {
+            Existing::Same if self.config.dedup => {
+                self.counters.dedup_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
+                self.desk.finish(id, |locals| self.hand_claim_on(id.fingerprint(), locals));
+                true
+            }
+            Existing::Same => {
+                self.unclaim(id.fingerprint(), None);
+                false
+            }
+            Existing::Other(other) => {
+                self.desk.fail(id, &PutError::Collision { id: *id, other });
+                true
+            }
+            Existing::None => false,
+        }
+    }
+
+    fn try_again(self: &Arc<Self>, tools: &mut Tools, id: BlockId, plain: Bytes, local: bool, failed: DeviceId, error: IoError) {
         let next = DeviceId(((usize::from(failed.0) + 1) % self.disks.len()) as u8);
         let candidates = self.candidates(next, Some(failed));
-        let cargo = Cargo::Put { id, plain: plain.clone(), retried: true };
+        let cargo = Cargo::Put { id, plain: plain.clone(), local, retried: true };
         if !self.store(tools, id, &plain, &candidates, cargo) {
-            self.desk.finish(&id, Err(PutError::Io { device: failed, source: error }));
+            self.desk.fail(&id, &PutError::Io { device: failed, source: error });
         }
     }
 
@@ -205,7 +267,8 @@ impl Core {
             Encoding::Raw => tools.checks.extend(stored.chunks(SECTOR).map(crc32c::crc32c)),
             Encoding::Lz4 => tools.checks.push(crc32c::crc32c(stored)),
         }
-        let frame = Frame { id, encoding, plain_len: plain.len() as u32, local_only: false, stored, checks: &tools.checks };
+        let local_only = matches!(cargo, Cargo::Put { local: true, .. });
+        let frame = Frame { id, encoding, plain_len: plain.len() as u32, local_only, stored, checks: &tools.checks };
         let class = if self.ghosts.recall(id.fingerprint()) { SegmentClass::Main } else { SegmentClass::Probation };
         let mut cargo = cargo;
         for at in candidates {
@@ -221,6 +284,7 @@ impl Core {
     fn append(self: &Arc<Self>, at: usize, class: SegmentClass, frame: &Frame, mut cargo: Cargo) -> Result<(), Cargo> {
         let disk = &self.disks[at];
         let give_up = || !self.serves(disk) || self.is_abandoned();
+        let wake = || self.keeper.ring();
         loop {
             let mut writes = Vec::new();
             let appended = disk.lane(class).append(self.site(disk, class, false), frame, cargo, &mut writes);
@@ -235,8 +299,7 @@ impl Core {
                 }
                 Err(back) => cargo = back,
             }
-            self.keeper.ring();
-            if !disk.wait_space(&give_up) {
+            if !disk.wait_space(&wake, &give_up) {
                 return Err(cargo);
             }
         }
@@ -270,12 +333,12 @@ impl Core {
         for (frame, cargo) in header.summaries().zip(flight.cargo) {
             let entry = |frequency| Entry { segment: segment.number, frame, frequency };
             match cargo {
-                Cargo::Put { id, .. } => {
-                    self.index_insert(&entry(0), |_| true);
-                    self.desk.finish(&id, Ok(id));
+                Cargo::Put { id, local, .. } => {
+                    self.desk.finish(&id, |locals| self.settle(&entry(0), local || locals > 0, locals));
                 }
                 Cargo::Moved { from, frequency, group } => {
-                    self.index_insert(&entry(frequency), |now| now.is_some_and(|now| now.same_place(&from)));
+                    let still_there = |now: &&Entry| now.same_place(&from);
+                    self.index_insert(&entry(frequency), |now| now.filter(still_there).map(|now| now.frame.local_only));
                     group.arrived();
                 }
             }
@@ -285,14 +348,14 @@ impl Core {
     fn lost(&self, device: DeviceId, flight: Flight, error: &IoError) {
         for cargo in flight.cargo {
             match cargo {
-                Cargo::Put { id, plain, retried: false } => {
-                    let again = Work::Again { id, plain, failed: device, error: error.clone() };
+                Cargo::Put { id, plain, local, retried: false } => {
+                    let again = Work::Again { id, plain, local, failed: device, error: error.clone() };
                     if self.work.send(again).is_err() {
-                        self.desk.finish(&id, Err(PutError::Closing));
+                        self.desk.fail(&id, &PutError::Closing);
                     }
                 }
                 Cargo::Put { id, retried: true, .. } => {
-                    self.desk.finish(&id, Err(PutError::Io { device, source: error.clone() }));
+                    self.desk.fail(&id, &PutError::Io { device, source: error.clone() });
                 }
                 Cargo::Moved { group, .. } => group.arrived(),
             }

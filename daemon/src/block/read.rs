@@ -87,10 +87,14 @@ impl Core {
         if !self.is_current(piece) {
             return Trouble::Stale;
         }
-        self.index_remove(piece.entry.frame.fingerprint, |entry| entry.same_place(&piece.entry));
+        let held = self.lose(&piece.entry);
         self.counters.corrupt_blocks.fetch_add(1, Ordering::Relaxed);
         let device = self.disks[piece.disk].id;
-        tracing::warn!(block = ?piece.want.id, %device, "a cached block does not match its checksum and was dropped");
+        if held {
+            tracing::error!(block = ?piece.want.id, %device, "a block whose only copy is here does not match its checksum: it is lost");
+        } else {
+            tracing::warn!(block = ?piece.want.id, %device, "a cached block does not match its checksum and was dropped");
+        }
         Trouble::Fault(ReadFault::Corrupt { id: piece.want.id, device })
     }
 }
@@ -274,7 +278,7 @@ fn unpack(piece: &Piece, header: &ExtentHeader, frame: &FrameHeader, bytes: &[u8
 /// The frame's description, if the header is about this very block.
 fn find_frame<'a>(core: &Core, piece: &Piece, header: &'a ExtentHeader) -> Result<&'a FrameHeader, Trouble> {
     match header.frame_at(piece.entry.frame.grain) {
-        Some(frame) if frame.id == piece.want.id && frame.summary(header.sector) == piece.entry.frame => Ok(frame),
+        Some(frame) if frame.id == piece.want.id && piece.entry.is_of(&frame.summary(header.sector)) => Ok(frame),
         // Another block with the same fingerprint: ours is not stored.
         Some(frame) if frame.id != piece.want.id && frame.id.fingerprint() == piece.want.id.fingerprint() => {
             Err(Trouble::Fault(ReadFault::Missing(piece.want.id)))

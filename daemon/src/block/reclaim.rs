@@ -11,14 +11,19 @@
 //! 2. Emptying always ends: a probation segment emptied is one fewer, whatever moves to main, and of a main segment at most three quarters
 //!    move on.
 //! 3. Before a freed segment is written over, what moved on is durable and the segment's header is gone (see `retire`).
-//! 4. A frame that exists only here is never dropped; a segment whose local-only frames cannot be moved stays.
+//! 4. A held frame (its entry is flagged LOCAL at the moment it would go) is never dropped, not even a damaged one; a segment whose held frames cannot all
+//!    be moved stays as it is, clean frames included, and the next one is tried.
+//! 5. Where much is held, only segments are emptied that give room back (see [`super::victim`]): held frames are not moved about for ever.
+//! 6. A moved frame keeps the flag that its entry has when it is published.
 
 use super::core::Core;
-use super::disk::{Disk, SegmentState};
+use super::disk::Disk;
 use super::header_cache::HeaderKey;
 use super::index::{Entry, SegmentNo};
 use super::lane::{Cargo, Frame};
+use super::room::moving_order;
 use super::transfer::read_all;
+use super::victim::choose;
 use crate::format::{ExtentHeader, FooterTrailer, FrameSummary, GRAIN, SegmentClass};
 use crate::io::{IoError, read_blocking, write_blocking};
 use crate::units::{SECTOR, sector_up};
@@ -28,8 +33,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Share of a device that probation may keep while main is being emptied: one in this many segments.
-const PROBATION_SHARE: u32 = 10;
 /// Frames read together while moving.
 const MOVE_WINDOW: usize = 16;
 
@@ -83,7 +86,8 @@ fn judge(mut live: Vec<Entry>, class: SegmentClass, segment_bytes: u64) -> Verdi
             verdict.drops.push(entry);
         }
     }
-    verdict.moves.sort_by_key(|entry| entry.frame.grain);
+    // Should the room not do for all, it does for what is held.
+    verdict.moves.sort_by_key(|entry| (!entry.frame.local_only, moving_order(&entry.frame)));
     verdict
 }
 
@@ -91,21 +95,42 @@ impl Core {
     /// Empties one segment of a device; `false` if there is none to empty.
     pub(super) fn reclaim_one(self: &Arc<Self>, at: usize) -> bool {
         let disk = &self.disks[at];
-        let Some(victim) = choose(disk) else { return false };
-        let segment = &disk.segments[victim as usize];
-        if segment.live_frames() > 0 {
-            let live = self.live_frames_of(disk, victim);
-            let class = segment.class();
-            let verdict = judge(live, class, disk.geometry.segment_bytes);
-            self.move_on(at, victim, class, &verdict.moves);
-            self.drop_entries(&verdict.drops, class);
-            if segment.live_frames() > 0 {
-                self.sweep(disk, victim, class);
+        while let Some(victim) = choose(disk) {
+            if self.empty(at, victim) {
+                return self.free(disk, victim);
             }
-            if segment.live_frames() > 0 {
-                return false;
+            disk.segments[victim as usize].set_stays(true);
+            if self.is_abandoned() || !self.serves(disk) {
+                break;
             }
         }
+        // What could not be emptied is tried again in the next round.
+        disk.segments.iter().for_each(|segment| segment.set_stays(false));
+        false
+    }
+
+    /// Moves and drops what is in a segment; `false` if it is not empty then.
+    fn empty(self: &Arc<Self>, at: usize, victim: u32) -> bool {
+        let disk = &self.disks[at];
+        let segment = &disk.segments[victim as usize];
+        if segment.live_frames() == 0 {
+            return true;
+        }
+        let class = segment.class();
+        let verdict = judge(self.live_frames_of(disk, victim), class, disk.geometry.segment_bytes);
+        self.move_on(at, victim, class, &verdict.moves);
+        // Dropping the rest would not empty it.
+        if segment.held() > 0 {
+            return false;
+        }
+        self.drop_entries(&verdict.drops, class);
+        if segment.live_frames() > 0 {
+            self.sweep(disk, victim, class);
+        }
+        segment.live_frames() == 0
+    }
+
+    fn free(&self, disk: &Disk, victim: u32) -> bool {
         if let Err(error) = self.retire(disk, victim) {
             self.array.record_error(disk.id, &error);
             return false;
@@ -129,9 +154,9 @@ impl Core {
     fn live_frames_of(&self, disk: &Disk, segment: u32) -> Vec<Entry> {
         let number = disk.number(segment);
         let Some(table) = self.read_table(disk, segment) else { return self.walk(number) };
-        let live = table.into_iter().filter_map(|frame| {
-            self.index.get(frame.fingerprint).filter(|entry| entry.segment == number && entry.frame == frame)
-        });
+        let live = table
+            .into_iter()
+            .filter_map(|frame| self.index.get(frame.fingerprint).filter(|entry| entry.segment == number && entry.is_of(&frame)));
         live.collect()
     }
 
@@ -161,8 +186,7 @@ impl Core {
     /// What is left after moving and dropping: frames that could not be moved, or came in meanwhile.
     fn sweep(&self, disk: &Disk, segment: u32, class: SegmentClass) {
         let left = self.walk(disk.number(segment));
-        let clean: Vec<Entry> = left.into_iter().filter(|entry| !entry.frame.local_only).collect();
-        self.drop_entries(&clean, class);
+        self.drop_entries(&left, class);
     }
 
     fn drop_entries(&self, entries: &[Entry], class: SegmentClass) {
@@ -172,7 +196,7 @@ impl Core {
             if class == SegmentClass::Probation {
                 self.ghosts.remember(fingerprint);
             }
-            if self.index_remove(fingerprint, |now| now.same_place(entry)) {
+            if self.index_remove(fingerprint, |now| now.same_place(entry) && !now.frame.local_only).is_some() {
                 self.counters.evicted_blocks.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -186,7 +210,13 @@ impl Core {
             let ranges: Vec<(u64, usize)> = window.iter().map(|entry| stored_range(disk, segment, entry)).collect();
             let answers = read_all(&**self.array.device(disk.id), &self.pool, &ranges);
             for ((entry, (offset, _)), answer) in window.iter().zip(ranges).zip(answers) {
-                let Ok(bytes) = answer else { continue };
+                let bytes = match answer {
+                    Ok(bytes) => bytes,
+                    Err(error) => {
+                        self.array.record_error(disk.id, &error);
+                        continue;
+                    }
+                };
                 let sector = entry.frame.header_sector();
                 let header = headers.entry(sector).or_insert_with(|| self.header_of(disk, segment, sector));
                 let Some(header) = header else { continue };
@@ -226,7 +256,7 @@ impl Core {
             id: found.id,
             encoding: found.encoding,
             plain_len: found.plain_len,
-            local_only: found.local_only,
+            local_only: entry.frame.local_only,
             stored,
             checks: header.checksums(found),
         };
@@ -245,45 +275,10 @@ impl Core {
 }
 
 /// Device range of a frame, whole sectors.
-fn stored_range(disk: &Disk, segment: u32, entry: &Entry) -> (u64, usize) {
+pub(super) fn stored_range(disk: &Disk, segment: u32, entry: &Entry) -> (u64, usize) {
     let start = u64::from(entry.frame.grain) * GRAIN as u64;
     let skip = start % SECTOR as u64;
     (disk.offset(segment, 0) + start - skip, sector_up(skip as usize + entry.frame.stored_len as usize))
-}
-
-/// The segment to empty next.
-fn choose(disk: &Disk) -> Option<u32> {
-    let sealed: Vec<u32> = (0..disk.geometry.segments).filter(|segment| state(disk, *segment) == SegmentState::Sealed).collect();
-    let segment = |number: &u32| &disk.segments[*number as usize];
-    if let Some(dead) = sealed.iter().find(|number| segment(number).live_frames() == 0) {
-        return Some(*dead);
-    }
-    let oldest = |class| {
-        sealed.iter().filter(|number| segment(number).class() == class).min_by_key(|number| segment(number).seq()).copied()
-    };
-    let on_probation = (0..disk.geometry.segments)
-        .filter(|number| !matches!(state(disk, *number), SegmentState::Free | SegmentState::Unbacked))
-        .filter(|number| segment(number).class() == SegmentClass::Probation)
-        .count() as u32;
-    let share = (disk.geometry.segments / PROBATION_SHARE).max(1);
-    match (oldest(SegmentClass::Probation), oldest(SegmentClass::Main)) {
-        (Some(probation), None) => Some(probation),
-        (Some(probation), Some(_)) if on_probation > share => Some(probation),
-        (_, Some(main)) => Some(nearly_dead(disk, &sealed).unwrap_or(main)),
-        (None, None) => None,
-    }
-}
-
-/// The main segment with the least left in it, if that is less than a quarter.
-fn nearly_dead(disk: &Disk, sealed: &[u32]) -> Option<u32> {
-    let segment = |number: &u32| &disk.segments[*number as usize];
-    let main = sealed.iter().filter(|number| segment(number).class() == SegmentClass::Main);
-    let least = main.min_by_key(|number| segment(number).live_bytes())?;
-    (segment(least).live_bytes() < disk.geometry.segment_bytes / 4).then_some(*least)
-}
-
-fn state(disk: &Disk, segment: u32) -> SegmentState {
-    disk.segments[segment as usize].state()
 }
 
 #[cfg(test)]
@@ -298,7 +293,7 @@ mod tests {
     #[test]
     fn what_was_read_moves_and_the_rest_is_dropped() {
         let verdict = judge(vec![entry(1, 0, false), entry(2, 1, false), entry(3, 0, true)], SegmentClass::Main, 1000);
-        assert_eq!(verdict.moves, [entry(2, 1, false), entry(3, 0, true)]);
+        assert_eq!(verdict.moves, [entry(3, 0, true), entry(2, 1, false)]);
         assert_eq!(verdict.drops, [entry(1, 0, false)]);
     }
 

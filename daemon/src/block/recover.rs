@@ -4,6 +4,8 @@
 //! 2. Everything behind a footer's end is scanned, and each frame's bytes are checked: after a power cut an extent's header may
 //!    be there without its data.
 //! 3. Where two segments hold the same block, the one opened later wins.
+//! 4. With `holds_follow`, the flags of frames that say they exist only here are not taken over: the caller tells which blocks are held. A device
+//!    that comes late meets blocks that are awaited, claimed or held already, and they are held from then on.
 
 use super::core::Core;
 use super::disk::{Disk, SegmentState};
@@ -29,8 +31,8 @@ struct Found {
 }
 
 impl Core {
-    /// Recovers a device's segments into the index.
-    pub(super) fn recover(&self, disk: &Disk) -> Result<(), IoError> {
+    /// Recovers a device's segments into the index, at the start or, `late`, when the device comes back into service.
+    pub(super) fn recover(&self, disk: &Disk, late: bool) -> Result<(), IoError> {
         let device = &**self.array.device(disk.id);
         let mut unsealed = Vec::new();
         let all: Vec<u32> = (0..disk.geometry.segments).collect();
@@ -46,7 +48,7 @@ impl Core {
             for (segment, answers) in window.iter().zip(answers.chunks_exact(2)) {
                 let [head, tail] = answers else { unreachable!("two reads per segment") };
                 if let Some(found) = self.inspect(disk, device, *segment, head, tail) {
-                    self.take_over(disk, *segment, found, &mut unsealed);
+                    self.take_over(disk, *segment, found, late, &mut unsealed);
                 }
             }
         }
@@ -140,14 +142,21 @@ impl Core {
         Some((header, data.ok()?))
     }
 
-    fn take_over(&self, disk: &Disk, segment: u32, found: Found, unsealed: &mut Vec<(u32, Found)>) {
+    fn take_over(&self, disk: &Disk, segment: u32, found: Found, late: bool, unsealed: &mut Vec<(u32, Found)>) {
         let stamp = found.header.stamp;
         self.next_seq.fetch_max(stamp.seq + 1, Ordering::AcqRel);
         let state = if found.sealed { SegmentState::Sealed } else { SegmentState::Closed };
         disk.segments[segment as usize].begin(stamp.seq, found.header.class, state);
         for frame in &found.frames {
             let entry = Entry { segment: disk.number(segment), frame: *frame, frequency: 0 };
-            self.index_insert(&entry, |now| now.is_none_or(|now| self.seq_of(now) <= stamp.seq));
+            let hint = frame.local_only && !self.config.holds_follow;
+            // At the start nobody has said anything yet.
+            let mut claims = late.then(|| self.holds.lock(frame.fingerprint));
+            self.index_insert(&entry, |now| {
+                let newest = now.is_none_or(|now| self.seq_of(now) <= stamp.seq);
+                let held = || now.is_some_and(|now| now.frame.local_only);
+                newest.then(|| hint || claims.as_mut().is_some_and(|claims| claims.demand(frame.fingerprint) || held()))
+            });
         }
         if !found.sealed {
             unsealed.push((segment, found));

@@ -3,6 +3,8 @@
 mod devices;
 mod faults;
 mod health;
+mod local;
+mod local_model;
 mod overtaken;
 mod reclaim;
 mod restart;
