@@ -338,8 +338,9 @@ fn open_blocks(
         encoder_threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(8)),
         segment_bytes: None,
         // The cache bounds what it hands over by itself, below this: `put` is called from async tasks and must not block.
-        put_bytes: shares.fill * 2,
-        holds_follow: false,
+        put_bytes: shares.fill * 2 + shares.dirty,
+        // Told by the metadata, once both are open.
+        holds_follow: true,
     };
     BlockStore::open(Arc::clone(array), pool, fs, config).map_err(|error| StartError(error.to_string()))
 }

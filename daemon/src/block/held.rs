@@ -132,22 +132,22 @@ impl BlockStore {
     }
 
     /// The last reference to a block is gone: unless it is claimed, it is an ordinary cached block from now on.
-    pub fn release(&self, id: &BlockId) {
+    pub fn release(&self, fingerprint: u64) {
         let core = self.core();
-        let mut claims = core.holds.lock(id.fingerprint());
-        if !claims.note(id.fingerprint(), false) {
-            core.let_go(&mut claims, id.fingerprint());
+        let mut claims = core.holds.lock(fingerprint);
+        if !claims.note(fingerprint, false) {
+            core.let_go(&mut claims, fingerprint);
         }
     }
 
     /// Holds a block that is already here; `false` if it is not. It is held then as soon as it comes.
-    pub fn hold(&self, id: &BlockId) -> bool {
+    pub fn hold(&self, fingerprint: u64) -> bool {
         let core = self.core();
-        let mut claims = core.holds.lock(id.fingerprint());
-        claims.note(id.fingerprint(), true);
-        let here = core.index_flag(id.fingerprint(), true);
+        let mut claims = core.holds.lock(fingerprint);
+        claims.note(fingerprint, true);
+        let here = core.index_flag(fingerprint, true);
         if !here {
-            claims.awaited.insert(id.fingerprint());
+            claims.awaited.insert(fingerprint);
         }
         here
     }

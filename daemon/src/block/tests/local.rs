@@ -112,7 +112,7 @@ fn a_released_block_goes_like_any_other() {
     let id = keep(&store, &plain);
     press(&store, 1);
     assert_holds(&store, std::slice::from_ref(&plain));
-    store.release(&id);
+    store.release(id.fingerprint());
     assert_eq!(store.stats().held_bytes, 0);
     assert!(store.contains(&id), "it is dropped when room is needed, not before");
     press_hard(&store, 2);
@@ -127,7 +127,7 @@ fn what_is_not_yet_kept_is_held_whatever_is_released() {
     let plain = noise(1, BLOCK);
     let id = keep(&store, &plain);
     try_put_local(&store, &plain).expect("it is here already");
-    store.release(&id);
+    store.release(id.fingerprint());
     assert!(is_held(&store, &plain));
     store.discard(&id, false);
     assert!(!is_held(&store, &plain));
@@ -137,7 +137,7 @@ fn what_is_not_yet_kept_is_held_whatever_is_released() {
     assert!(is_held(&store, &plain), "one put of two is still to be recorded");
     store.discard(&id, true);
     assert!(is_held(&store, &plain), "something else references it");
-    store.release(&id);
+    store.release(id.fingerprint());
     assert!(!is_held(&store, &plain));
     assert_sound(&store);
 }
@@ -239,7 +239,7 @@ fn a_local_put_that_joins_a_clean_one_is_held() {
     let id = local.recv().expect("answered").expect("stored");
     clean.recv().expect("answered").expect("stored");
     assert!(is_held(&store, &plain));
-    store.release(&id);
+    store.release(id.fingerprint());
     assert!(is_held(&store, &plain), "it is claimed");
     store.keep(&id);
     press(&store, 1);
@@ -331,7 +331,7 @@ fn a_device_full_of_held_blocks_says_so_at_once_and_goes_on_after_releases() {
         assert!(places == held.iter().map(|plain| place_of(&store, plain)).collect::<Vec<_>>());
         assert_holds(&store, &held);
         assert_sound(&store);
-        held.iter().for_each(|plain| store.release(&BlockId::of(plain)));
+        held.iter().for_each(|plain| store.release(BlockId::of(plain).fingerprint()));
         assert_eq!(store.stats().held_bytes, 0);
     }
     press(&store, 1);
@@ -355,7 +355,7 @@ fn scattered_releases_make_room() {
     let store = open(vec![memory(16)]);
     let (held, _) = fill_up(&store, 1);
     let (gone, stay): (Vec<_>, Vec<_>) = held.iter().enumerate().partition(|(at, _)| at % 2 == 0);
-    gone.iter().for_each(|(_, plain)| store.release(&BlockId::of(plain)));
+    gone.iter().for_each(|(_, plain)| store.release(BlockId::of(plain).fingerprint()));
     let (more, _) = fill_up(&store, 2);
     assert!(more.len() * 2 > gone.len(), "{} blocks were released and {} fit", gone.len(), more.len());
     assert_holds(&store, &more);
@@ -425,8 +425,8 @@ fn a_start_that_follows_the_caller_drops_nothing_before_it_knows() {
     assert!(refused, "nothing may be freed yet");
     assert_eq!(store.stats().evicted_blocks, 0);
     assert!(store.stats().blocks >= before.blocks);
-    assert!(store.hold(&BlockId::of(&held)));
-    assert!(!store.hold(&BlockId::of(&noise(99, BLOCK))));
+    assert!(store.hold(BlockId::of(&held).fingerprint()));
+    assert!(!store.hold(BlockId::of(&noise(99, BLOCK)).fingerprint()));
     store.holds_known();
     for round in 2..4 {
         press_hard(&store, round);
@@ -458,7 +458,7 @@ fn a_cached_block_that_becomes_local_is_held_over_pressure_and_restarts() {
     let store = open_following(devices.clone());
     store.holds_known();
     put_all(&store, &blocks);
-    assert!(blocks[..2].iter().all(|plain| store.hold(&BlockId::of(plain))));
+    assert!(blocks[..2].iter().all(|plain| store.hold(BlockId::of(plain).fingerprint())));
     keep_all(&store, &blocks[2..]);
     for round in 0..4 {
         press(&store, round);
@@ -468,7 +468,7 @@ fn a_cached_block_that_becomes_local_is_held_over_pressure_and_restarts() {
     store.close();
     for round in 4..8 {
         let store = open_following(devices.clone());
-        assert!(blocks.iter().all(|plain| store.hold(&BlockId::of(plain))));
+        assert!(blocks.iter().all(|plain| store.hold(BlockId::of(plain).fingerprint())));
         store.holds_known();
         press(&store, round);
         assert_holds(&store, &blocks);
@@ -496,8 +496,8 @@ fn a_moved_frame_has_the_flag_of_its_entry() {
     put(&store, &clean);
     let before = [place_of(&store, &local), place_of(&store, &clean)];
     assert!(frame_says_held(&store, &local) && !frame_says_held(&store, &clean));
-    store.release(&id);
-    assert!(store.hold(&BlockId::of(&clean)));
+    store.release(id.fingerprint());
+    assert!(store.hold(BlockId::of(&clean).fingerprint()));
     for seed in 10.. {
         // The released one is read, so that it moves as well.
         assert_holds(&store, std::slice::from_ref(&local));
@@ -529,9 +529,9 @@ fn a_flag_that_changes_while_the_frame_moves_is_not_undone() {
             }
             // Reclaim is reading the frame; what it decided by is out of date from here on.
             if held_first {
-                store.release(&id)
+                store.release(id.fingerprint())
             } else {
-                assert!(store.hold(&id))
+                assert!(store.hold(id.fingerprint()))
             }
             device.release();
         });
@@ -554,10 +554,10 @@ fn what_is_held_on_a_device_that_comes_late_is_held_when_it_comes() {
     late.set_offline(true);
     let array = DeviceArray::new(vec![good, late.clone()]);
     let store = BlockStore::open(array.clone(), BufferPool::new(8 << 20), FS, following()).expect("one device is good");
-    let here: Vec<bool> = blocks[..4].iter().map(|plain| store.hold(&BlockId::of(plain))).collect();
+    let here: Vec<bool> = blocks[..4].iter().map(|plain| store.hold(BlockId::of(plain).fingerprint())).collect();
     assert_eq!(here, [true, false, true, false]);
     store.holds_known();
-    store.release(&BlockId::of(&blocks[3]));
+    store.release(BlockId::of(&blocks[3]).fingerprint());
     late.set_offline(false);
     probe_until(&array, || store.contains(&BlockId::of(&blocks[1])));
     let held: Vec<bool> = blocks.iter().map(|plain| is_held(&store, plain)).collect();

@@ -112,12 +112,12 @@ impl Model {
             }
             Op::Hold(at) => {
                 let id = BlockId::of(&block(*at));
-                if self.store.contains(&id) && self.store.hold(&id) {
+                if self.store.contains(&id) && self.store.hold(id.fingerprint()) {
                     self.referenced[*at] = true;
                 }
             }
             Op::Release(at) => {
-                self.store.release(&BlockId::of(&block(*at)));
+                self.store.release(BlockId::of(&block(*at)).fingerprint());
                 self.referenced[*at] = false;
             }
             Op::Read(at) => {
@@ -139,7 +139,7 @@ impl Model {
         }
         self.store = Self::open(&self.devices);
         for at in (0..BLOCKS).filter(|at| self.referenced[*at]) {
-            assert!(self.store.hold(&BlockId::of(&block(at))), "held block {at} was not found again");
+            assert!(self.store.hold(BlockId::of(&block(at)).fingerprint()), "held block {at} was not found again");
         }
         self.store.holds_known();
     }
