@@ -13,7 +13,7 @@ pub mod content;
 //pub mod crash;
 pub mod fsx;
 pub mod pjdfstest;
-//pub mod stress;
+pub mod stress;
 pub mod trees;
 
 /// What an exerciser found wrong, and how to find it again.
