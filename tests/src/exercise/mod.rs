@@ -10,7 +10,7 @@
 //! The same seed gives the same operations, except where threads meet in one directory.
 
 pub mod content;
-//pub mod crash;
+pub mod crash;
 pub mod fsx;
 pub mod pjdfstest;
 pub mod stress;
