@@ -6,3 +6,4 @@ mod faults;
 mod names;
 mod reads;
 mod restart;
+mod writing;
