@@ -1,7 +1,7 @@
 //! A writer that is killed, or whose file system is, and a check of what is left.
 //!
 //! The writer runs in a process of its own ([`spawn`]) and notes every operation in a log outside of the file system under
-//! test. Whoever kills it, or the daemon below it, then mounts again and calls [`check`]. A directory holds one run; another
+//! test. Whoever kills it, or the daemon below it, then mounts again and calls [`check()`]. A directory holds one run; another
 //! round takes a new directory.
 
 mod check;

@@ -6,6 +6,7 @@
 //! - [`crash`]: a writer that is killed (or loses its file system), and a check of what is left.
 //! - [`pjdfstest`]: the POSIX suite of that name, run and read.
 //! - [`trees`]: what people do with a file system: databases, repositories, archives, builds.
+//! - `soak`: all of these at full length, on a directory of one's choice, when asked for.
 //!
 //! The same seed gives the same operations, except where threads meet in one directory.
 
@@ -13,6 +14,8 @@ pub mod content;
 pub mod crash;
 pub mod fsx;
 pub mod pjdfstest;
+#[cfg(test)]
+mod soak;
 pub mod stress;
 pub mod trees;
 
