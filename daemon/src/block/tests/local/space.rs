@@ -70,7 +70,7 @@ fn scattered_releases_make_room() {
 
 #[test]
 fn what_room_for_local_promises_is_kept() {
-    for (mib, kind) in [(16, 0), (48, 1), (16, 2), (16, 3)] {
+    for (mib, kind) in [(16, 0), (24, 1), (16, 2), (16, 3)] {
         let store = open(vec![memory(mib)]);
         press(&store, 1);
         let mut random = StdRng::seed_from_u64(mib + kind);
