@@ -167,8 +167,8 @@ impl BlockStore {
 }
 
 impl Core {
-    /// A put's frame is on its device: it goes into the index, held if somebody wants it so, and is claimed by `claims` local puts. A frame from
-    /// elsewhere does not displace a held copy that is within reach: that is the one which was verified.
+    /// A put's frame is on its device: it goes into the index, held if somebody wants it so, and is claimed by `claims` local puts. A clean put does
+    /// not displace a held copy within reach: should that be another block that looks alike, what was put is as if it had been dropped at once.
     pub(super) fn settle(&self, entry: &Entry, local: bool, count: u32) {
         let fingerprint = entry.frame.fingerprint;
         let mut claims = self.holds.lock(fingerprint);

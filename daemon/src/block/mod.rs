@@ -64,7 +64,8 @@ pub struct BlockStoreConfig {
     /// Plain bytes of blocks put and not yet answered; more block the caller. Extents take about as much memory again.
     pub put_bytes: usize,
     /// Whether the caller knows better than the devices which blocks are held: it calls [`BlockStore::hold`] for each after the start, then
-    /// [`BlockStore::holds_known`]. Until then nothing is dropped, and a full cache takes nothing. Otherwise the flags found on the devices count.
+    /// [`BlockStore::holds_known`]. Until then nothing is dropped, and a full cache takes nothing. Otherwise the flags found on the devices count; those
+    /// were true when the frames were written.
     pub holds_follow: bool,
 }
 

@@ -4,7 +4,6 @@ mod devices;
 mod faults;
 mod health;
 mod local;
-mod local_model;
 mod overtaken;
 mod reclaim;
 mod restart;
