@@ -184,11 +184,13 @@ impl Cache {
         Some(Unflushed { size: state.size, mtime_ns: state.mtime_ns, ctime_ns: state.ctime_ns })
     }
 
-    /// A file's times were set: what a write before that would have set no longer counts.
-    pub fn times_were_set(&self, ino: Ino) {
-        if let Some(file) = self.flusher.dirty_file(ino) {
-            file.written().lock().mtime_ns = None;
-        }
+    /// Sets a file's times by `set`: what a write before that would have set no longer counts, also where it is being flushed.
+    pub fn set_times<T>(&self, ino: Ino, set: impl FnOnce() -> T) -> T {
+        let Some(file) = self.flusher.dirty_file(ino) else { return set() };
+        let _no_commit = self.references.lock();
+        let result = set();
+        file.written().lock().times_were_set();
+        result
     }
 
     /// A file has lost its last name.
@@ -214,19 +216,20 @@ impl Cache {
         let _ = self.events.set(events);
     }
 
-    /// The shared state of a file, created from `spec` where nobody has it in use.
-    pub fn file(&self, spec: FileSpec) -> Arc<CachedFile> {
+    /// The shared state of a file. Where nobody has it in use it is made from `spec`, which reads the metadata only then: nothing of
+    /// the file can be on its way there.
+    pub fn file(&self, ino: Ino, spec: impl FnOnce() -> Result<FileSpec, Error>) -> Result<Arc<CachedFile>, Error> {
         let mut files = self.files.lock();
-        if let Some(file) = files.get(&spec.ino).and_then(Weak::upgrade) {
-            return file;
+        if let Some(file) = files.get(&ino).and_then(Weak::upgrade) {
+            return Ok(file);
         }
-        let file = Arc::new(CachedFile::new(spec, self.config.block_size));
+        let file = Arc::new(CachedFile::new(spec()?, self.config.block_size));
         files.insert(file.ino(), Arc::downgrade(&file));
         // Dead entries are swept when they outnumber the living, so that the table stays proportional to files in use.
         if files.len() >= 1024 && files.len().is_power_of_two() {
             files.retain(|_, file| file.strong_count() > 0);
         }
-        file
+        Ok(file)
     }
 
     /// Whether a file's state is in use: open, being fetched, or fetched ahead.

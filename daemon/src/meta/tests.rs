@@ -3,6 +3,7 @@
 mod epochs;
 mod inodes;
 mod listing;
+mod names;
 mod orphans;
 mod restart;
 

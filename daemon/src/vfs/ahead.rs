@@ -43,7 +43,7 @@ impl Inner {
         let mut names = Vec::with_capacity(next.len());
         for (name, ino, row) in next {
             if row.kind == FileKind::File && row.origin.is_some() && row.base.is_none() && (1..=SMALL_FILE).contains(&row.size) {
-                let file = self.cached_file(ino, &row, directory.layout);
+                let file = self.cached_file(ino, directory.layout)?;
                 if !file.is_changed() && !self.cache.fetch_absent(&file, 0..row.size, false) {
                     break;
                 }

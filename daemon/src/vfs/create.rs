@@ -37,8 +37,10 @@ impl Vfs {
     pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Answer<Entry> {
         let link = || {
             check_name(name)?;
-            let row = self.0.meta.link(ino, parent, name, self.0.clock.wall_ns()).map_err(metadata_error)?;
-            Ok(Entry { attr: attr_of(ino, &row), ttl: self.0.ttl() })
+            self.0.meta.link(ino, parent, name, self.0.clock.wall_ns()).map_err(metadata_error)?;
+            self.0.names_changed(parent);
+            // Not the row as it is there: what was written and not flushed counts.
+            Ok(Entry { attr: attr_of(ino, &self.0.inode(ino)?), ttl: self.0.ttl() })
         };
         Answer::Ready(link())
     }
@@ -48,6 +50,7 @@ impl Inner {
     pub(super) fn make(&self, parent: Ino, name: &[u8], node: NewNode<'_>) -> Result<Entry> {
         check_name(name)?;
         let (ino, row) = self.meta.create(parent, name, node, self.clock.wall_ns()).map_err(metadata_error)?;
+        self.names_changed(parent);
         Ok(Entry { attr: attr_of(ino, &row), ttl: self.ttl() })
     }
 }

@@ -145,6 +145,9 @@ impl Inner {
 
     /// Tells the kernel, and forgets what was derived from rows that are gone.
     fn announce(&self, directory: &Directory, changes: &[Change], first: bool) {
+        if !changes.is_empty() {
+            self.names_changed(directory.ino);
+        }
         for change in changes {
             match change {
                 // Of a first listing the kernel can only know names it was told do not exist.

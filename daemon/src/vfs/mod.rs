@@ -44,7 +44,10 @@ use handles::Handles;
 use invalidate::Invalidator;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+const CHANGE_COUNTERS: usize = 64;
 
 /// Settings of the operations.
 #[derive(Clone, Debug)]
@@ -92,6 +95,9 @@ struct Inner {
     invalidator: Invalidator,
     heads: posix::Heads,
     renames: Mutex<()>,
+    /// Counts changes of names, by directory (some share a counter): a listing read before the last one may tell the kernel of what
+    /// is gone.
+    changes: [AtomicU64; CHANGE_COUNTERS],
 }
 
 impl Vfs {
@@ -105,6 +111,7 @@ impl Vfs {
             invalidator: Invalidator::start(),
             heads: posix::Heads::default(),
             renames: Mutex::default(),
+            changes: std::array::from_fn(|_| AtomicU64::new(0)),
             meta,
             cache,
             store,
@@ -145,6 +152,14 @@ impl Inner {
         let row = self.meta.inode(ino).map_err(metadata_error)?;
         let row = row.ok_or_else(|| Error::new(ErrorKind::Stale, format!("{ino} no longer exists")))?;
         Ok(with_unflushed(row, unflushed))
+    }
+
+    fn names_changed(&self, dir: Ino) {
+        self.changes[dir.0 as usize % CHANGE_COUNTERS].fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn changes_of(&self, dir: Ino) -> u64 {
+        self.changes[dir.0 as usize % CHANGE_COUNTERS].load(Ordering::Acquire)
     }
 
     fn is_in_use(&self, ino: Ino) -> bool {

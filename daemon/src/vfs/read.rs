@@ -69,18 +69,21 @@ impl Inner {
             Some(link) => self.directory(link.parent)?.layout,
             None => self.config.layout,
         };
-        Ok(self.cached_file(ino, row, layout))
+        self.cached_file(ino, layout)
     }
 
-    pub(super) fn cached_file(&self, ino: Ino, row: &Inode, inherited: Layout) -> Arc<CachedFile> {
-        let name = || row.link.as_ref().map_or_else(|| ino.to_string(), |link| String::from_utf8_lossy(&link.name).into_owned());
-        let (key, pin, base) = match &row.origin {
-            Some(origin) => {
-                (origin.key.clone(), Pin { etag: origin.etag.clone(), version: origin.version.clone() }, row.base)
-            }
-            // Made here: there is nothing to fetch.
-            None => (name(), Pin { etag: String::new(), version: None }, Some(0)),
-        };
-        self.cache.file(FileSpec { ino, key, pin, size: row.size, base, layout: row.layout.unwrap_or(inherited) })
+    pub(super) fn cached_file(&self, ino: Ino, inherited: Layout) -> Result<Arc<CachedFile>> {
+        self.cache.file(ino, || {
+            let row = self.inode(ino)?;
+            let name = || row.link.as_ref().map_or_else(|| ino.to_string(), |link| String::from_utf8_lossy(&link.name).into_owned());
+            let (key, pin, base) = match &row.origin {
+                Some(origin) => {
+                    (origin.key.clone(), Pin { etag: origin.etag.clone(), version: origin.version.clone() }, row.base)
+                }
+                // Made here: there is nothing to fetch.
+                None => (name(), Pin { etag: String::new(), version: None }, Some(0)),
+            };
+            Ok(FileSpec { ino, key, pin, size: row.size, base, layout: row.layout.unwrap_or(inherited) })
+        })
     }
 }

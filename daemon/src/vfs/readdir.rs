@@ -30,6 +30,8 @@ struct Window {
     /// Offset of the first of `entries`.
     start: u64,
     entries: Vec<DirEntry>,
+    /// How many changes of names there had been when they were read.
+    changes: u64,
     /// The names before which windows started, by offset; the way back for `seekdir` and `rewinddir`.
     marks: Vec<(u64, Vec<u8>)>,
 }
@@ -86,7 +88,10 @@ impl Inner {
 
     fn entries(&self, stream: &DirStream, offset: u64, limit: usize) -> Result<DirBatch> {
         let mut window = stream.window.lock();
-        if !window.covers(offset) {
+        // The kernel takes what it is told here for the truth about a name: nothing that was read before the last change.
+        let changes = self.changes_of(stream.ino);
+        if !window.covers(offset) || window.changes != changes {
+            window.changes = changes;
             self.load_window(stream.ino, &mut window, offset)?;
         }
         let skip = (offset - window.start) as usize;
@@ -142,11 +147,9 @@ impl Window {
 
     /// The last mark at or before an offset: the offset there, and the name after which rows go on.
     fn mark_before(&mut self, offset: u64) -> (u64, Option<Vec<u8>>) {
-        if let Some(last) = self.entries.last()
-            && self.start + self.entries.len() as u64 == offset
-            && offset > FIRST_ROW
-        {
-            let mark = (offset, last.name.clone());
+        let before = offset.checked_sub(self.start + 1).and_then(|at| self.entries.get(at as usize));
+        if let Some(before) = before.filter(|_| offset > FIRST_ROW) {
+            let mark = (offset, before.name.clone());
             if self.marks.last().is_none_or(|(at, _)| *at < offset) {
                 self.marks.push(mark.clone());
             }

@@ -16,6 +16,7 @@ impl Vfs {
         let unlink = || {
             check_name(name)?;
             let removed = self.0.meta.unlink(parent, name, self.0.clock.wall_ns()).map_err(metadata_error)?;
+            self.0.names_changed(parent);
             if removed.orphaned {
                 self.0.cache.unlinked(removed.ino);
             }
@@ -77,6 +78,7 @@ impl Inner {
 
     fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
         let removed = self.meta.rmdir(parent, name, self.clock.wall_ns()).map_err(metadata_error)?;
+        self.names_changed(parent);
         self.directories.forget(removed.ino);
         Ok(())
     }
@@ -88,6 +90,8 @@ impl Inner {
         let _alone = self.renames.lock();
         let prefix_of = |ino| self.directory(ino).ok().map(|directory| directory.prefix.clone());
         let renamed = self.meta.rename(from, to, mode, &prefix_of, self.clock.wall_ns()).map_err(metadata_error)?;
+        self.names_changed(from.0);
+        self.names_changed(to.0);
         if let Some(replaced) = renamed.replaced.filter(|_| renamed.orphaned) {
             self.directories.forget(replaced);
             self.cache.unlinked(replaced);

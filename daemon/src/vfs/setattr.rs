@@ -33,11 +33,9 @@ impl Vfs {
 impl Inner {
     fn set_attributes(&self, ino: Ino, change: &SetAttr) -> Result<Entry> {
         let now_ns = self.clock.wall_ns();
-        let row = self.meta.update_inode(ino, &|row| apply(row, change, now_ns)).map_err(metadata_error)?;
+        let update = || self.meta.update_inode(ino, &|row| apply(row, change, now_ns)).map_err(metadata_error);
+        let row = if change.mtime.is_some() { self.cache.set_times(ino, update)? } else { update()? };
         row.ok_or_else(|| Error::new(ErrorKind::Stale, format!("{ino} no longer exists")))?;
-        if change.mtime.is_some() {
-            self.cache.times_were_set(ino);
-        }
         Ok(Entry { attr: attr_of(ino, &self.inode(ino)?), ttl: self.ttl() })
     }
 }

@@ -6,8 +6,12 @@ use forebay_daemon::config::{Deployment, MetadataTtl};
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
+/// Tells the mapping process where to work.
+const MAPPED: &str = "FOREBAY_MAPPED_FSX";
 /// Bytes of a block.
 const BLOCK: usize = 128 << 10;
 
@@ -22,16 +26,38 @@ fn noise(len: usize, seed: u8) -> Vec<u8> {
 
 #[test]
 fn one_file_under_random_operations_is_what_a_copy_in_memory_is_also_after_a_remount() {
-    for mmap in [false, true] {
-        let site = Site::new();
-        let mount = site.mount(&Options::default());
-        let plan = fsx::Plan { seed: 7, operations: 3000, mmap, ..fsx::Plan::default() };
-        let outcome = fsx::run(mount.root(), &plan).unwrap_or_else(|failure| panic!("{failure}"));
-        fsx::verify(mount.root(), &outcome).unwrap_or_else(|failure| panic!("{failure}"));
-        drop(mount);
-        let mount = site.mount(&Options::default());
-        fsx::verify(mount.root(), &outcome).unwrap_or_else(|failure| panic!("after a remount: {failure}"));
-    }
+    let site = Site::new();
+    let mount = site.mount(&Options::default());
+    let plan = fsx::Plan { seed: 7, operations: 5000, mmap: false, ..fsx::Plan::default() };
+    let outcome = fsx::run(mount.root(), &plan).unwrap_or_else(|failure| panic!("{failure}"));
+    fsx::verify(mount.root(), &outcome).unwrap_or_else(|failure| panic!("{failure}"));
+    drop(mount);
+    let mount = site.mount(&Options::default());
+    fsx::verify(mount.root(), &outcome).unwrap_or_else(|failure| panic!("after a remount: {failure}"));
+}
+
+/// The exerciser that maps the file runs in a process of its own: a page fault in the process that serves the mount would wait
+/// for itself.
+#[test]
+fn one_mapped_file_under_random_operations_is_what_a_copy_in_memory_is() {
+    let site = Site::new();
+    let mount = site.mount(&Options::default());
+    let mut exerciser = Command::new(std::env::current_exe().expect("the test program"));
+    exerciser.args(["mounts::writing::the_mapping_process", "--exact", "--include-ignored", "--nocapture"]);
+    let output = exerciser.env(MAPPED, mount.root()).output().expect("runs");
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let before = mount.read("fsx").expect("reads");
+    drop(mount);
+    assert!(site.mount(&Options::default()).read("fsx").expect("reads") == before, "after a remount");
+}
+
+#[test]
+#[ignore = "the process of the test above"]
+fn the_mapping_process() {
+    let Some(dir) = std::env::var_os(MAPPED) else { return };
+    let plan = fsx::Plan { seed: 8, operations: 3000, ..fsx::Plan::default() };
+    let outcome = fsx::run(Path::new(&dir), &plan).unwrap_or_else(|failure| panic!("{failure}"));
+    fsx::verify(Path::new(&dir), &outcome).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 #[test]
@@ -67,7 +93,9 @@ fn pjdfstest_passes_whole() {
     let settings = pjdfstest::Settings { elsewhere: Some(elsewhere.path().to_owned()), ..pjdfstest::Settings::default() };
     let report = pjdfstest::run(&program, &dir, &settings).unwrap_or_else(|failure| panic!("{failure}"));
     assert!(report.failed.is_empty(), "{}", report.failures());
-    assert!(report.skipped_here().is_empty(), "{:?}", report.skipped_here());
+    // There is no bound to try that pathconf would tell of.
+    let skipped: Vec<_> = report.skipped_here().into_iter().filter(|name| *name != "link::link_count_max").collect();
+    assert!(skipped.is_empty(), "{skipped:?}");
     assert!(report.passed.len() > 300, "{} passed", report.passed.len());
 }
 

@@ -114,13 +114,18 @@ impl Flusher {
         self.wake.notify_all();
     }
 
+    /// Memory grew. Called under the file's lock, so that nobody gives back what was not counted yet.
+    pub(super) fn take(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     pub(super) fn give_back(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// A file got dirty, and memory grew by so much.
-    pub(super) fn note_dirty(&self, file: &Arc<CachedFile>, grown: usize) {
-        let used = self.used.fetch_add(grown, Ordering::Relaxed) + grown;
+    /// A file got dirty.
+    pub(super) fn note_dirty(&self, file: &Arc<CachedFile>) {
+        let used = self.used();
         let mut queue = self.queue.lock();
         let new = queue.dirty.insert(file.ino(), Arc::clone(file)).is_none();
         if queue.since.is_none() {
@@ -153,10 +158,14 @@ impl Flusher {
             if self.is_due(&queue) || (queue.closing && !queue.dirty.is_empty()) {
                 return Some((VecDeque::new(), queue.dirty.values().cloned().collect()));
             }
+            if !queue.parked.is_empty() && !self.is_full() {
+                return Some((VecDeque::new(), Vec::new()));
+            }
             if queue.closing {
                 return None;
             }
-            let pause = if queue.dirty.is_empty() { Duration::from_secs(60) } else { Duration::from_millis(50) };
+            let idle = queue.dirty.is_empty() && queue.parked.is_empty();
+            let pause = if idle { Duration::from_secs(60) } else { Duration::from_millis(50) };
             self.wake.wait_for(&mut queue, pause);
         }
     }
@@ -211,7 +220,7 @@ impl Cache {
     fn cut(self: &Arc<Self>, file: Arc<CachedFile>, size: u64, now_ns: i64, reply: DoneReply) {
         let Some(index) = self.needed_to_cut(&file, size) else {
             let outcome = self.cut_now(&file, size, now_ns);
-            self.flusher.note_dirty(&file, 0);
+            self.flusher.note_dirty(&file);
             return reply(outcome);
         };
         let (cache, again) = (Arc::clone(self), Arc::clone(&file));
@@ -292,8 +301,8 @@ impl Cache {
         if round.is_empty() {
             return false;
         }
-        let contents: Vec<FileContent> = round.iter().map(content_of).collect();
         let _references = self.references.lock();
+        let contents: Vec<FileContent> = round.iter().map(content_of).collect();
         match self.meta.write_content(&contents) {
             Ok(released) => {
                 for (rounded, content) in round.iter().zip(&contents) {
@@ -392,7 +401,7 @@ fn content_of(rounded: &Rounded) -> FileContent {
         size: snapshot.size,
         base: snapshot.base,
         block_size: snapshot.block_size,
-        mtime_ns: snapshot.mtime_ns,
+        mtime_ns: rounded.file.written().lock().mtime_of(snapshot),
         ctime_ns: snapshot.ctime_ns,
         blocks,
     }

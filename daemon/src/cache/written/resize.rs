@@ -45,7 +45,7 @@ impl Cache {
         state.resize(size, self.block_size(), now_ns);
         file.set_size(size);
         drop(state);
-        self.flusher.note_dirty(file, 0);
+        self.flusher.note_dirty(file);
     }
 
     /// Makes a range zeros; beyond the end of the file it lengthens it if `grow` says so.
@@ -70,7 +70,7 @@ impl Cache {
         }
         let end = range.end.min(file.size());
         if range.start >= end {
-            self.flusher.note_dirty(file, 0);
+            self.flusher.note_dirty(file);
             return reply(Ok(()));
         }
         let block = self.block_size();
@@ -78,7 +78,7 @@ impl Cache {
         if whole.start < whole.end {
             let freed = file.written().lock().clear(whole.clone(), now_ns);
             self.flusher.give_back(freed);
-            self.flusher.note_dirty(file, 0);
+            self.flusher.note_dirty(file);
         }
         let mut edges = Vec::new();
         if whole.start >= whole.end {

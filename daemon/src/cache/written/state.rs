@@ -36,6 +36,7 @@ pub struct Snapshot {
     pub blocks: Vec<(u64, Bytes)>,
     /// Bytes of a block.
     pub block_size: u64,
+    times_set: u64,
 }
 
 /// The dirty state of a file.
@@ -49,6 +50,8 @@ pub struct State {
     pub mtime_ns: Option<i64>,
     /// The last change.
     pub ctime_ns: i64,
+    /// How often times were set explicitly.
+    times_set: u64,
     /// Whether size, base or times differ from the metadata's.
     pub changed: bool,
     slots: BTreeMap<u64, Slot>,
@@ -222,10 +225,22 @@ impl State {
             data.resize(content, 0);
             (index, (Bytes::from(data), memory))
         };
-        self.flushing = slots.into_iter().filter(|(index, _)| index * block_size < size).map(cut).collect();
+        debug_assert!(slots.keys().next_back().is_none_or(|last| last * block_size < size), "a cut drops what is behind it");
+        self.flushing = slots.into_iter().map(cut).collect();
         self.changed = false;
         let blocks = self.flushing.iter().map(|(index, (data, _))| (*index, data.clone())).collect();
-        Some(Snapshot { size, base: self.base, mtime_ns: self.mtime_ns.take(), ctime_ns: self.ctime_ns, blocks, block_size })
+        Some(Snapshot { size, base: self.base, mtime_ns: self.mtime_ns.take(), ctime_ns: self.ctime_ns, blocks, block_size, times_set: self.times_set })
+    }
+
+    /// Times were set explicitly.
+    pub fn times_were_set(&mut self) {
+        self.mtime_ns = None;
+        self.times_set += 1;
+    }
+
+    /// When the file was last written before a round, unless times were set since.
+    pub fn mtime_of(&self, snapshot: &Snapshot) -> Option<i64> {
+        snapshot.mtime_ns.filter(|_| snapshot.times_set == self.times_set)
     }
 
     /// Ends a round: with success memory lets go of it, else it is dirty again. Returns the memory given back.
@@ -240,7 +255,7 @@ impl State {
             }
         }
         if !done {
-            self.mtime_ns = self.mtime_ns.or(snapshot.mtime_ns);
+            self.mtime_ns = self.mtime_ns.or(self.mtime_of(snapshot));
             self.changed = true;
         }
         freed

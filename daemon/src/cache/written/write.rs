@@ -74,9 +74,10 @@ impl Cache {
         let need = state.need(range, packed.block_size, &|index| self.has_content(file, index), &|index| self.has_excess(file, index));
         if need == Need::Nothing {
             let grown = state.write(offset, data, packed.block_size, now_ns);
+            self.flusher.take(grown);
             file.set_size(state.size);
             drop(state);
-            self.flusher.note_dirty(file, grown);
+            self.flusher.note_dirty(file);
         }
         need
     }
@@ -95,8 +96,10 @@ impl Cache {
         file.written().lock().begin_load(index);
         let (cache, loaded) = (Arc::clone(self), Arc::clone(file));
         let finish = move |outcome: Result<Bytes, Error>| {
-            let grown = loaded.written().lock().loaded(index, outcome.as_deref().ok());
-            cache.flusher.note_dirty(&loaded, grown);
+            let mut state = loaded.written().lock();
+            cache.flusher.take(state.loaded(index, outcome.as_deref().ok()));
+            drop(state);
+            cache.flusher.note_dirty(&loaded);
             done(outcome.map(drop));
         };
         self.read_block(file, index, Box::new(finish));
