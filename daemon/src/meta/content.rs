@@ -228,12 +228,10 @@ fn cut_step(
         }
         write_chunk(txn, &at, true, &chunk)?;
     }
+    // Never more than what is recorded already: what was written since is for the next round, together with its size.
     let reached = if more { cut.first().map_or(size, |(number, _)| number * chunk_bytes) } else { size };
-    row.size = row.size.min(reached.max(size));
-    row.base = Some(base.max(reached).min(row.base.unwrap_or(row.size)));
-    if !more {
-        (row.size, row.base) = (size, Some(base));
-    }
+    row.base = Some(row.base.unwrap_or(row.size).min(base.max(reached)));
+    row.size = row.size.min(reached);
     (row.mtime_ns, row.ctime_ns) = (now_ns, now_ns);
     txn.write(Table::Inodes, &key::ino(ino), row.encode());
     Ok((references.write(txn)?, more))
