@@ -30,7 +30,18 @@ pub(in crate::cache) enum Job {
     /// Makes a file durable; without one, the changes of names and attributes so far.
     Sync { file: Option<Arc<CachedFile>>, reply: DoneReply },
     /// Cuts a file.
-    Cut { file: Arc<CachedFile>, size: u64, now_ns: i64, reply: DoneReply },
+    Cut(Cut),
+}
+
+/// A file to be cut.
+pub(in crate::cache) struct Cut {
+    pub(super) file: Arc<CachedFile>,
+    /// To so many bytes.
+    pub(super) size: u64,
+    pub(super) now_ns: i64,
+    /// Whether what was written before is on its device.
+    pub(super) flushed: bool,
+    pub(super) reply: DoneReply,
 }
 
 #[derive(Default)]
@@ -208,25 +219,30 @@ impl Cache {
         for job in jobs {
             match job {
                 Job::Sync { file, reply } => syncs.push((file, reply)),
-                Job::Cut { file, size, now_ns, reply } => {
+                Job::Cut(cut) => {
                     self.sync_all(std::mem::take(&mut syncs));
-                    self.cut(file, size, now_ns, reply);
+                    self.cut(cut);
                 }
             }
         }
         self.sync_all(syncs);
     }
 
-    fn cut(self: &Arc<Self>, file: Arc<CachedFile>, size: u64, now_ns: i64, reply: DoneReply) {
-        let Some(index) = self.needed_to_cut(&file, size) else {
-            let outcome = self.cut_now(&file, size, now_ns);
-            self.flusher.note_dirty(&file);
-            return reply(outcome);
+    fn cut(self: &Arc<Self>, cut: Cut) {
+        // What was written below the cut comes first: else a crash would leave an older file, cut.
+        let block_size = u64::from(self.config.block_size);
+        if !cut.flushed && cut.file.written().lock().next_held(0).is_some_and(|first| first * block_size < cut.size) {
+            self.flush_files(&[Arc::clone(&cut.file)]);
+        }
+        let Some(index) = self.needed_to_cut(&cut.file, cut.size) else {
+            let outcome = self.cut_now(&cut.file, cut.size, cut.now_ns);
+            self.flusher.note_dirty(&cut.file);
+            return (cut.reply)(outcome);
         };
-        let (cache, again) = (Arc::clone(self), Arc::clone(&file));
+        let (cache, file) = (Arc::clone(self), Arc::clone(&cut.file));
         let then = move |outcome: Result<(), Error>| match outcome {
-            Ok(()) => cache.flusher.push(Job::Cut { file: again, size, now_ns, reply }),
-            Err(error) => reply(Err(error)),
+            Ok(()) => cache.flusher.push(Job::Cut(Cut { flushed: true, ..cut })),
+            Err(error) => (cut.reply)(Err(error)),
         };
         self.load(&file, index, Box::new(then));
     }

@@ -1,6 +1,6 @@
 //! Changing sizes, and making ranges zeros.
 
-use super::flush::Job;
+use super::flush::{Cut, Job};
 use super::{DoneReply, SIZE_MAX};
 use crate::cache::Cache;
 use crate::cache::file::CachedFile;
@@ -21,7 +21,7 @@ impl Cache {
             return reply(Err(error));
         }
         if size < file.size() {
-            return self.flusher.push(Job::Cut { file: Arc::clone(file), size, now_ns, reply });
+            return self.flusher.push(Job::Cut(Cut { file: Arc::clone(file), size, now_ns, flushed: false, reply }));
         }
         let (cache, grown) = (Arc::clone(self), Arc::clone(file));
         let then = move |outcome: Result<(), Error>| {
