@@ -12,9 +12,9 @@ use forebay_daemon::ids::Ino;
 use forebay_daemon::meta::{RenameMode, SetMode};
 use forebay_daemon::vfs::{Answer, Caller, Entry, HandleId, Lookup, OpenedFile, ReadReply, Seek, SetAttr, WriteReply};
 use fuser::{
-    AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig,
-    LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig, LockOwner,
+    OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -220,14 +220,8 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let change = SetAttr {
-            perm: mode.map(perm_of_mode),
-            uid,
-            gid,
-            size,
-            atime: atime.map(set_time),
-            mtime: mtime.map(set_time),
-        };
+        let change =
+            SetAttr { perm: mode.map(perm_of_mode), uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
         let handle = fh.map(|fh| HandleId(fh.0));
         finish(&self.runtime, self.ops.setattr(Ino(ino.0), handle, change), |result| match result {
             Ok(entry) => reply.attr(&entry.ttl, &file_attr(&entry.attr)),
@@ -325,16 +319,7 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
         self.ops.fsyncdir(Box::new(move |result| answer(result, "fsyncdir", reply)));
     }
 
-    fn setxattr(
-        &self,
-        _req: &Request,
-        ino: INodeNo,
-        name: &OsStr,
-        value: &[u8],
-        flags: i32,
-        _position: u32,
-        reply: ReplyEmpty,
-    ) {
+    fn setxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, _position: u32, reply: ReplyEmpty) {
         let mode = match flags {
             libc::XATTR_CREATE => SetMode::Create,
             libc::XATTR_REPLACE => SetMode::Replace,

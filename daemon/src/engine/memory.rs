@@ -26,7 +26,15 @@ pub(super) struct Shares {
 impl Shares {
     pub(super) fn of(target: u64) -> Self {
         let part = |divisor: u64| (target / divisor) as usize;
-        Shares { arena: part(8), fetch: part(4), fill: part(16), dirty: part(8), headers: part(32), maps: part(16), metadata: part(8) }
+        Shares {
+            arena: part(8),
+            fetch: part(4),
+            fill: part(16),
+            dirty: part(8),
+            headers: part(32),
+            maps: part(16),
+            metadata: part(8),
+        }
     }
 }
 

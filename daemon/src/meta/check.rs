@@ -51,7 +51,9 @@ impl MetaStore {
             let link = key::dirent_name(prefix).map(|name| Link { parent, name: name.to_vec() });
             match read_inode(&reading, ino)? {
                 None => violations.push(Violation::DanglingName { parent, ino }),
-                Some(inode) if inode.link != link && !has_further_name(&reading, ino, prefix)? => violations.push(Violation::WrongLink { parent, ino }),
+                Some(inode) if inode.link != link && !has_further_name(&reading, ino, prefix)? => {
+                    violations.push(Violation::WrongLink { parent, ino })
+                }
                 Some(_) => {}
             }
             Ok(())

@@ -72,7 +72,8 @@ impl References {
         let mut released = Vec::new();
         for (fingerprint, change) in self.0.into_iter().filter(|(_, change)| *change != 0) {
             let at = key::reference(fingerprint);
-            let count = txn.read_plain(Table::Refs, &at)?.map_or(Ok(0), |row| decode_number(&row)).map_err(damaged(Table::Refs))?;
+            let count =
+                txn.read_plain(Table::Refs, &at)?.map_or(Ok(0), |row| decode_number(&row)).map_err(damaged(Table::Refs))?;
             match count.saturating_add_signed(change) {
                 0 => {
                     txn.remove_plain(Table::Refs, &at);
@@ -206,10 +207,8 @@ fn cut_step(
     let first_gone = size.div_ceil(block_size);
     let chunk_bytes = block_size * BLOCKS_PER_CHUNK;
     let mut rows = Vec::new();
-    let range = KeyRange {
-        start: key::chunk(ino, first_gone / BLOCKS_PER_CHUNK).to_vec(),
-        end: KeyRange::prefix(&key::ino(ino)).end,
-    };
+    let range =
+        KeyRange { start: key::chunk(ino, first_gone / BLOCKS_PER_CHUNK).to_vec(), end: KeyRange::prefix(&key::ino(ino)).end };
     txn.reading().scan(Table::FileMap, &range, &mut |prefix, row| {
         rows.push((chunk_number(prefix)?, row.to_vec()));
         Ok(ControlFlow::Continue(()))

@@ -4,8 +4,8 @@
 //! that went with its prefix passes its entries on as orphans, a bounded number per transaction, before it goes itself; so
 //! a tree of any size is freed in small steps, and stopping anywhere in between loses nothing.
 
-use super::dir::{read_dirents, whole_directory};
 use super::content::References;
+use super::dir::{read_dirents, whole_directory};
 use super::engine::{KeyRange, Order, Table};
 use super::listing::kind_of;
 use super::rows::{Txn, damaged};
@@ -87,9 +87,7 @@ fn free_step(txn: &mut Txn<'_>, ino: Ino, references: &mut References) -> Result
         None => false,
     };
     let nothing = &mut |_: &[u8]| Ok(());
-    let more = more
-        || remove_rows(txn, Table::Xattrs, ino, nothing)?
-        || remove_rows(txn, Table::Whiteouts, ino, nothing)?;
+    let more = more || remove_rows(txn, Table::Xattrs, ino, nothing)? || remove_rows(txn, Table::Whiteouts, ino, nothing)?;
     if more {
         return Ok(Progress::More);
     }

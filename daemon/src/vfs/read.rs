@@ -75,7 +75,8 @@ impl Inner {
     pub(super) fn cached_file(&self, ino: Ino, inherited: Layout) -> Result<Arc<CachedFile>> {
         self.cache.file(ino, || {
             let row = self.inode(ino)?;
-            let name = || row.link.as_ref().map_or_else(|| ino.to_string(), |link| String::from_utf8_lossy(&link.name).into_owned());
+            let name =
+                || row.link.as_ref().map_or_else(|| ino.to_string(), |link| String::from_utf8_lossy(&link.name).into_owned());
             let (key, pin, base) = match &row.origin {
                 Some(origin) => {
                     (origin.key.clone(), Pin { etag: origin.etag.clone(), version: origin.version.clone() }, row.base)

@@ -47,6 +47,7 @@ fn apply(row: &mut Inode, change: &SetAttr, now_ns: i64) {
     row.atime_ns = change.atime.map_or(row.atime_ns, |time| time.or_at(now_ns));
     row.mtime_ns = change.mtime.map_or(row.mtime_ns, |time| time.or_at(now_ns));
     row.ctime_ns = now_ns;
-    let attributes = [change.perm.is_some(), change.uid.is_some(), change.gid.is_some(), change.atime.is_some(), change.mtime.is_some()];
+    let attributes =
+        [change.perm.is_some(), change.uid.is_some(), change.gid.is_some(), change.atime.is_some(), change.mtime.is_some()];
     row.attrs_changed |= attributes.contains(&true);
 }

@@ -267,9 +267,8 @@ impl Cache {
         if !round.is_empty() {
             // Everything put is on its device after this, and in a persistent deployment durable: data before metadata.
             let flushed = if self.flusher.durable { self.store.flush() } else { self.store.drain() };
-            let (good, bad): (Vec<_>, Vec<_>) = round.into_iter().partition(|rounded| {
-                flushed.is_ok() && rounded.outcome.lock().failure.is_none()
-            });
+            let (good, bad): (Vec<_>, Vec<_>) =
+                round.into_iter().partition(|rounded| flushed.is_ok() && rounded.outcome.lock().failure.is_none());
             let failed = !bad.is_empty();
             for rounded in bad {
                 let failure = rounded.outcome.lock().failure.clone().or_else(|| flushed.as_ref().err().cloned());

@@ -23,7 +23,11 @@ enum Source {
     /// Blocks written here: nothing else can stand in for them.
     Local(Vec<BlockWant>),
     /// A block of the origin, cached or not.
-    Origin { index: u64, start: u32, len: u32 },
+    Origin {
+        index: u64,
+        start: u32,
+        len: u32,
+    },
 }
 
 impl Cache {

@@ -99,7 +99,13 @@ impl State {
 
     /// What has to be there before a range can be written. `has_content` says whether a block has content outside of memory.
     /// The last block is needed, too, where bytes behind the file's end might show once the file is longer.
-    pub fn need(&self, range: Range<u64>, block_size: u64, has_content: &dyn Fn(u64) -> bool, has_excess: &dyn Fn(u64) -> bool) -> Need {
+    pub fn need(
+        &self,
+        range: Range<u64>,
+        block_size: u64,
+        has_content: &dyn Fn(u64) -> bool,
+        has_excess: &dyn Fn(u64) -> bool,
+    ) -> Need {
         if let Some(last) = self.needed_to_grow(range.end, block_size, has_excess) {
             return Need::Block(last);
         }
@@ -137,7 +143,9 @@ impl State {
     fn slot(&mut self, index: u64) -> &mut Slot {
         self.loading.remove(&index);
         let flushing = &self.flushing;
-        self.slots.entry(index).or_insert_with(|| Slot { memory: 0, data: flushing.get(&index).map_or_else(Vec::new, |(data, _)| data.to_vec()) })
+        self.slots
+            .entry(index)
+            .or_insert_with(|| Slot { memory: 0, data: flushing.get(&index).map_or_else(Vec::new, |(data, _)| data.to_vec()) })
     }
 
     /// The bytes of a block that memory has, zeros beyond what was written.
@@ -229,7 +237,15 @@ impl State {
         self.flushing = slots.into_iter().map(cut).collect();
         self.changed = false;
         let blocks = self.flushing.iter().map(|(index, (data, _))| (*index, data.clone())).collect();
-        Some(Snapshot { size, base: self.base, mtime_ns: self.mtime_ns.take(), ctime_ns: self.ctime_ns, blocks, block_size, times_set: self.times_set })
+        Some(Snapshot {
+            size,
+            base: self.base,
+            mtime_ns: self.mtime_ns.take(),
+            ctime_ns: self.ctime_ns,
+            blocks,
+            block_size,
+            times_set: self.times_set,
+        })
     }
 
     /// Times were set explicitly.
@@ -302,5 +318,160 @@ impl Written {
     /// The state, locked.
     pub fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
         self.state.lock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BLOCK: u64 = 16;
+
+    /// What lies behind the memory: content that rounds have recorded.
+    #[derive(Default)]
+    struct Behind {
+        blocks: BTreeMap<u64, Vec<u8>>,
+        size: u64,
+    }
+
+    impl Behind {
+        fn load(&self, index: u64, size: u64) -> Vec<u8> {
+            let content = size.saturating_sub(index * BLOCK).min(BLOCK) as usize;
+            let mut bytes = self.blocks.get(&index).cloned().unwrap_or_default();
+            bytes.resize(content, 0);
+            bytes
+        }
+    }
+
+    fn read(state: &State, behind: &Behind) -> Vec<u8> {
+        let mut all = Vec::new();
+        for (index, within, _) in pieces(0..state.size, BLOCK) {
+            match state.held(index, within.clone()) {
+                Held::Bytes(bytes) => all.extend_from_slice(&bytes),
+                Held::No => all.extend_from_slice(&behind.load(index, state.size)[within]),
+            }
+        }
+        all
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Write(u64, Vec<u8>),
+        Resize(u64),
+        Clear(u64),
+        Begin,
+        End(bool),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            4 => (0..100u64, proptest::collection::vec(1..255u8, 1..40)).prop_map(|(at, data)| Op::Write(at, data)),
+            2 => (0..120u64).prop_map(Op::Resize),
+            1 => (0..8u64).prop_map(Op::Clear),
+            2 => Just(Op::Begin),
+            2 => any::<bool>().prop_map(Op::End),
+        ]
+    }
+
+    fn load(state: &mut State, behind: &Behind, index: u64, used: &mut usize) {
+        state.begin_load(index);
+        let bytes = behind.load(index, state.size);
+        *used += state.loaded(index, Some(&bytes));
+    }
+
+    proptest! {
+        #[test]
+        fn memory_and_what_rounds_recorded_are_the_file_at_every_moment(ops in proptest::collection::vec(op(), 1..60)) {
+            let (mut state, mut behind, mut model) = (State::clean(0, 0), Behind::default(), Vec::<u8>::new());
+            let (mut used, mut round): (usize, Option<Snapshot>) = (0, None);
+            for op in ops {
+                match op {
+                    Op::Write(at, data) => {
+                        let end = at + data.len() as u64;
+                        let excess = |behind: &Behind, size: u64, index: u64| {
+                            behind.blocks.get(&index).is_some_and(|data| data.len() as u64 > size % BLOCK)
+                        };
+                        loop {
+                            let size = state.size;
+                            let has = |index: u64| behind.blocks.contains_key(&index);
+                            match state.need(at..end, BLOCK, &has, &|index| excess(&behind, size, index)) {
+                                Need::Nothing => break,
+                                Need::Block(index) => load(&mut state, &behind, index, &mut used),
+                            }
+                        }
+                        used += state.write(at, &data, BLOCK, 1);
+                        model.resize(model.len().max(end as usize), 0);
+                        model[at as usize..end as usize].copy_from_slice(&data);
+                    }
+                    Op::Resize(size) => {
+                        // A cut comes between rounds, with the last block in memory; growing wants it where there is more than shows.
+                        if size < state.size && round.is_some() {
+                            continue;
+                        }
+                        let last = size.min(state.size) / BLOCK;
+                        if !size.min(state.size).is_multiple_of(BLOCK) && !state.holds(last) && behind.blocks.contains_key(&last) {
+                            load(&mut state, &behind, last, &mut used);
+                        }
+                        used -= state.resize(size, BLOCK, 1);
+                        behind.blocks.retain(|index, _| *index < size.div_ceil(BLOCK));
+                        model.resize(size as usize, 0);
+                    }
+                    Op::Clear(index) => {
+                        if (index + 1) * BLOCK <= state.size {
+                            used -= state.clear(index..index + 1, 1);
+                            model[(index * BLOCK) as usize..((index + 1) * BLOCK) as usize].fill(0);
+                        }
+                    }
+                    Op::Begin if round.is_none() => round = state.begin_flush(BLOCK),
+                    Op::End(done) => if let Some(snapshot) = round.take() {
+                        if done {
+                            behind.blocks.extend(snapshot.blocks.iter().map(|(index, data)| (*index, data.to_vec())));
+                            behind.size = snapshot.size;
+                        }
+                        used -= state.end_flush(&snapshot, done);
+                    },
+                    Op::Begin => {}
+                }
+                prop_assert_eq!(read(&state, &behind), model.clone());
+            }
+            // At rest everything is recorded, and no memory is counted any more.
+            while let Some(snapshot) = round.take().or_else(|| state.begin_flush(BLOCK)) {
+                behind.blocks.extend(snapshot.blocks.iter().map(|(index, data)| (*index, data.to_vec())));
+                used -= state.end_flush(&snapshot, true);
+            }
+            prop_assert_eq!((read(&state, &behind), used, state.is_busy()), (model, 0, false));
+        }
+    }
+
+    #[test]
+    fn what_is_written_meanwhile_is_not_undone_by_a_block_that_was_read() {
+        let mut state = State::clean(BLOCK, 0);
+        state.begin_load(0);
+        state.write(0, &[7; BLOCK as usize], BLOCK, 1);
+        assert_eq!(state.loaded(0, Some(&[1; BLOCK as usize])), 0);
+        assert_eq!(state.held(0, 0..2), Held::Bytes(Bytes::from_static(&[7, 7])));
+        state.begin_load(0);
+        state.resize(0, BLOCK, 1);
+        assert_eq!(state.loaded(0, Some(&[1; BLOCK as usize])), 0);
+        assert_eq!(state.held(0, 0..1), Held::No);
+    }
+
+    #[test]
+    fn times_that_were_set_count_for_more_than_a_write_before() {
+        let mut state = State::clean(0, 0);
+        state.write(0, b"x", BLOCK, 5);
+        let snapshot = state.begin_flush(BLOCK).expect("dirty");
+        assert_eq!(state.mtime_of(&snapshot), Some(5));
+        state.times_were_set();
+        assert_eq!(state.mtime_of(&snapshot), None);
+        state.end_flush(&snapshot, false);
+        assert_eq!(state.begin_flush(BLOCK).expect("dirty again").mtime_ns, None);
+    }
+
+    #[test]
+    fn small_files_take_little_memory() {
+        let mut state = State::clean(0, 0);
+        assert_eq!(state.write(0, &[1; 4096], 128 << 10, 1), 4096);
     }
 }

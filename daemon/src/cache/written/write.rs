@@ -71,7 +71,8 @@ impl Cache {
         let LocalData::Packed(packed) = file.local();
         let mut state = file.written().lock();
         let range = offset..offset + data.len() as u64;
-        let need = state.need(range, packed.block_size, &|index| self.has_content(file, index), &|index| self.has_excess(file, index));
+        let need =
+            state.need(range, packed.block_size, &|index| self.has_content(file, index), &|index| self.has_excess(file, index));
         if need == Need::Nothing {
             let grown = state.write(offset, data, packed.block_size, now_ns);
             self.flusher.take(grown);

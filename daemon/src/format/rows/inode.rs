@@ -257,11 +257,8 @@ impl InodeRow {
         let (kind, rdev) = decode_kind(&mut row, flags & KIND_BITS)?;
         let base = if has(BASE) { Some(row.number("base")?) } else { None };
         let origin = if has(ORIGIN) { Some(decode_origin(&mut row, has(VERSION_ID))?) } else { None };
-        let layout = if has(LAYOUT) {
-            Some(Layout { stripe_count: row.byte()?, stripe_size: row.number("stripe_size")? })
-        } else {
-            None
-        };
+        let layout =
+            if has(LAYOUT) { Some(Layout { stripe_count: row.byte()?, stripe_size: row.number("stripe_size")? }) } else { None };
         let link = if has(LINK) { Some(decode_link(&mut row, has(NAME_IN_FULL), origin.as_ref())?) } else { None };
         row.end()?;
         Ok(InodeRow {
