@@ -268,7 +268,7 @@ fn lock_dirs(settings: &Settings) -> Result<Vec<CacheDir>, StartError> {
     let dirs = settings.cache_dirs.iter().map(|path| CacheDir::lock(path)).collect::<Result<Vec<_>, _>>()?;
     if settings.deployment == Deployment::Scratch && dirs[0].begin_scratch(&dirs)? {
         tracing::warn!(
-            "the last scratch mount did not end cleanly: its cache starts empty; nothing un-exported was lost, for there was none"
+            "the last scratch mount did not end cleanly: its cache starts empty, and what was written there and not exported is lost"
         );
     }
     Ok(dirs)

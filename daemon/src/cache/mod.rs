@@ -168,11 +168,14 @@ impl Cache {
 
     /// Holds on to the blocks that exist only here; before that the block store drops nothing.
     pub fn hold_local(&self) -> Result<(), crate::meta::MetaError> {
-        self.meta.references(&mut |fingerprint| {
-            if !self.store.hold(fingerprint) {
-                tracing::error!("a block that existed only here is gone");
-            }
-        })?;
+        let mut missing = 0_u64;
+        self.meta.references(&mut |fingerprint| missing += u64::from(!self.store.hold(fingerprint)))?;
+        if missing > 0 {
+            tracing::error!(
+                blocks = missing,
+                "data that exists only here is not on the devices in service; reading it fails until it is"
+            );
+        }
         self.store.holds_known();
         Ok(())
     }
