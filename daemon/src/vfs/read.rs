@@ -42,7 +42,7 @@ impl Vfs {
 }
 
 impl Inner {
-    fn open_known(self: &Arc<Self>, entry: &Entry) -> Result<OpenedFile> {
+    pub(super) fn open_known(self: &Arc<Self>, entry: &Entry) -> Result<OpenedFile> {
         let ino = entry.attr.ino;
         match entry.attr.kind {
             FileKind::File => {}

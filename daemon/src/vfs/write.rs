@@ -1,25 +1,28 @@
 //! `create`, `write`, `fsync`, `fallocate`, `lseek`, and changes of size.
 
 use super::handles::Handle;
-use super::types::{Answer, Caller, DoneReply, Entry, HandleId, OpenedFile, Seek, WriteReply};
+use super::lookup::attr_of;
+use super::types::{Answer, Caller, DoneReply, Entry, HandleId, Lookup, OpenedFile, Seek, WriteReply};
 use super::{Inner, Vfs};
 use crate::cache::CachedFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
 use crate::meta::{FileKind, NewNode};
+use futures::FutureExt;
 use std::sync::Arc;
 
 impl Vfs {
-    /// Makes a file and opens it.
-    pub fn create(&self, parent: Ino, name: &[u8], perm: u16, _flags: i32, caller: Caller) -> Answer<(Entry, OpenedFile)> {
-        let create = || {
-            let node = NewNode { kind: FileKind::File, perm, owner: (caller.uid, caller.gid), rdev: 0, target: b"" };
-            let entry = self.0.make(parent, name, node)?;
-            let file = self.0.file_of(entry.attr.ino, &self.0.inode(entry.attr.ino)?)?;
-            let handle = self.0.handles.insert(Handle::File(Arc::new(self.0.cache.reader(file))));
-            Ok((entry, OpenedFile { handle, keep_cache: true }))
-        };
-        Answer::Ready(create())
+    /// Makes a file and opens it; without `O_EXCL` one that is there by now is opened (and cut, with `O_TRUNC`).
+    pub fn create(&self, parent: Ino, name: &[u8], perm: u16, flags: i32, caller: Caller) -> Answer<(Entry, OpenedFile)> {
+        let node = NewNode { kind: FileKind::File, perm, owner: (caller.uid, caller.gid), rdev: 0, target: b"" };
+        let made = self.0.make(parent, name, node);
+        match made {
+            Err(error) if error.kind == ErrorKind::Exists && flags & libc::O_EXCL == 0 => {
+                let (inner, name) = (Arc::clone(&self.0), name.to_vec());
+                Answer::Pending(async move { inner.open_existing(parent, &name, flags).await }.boxed())
+            }
+            made => Answer::Ready(made.and_then(|entry| Ok((entry, self.0.open_new(&entry)?)))),
+        }
     }
 
     /// Writes through a handle.
@@ -82,6 +85,26 @@ impl Vfs {
 }
 
 impl Inner {
+    fn open_new(&self, entry: &Entry) -> Result<OpenedFile> {
+        let file = self.file_of(entry.attr.ino, &self.inode(entry.attr.ino)?)?;
+        let handle = self.handles.insert(Handle::File(Arc::new(self.cache.reader(file))));
+        Ok(OpenedFile { handle, keep_cache: true })
+    }
+
+    /// Opens a file that the kernel did not know of when it asked for it to be made.
+    async fn open_existing(self: &Arc<Self>, parent: Ino, name: &[u8], flags: i32) -> Result<(Entry, OpenedFile)> {
+        let Lookup::Found(entry) = self.resolve(parent, name).await? else {
+            return Err(Error::new(ErrorKind::NotFound, "the file was there and is gone"));
+        };
+        let opened = self.open_known(&entry)?;
+        if flags & libc::O_TRUNC != 0 {
+            let file = self.file_of(entry.attr.ino, &self.inode(entry.attr.ino)?)?;
+            self.resize(&file, 0).await?;
+        }
+        let attr = attr_of(entry.attr.ino, &self.inode(entry.attr.ino)?);
+        Ok((Entry { attr, ..entry }, opened))
+    }
+
     /// Changes a file's size; the answer comes when that is done.
     pub(super) async fn resize(&self, file: &Arc<CachedFile>, size: u64) -> Result<()> {
         let (done, outcome) = futures::channel::oneshot::channel();

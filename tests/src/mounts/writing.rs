@@ -158,6 +158,24 @@ fn what_was_removed_moved_and_written_here_stays_so_when_the_bucket_is_listed_ag
 }
 
 #[test]
+fn a_file_that_came_to_the_bucket_meanwhile_is_opened_and_not_made_again() {
+    use forebay_daemon::ids::Ino;
+    use forebay_daemon::vfs::{Answer, Caller};
+    let site = Site::new();
+    site.bucket().put("x", "theirs", []);
+    let mount = site.mount(&Options::default());
+    assert_eq!(mount.read("x").expect("reads"), b"theirs");
+    // As the kernel asks that has not heard of the file.
+    let create = |flags| match mount.fs.vfs().create(Ino::ROOT, b"x", 0o600, flags, Caller { uid: 0, gid: 0 }) {
+        Answer::Ready(answer) => answer,
+        Answer::Pending(answer) => mount.fs.runtime().block_on(answer),
+    };
+    assert_eq!(create(libc::O_EXCL).expect_err("exists").kind, forebay_daemon::error::ErrorKind::Exists);
+    assert_eq!(create(0).expect("opens").0.attr.size, 6);
+    assert_eq!(create(libc::O_TRUNC).expect("opens and cuts").0.attr.size, 0);
+}
+
+#[test]
 fn an_unlinked_file_is_readable_and_writable_until_it_is_closed() {
     let site = Site::new();
     let mount = site.mount(&Options::default());
