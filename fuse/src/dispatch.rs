@@ -114,7 +114,7 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        finish(&self.runtime, self.ops.open(Ino(ino.0), flags.0), move |result| match result {
+        finish(&self.runtime, self.ops.open(Ino(ino.0)), move |result| match result {
             Ok(opened) => reply.opened(FileHandle(opened.handle.0), open_flags(&opened, flags)),
             Err(error) => reply.error(report("open", &error)),
         });
@@ -213,7 +213,7 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
-        fh: Option<FileHandle>,
+        _fh: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
         _bkuptime: Option<SystemTime>,
@@ -222,8 +222,7 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
     ) {
         let change =
             SetAttr { perm: mode.map(perm_of_mode), uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
-        let handle = fh.map(|fh| HandleId(fh.0));
-        finish(&self.runtime, self.ops.setattr(Ino(ino.0), handle, change), |result| match result {
+        finish(&self.runtime, self.ops.setattr(Ino(ino.0), change), |result| match result {
             Ok(entry) => reply.attr(&entry.ttl, &file_attr(&entry.attr)),
             Err(error) => reply.error(report("setattr", &error)),
         });

@@ -28,7 +28,7 @@ operations! {
     fn lookup(&self, parent: Ino, name: &[u8]) -> Answer<Lookup>;
     fn getattr(&self, ino: Ino) -> Answer<Entry>;
     fn readlink(&self, ino: Ino) -> Answer<Vec<u8>>;
-    fn open(&self, ino: Ino, flags: i32) -> Answer<OpenedFile>;
+    fn open(&self, ino: Ino) -> Answer<OpenedFile>;
     fn read(&self, handle: HandleId, offset: u64, len: u32, reply: ReadReply);
     fn release(&self, handle: HandleId);
     fn opendir(&self, ino: Ino) -> Answer<OpenedDir>;
@@ -39,7 +39,7 @@ operations! {
     fn listxattr(&self, ino: Ino) -> Answer<Vec<Vec<u8>>>;
     fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: SetMode) -> Answer<()>;
     fn removexattr(&self, ino: Ino, name: &[u8]) -> Answer<()>;
-    fn setattr(&self, ino: Ino, handle: Option<HandleId>, change: SetAttr) -> Answer<Entry>;
+    fn setattr(&self, ino: Ino, change: SetAttr) -> Answer<Entry>;
     fn mknod(&self, parent: Ino, name: &[u8], kind: FileKind, perm: u16, rdev: u32, caller: Caller) -> Answer<Entry>;
     fn mkdir(&self, parent: Ino, name: &[u8], perm: u16, caller: Caller) -> Answer<Entry>;
     fn symlink(&self, parent: Ino, name: &[u8], target: &[u8], caller: Caller) -> Answer<Entry>;

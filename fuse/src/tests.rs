@@ -89,7 +89,7 @@ impl Operations for FakeFs {
     fn readlink(&self, _ino: Ino) -> Answer<Vec<u8>> {
         later(Ok(b"file".to_vec()))
     }
-    fn open(&self, ino: Ino, _flags: i32) -> Answer<OpenedFile> {
+    fn open(&self, ino: Ino) -> Answer<OpenedFile> {
         later(Ok(OpenedFile { handle: HandleId(ino.0), keep_cache: true }))
     }
     fn read(&self, handle: HandleId, offset: u64, len: u32, reply: ReadReply) {
@@ -138,7 +138,7 @@ impl Operations for FakeFs {
     fn removexattr(&self, _: Ino, _: &[u8]) -> Answer<()> {
         later(no(ErrorKind::NoData))
     }
-    fn setattr(&self, _: Ino, _: Option<HandleId>, _: SetAttr) -> Answer<Entry> {
+    fn setattr(&self, _: Ino, _: SetAttr) -> Answer<Entry> {
         later(no(ErrorKind::ReadOnly))
     }
     fn mknod(&self, _: Ino, _: &[u8], _: FileKind, _: u16, _: u32, _: Caller) -> Answer<Entry> {

@@ -80,8 +80,7 @@ impl Cache {
             };
             owed.blocks.start += 1;
             self.counters.fetched_bytes.fetch_add(wanted as u64, Ordering::Relaxed);
-            file.publish(index, &block);
-            self.fill(&file, index, block).await;
+            self.publish_and_fill(&file, index, block).await;
             if fetch.while_open && !file.has_handles() && !file.has_waiters(owed.blocks.clone()) {
                 return Err(Stop::Unwanted);
             }

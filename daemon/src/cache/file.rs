@@ -2,7 +2,7 @@
 
 use super::local::{LocalData, Packed};
 use super::region::Piece;
-use super::written::Written;
+use super::written::{WriteErrors, Written};
 use crate::error::Error;
 use crate::ids::Ino;
 use crate::repository::Pin;
@@ -56,8 +56,7 @@ pub struct CachedFile {
     /// Whether the file is, or is becoming, something else than its object.
     is_written: AtomicBool,
     written: Written,
-    /// Whether a write to a device failed since somebody was told.
-    lost_writes: Mutex<Option<Error>>,
+    write_errors: WriteErrors,
     unlinked: AtomicBool,
     /// Held for writing while the file is cut, for reading while a fetched block is entered in its map.
     map_gate: RwLock<()>,
@@ -79,7 +78,7 @@ impl CachedFile {
             size: AtomicU64::new(spec.size),
             is_written: AtomicBool::new(spec.base.is_some()),
             written: Written::clean(spec.size, base),
-            lost_writes: Mutex::default(),
+            write_errors: WriteErrors::default(),
             unlinked: AtomicBool::new(false),
             map_gate: RwLock::new(()),
             pin: RwLock::new(spec.pin.clone()),
@@ -138,14 +137,9 @@ impl CachedFile {
         self.unlinked.load(Ordering::Acquire)
     }
 
-    /// Keeps an error for whoever syncs or closes the file next.
-    pub(super) fn note_lost_write(&self, error: Error) {
-        self.lost_writes.lock().get_or_insert(error);
-    }
-
-    /// The error of a write that failed since the last call.
-    pub fn take_lost_write(&self) -> Option<Error> {
-        self.lost_writes.lock().take()
+    /// Writes to devices that failed.
+    pub(super) fn write_errors(&self) -> &WriteErrors {
+        &self.write_errors
     }
 
     /// Where its blocks go.

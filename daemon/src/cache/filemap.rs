@@ -4,7 +4,7 @@
 //! crash loses costs a fetch and nothing else.
 
 use crate::ids::{BlockId, BlockIndex, Ino};
-use crate::meta::{BLOCKS_PER_CHUNK, MetaError, MetaStore};
+use crate::meta::{BLOCKS_PER_CHUNK, HOLE, MetaError, MetaStore};
 use moka::sync::Cache;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::ops::Range;
@@ -33,13 +33,18 @@ impl Chunk {
         (index.0 % BLOCKS_PER_CHUNK) as usize
     }
 
-    /// The block at an index of the file, if known.
-    pub fn get(&self, index: BlockIndex) -> Option<BlockId> {
-        self.blocks.read().get(Self::slot(index)).copied().flatten()
+    /// What the map says of a block.
+    pub fn mapped(&self, index: BlockIndex) -> Mapped {
+        let blocks = self.blocks.read();
+        let id = blocks.get(Self::slot(index)).copied().flatten();
+        match id {
+            Some(HOLE) if self.is_local(index) => Mapped::Hole,
+            Some(id) if self.is_local(index) => Mapped::Local(id),
+            id => Mapped::Origin(id),
+        }
     }
 
-    /// Whether the block at an index was written here: then nothing but it is the file's content.
-    pub fn is_local(&self, index: BlockIndex) -> bool {
+    fn is_local(&self, index: BlockIndex) -> bool {
         self.local.load(Ordering::Acquire) >> Self::slot(index) & 1 == 1
     }
 
@@ -91,14 +96,37 @@ impl Chunk {
     }
 
     fn forget(&self, index: BlockIndex, id: BlockId) {
-        if self.is_local(index) {
-            return;
-        }
-        if let Some(slot) = self.blocks.write().get_mut(Self::slot(index))
+        let mut blocks = self.blocks.write();
+        if let Some(slot) = blocks.get_mut(Self::slot(index))
             && *slot == Some(id)
+            && !self.is_local(index)
         {
             *slot = None;
         }
+    }
+}
+
+/// What a file map says of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapped {
+    /// It was written here: nothing else is the file's content.
+    Local(BlockId),
+    /// Zeros, whatever the origin has.
+    Hole,
+    /// The origin's, if it has one there; and the copy of it that was cached, if one was.
+    Origin(Option<BlockId>),
+}
+
+/// The rows that some blocks of a file are in.
+pub struct Rows {
+    first: u64,
+    chunks: Vec<Arc<Chunk>>,
+}
+
+impl Rows {
+    /// What the map says of one of the blocks.
+    pub fn mapped(&self, index: u64) -> Mapped {
+        self.chunks[(index / BLOCKS_PER_CHUNK - self.first) as usize].mapped(BlockIndex(index))
     }
 }
 
@@ -136,6 +164,18 @@ impl FileMaps {
         // Two loaders may race: both must end up with the same row, or one's changes would be invisible to the other.
         let chunk = || Arc::new(Chunk { blocks: RwLock::new(stored.blocks), local: AtomicU64::new(stored.local) });
         Ok(self.rows.get_with((ino, number), chunk))
+    }
+
+    /// The rows of some blocks; of at least one.
+    pub fn rows(&self, ino: Ino, blocks: &Range<u64>) -> Result<Rows, MetaError> {
+        let first = blocks.start / BLOCKS_PER_CHUNK;
+        let chunks = (first..=(blocks.end - 1) / BLOCKS_PER_CHUNK).map(|number| self.chunk(ino, number));
+        Ok(Rows { first, chunks: chunks.collect::<Result<_, _>>()? })
+    }
+
+    /// What the map says of one block.
+    pub fn mapped(&self, ino: Ino, index: u64) -> Result<Mapped, MetaError> {
+        Ok(self.chunk(ino, index / BLOCKS_PER_CHUNK)?.mapped(BlockIndex(index)))
     }
 
     /// Shows what a transaction has written of a file's blocks.

@@ -11,12 +11,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Cache {
-    /// Stores a published block. Waits while too much is on its way to the devices: the stream that brought it then waits
-    /// as well, so the network never outruns the devices without bound.
-    pub(super) async fn fill(self: &Arc<Self>, file: &Arc<CachedFile>, index: u64, bytes: Piece) {
+    /// Answers the waiters of a block and stores it. Waits while too much is on its way to the devices: the stream that
+    /// brought it then waits as well, so the network never outruns the devices without bound.
+    pub(super) async fn publish_and_fill(self: &Arc<Self>, file: &Arc<CachedFile>, index: u64, bytes: Piece) {
         let len = bytes.as_ref().len();
         let permits = u32::try_from(len).expect("a block is far below 4 GiB");
-        let Ok(permit) = Arc::clone(&self.fill_permits).acquire_many_owned(permits).await else { return };
+        // Before anybody sees the block: who has read a file and then drains the cache finds it stored.
+        let permit = Arc::clone(&self.fill_permits).try_acquire_many_owned(permits);
+        file.publish(index, &bytes);
+        let permit = match permit {
+            Ok(permit) => permit,
+            Err(_) => match Arc::clone(&self.fill_permits).acquire_many_owned(permits).await {
+                Ok(permit) => permit,
+                Err(_) => return,
+            },
+        };
         let place = self.array.place(file.layout(), file.ino().0, index * u64::from(self.config.block_size));
         let (cache, file) = (Arc::clone(self), Arc::clone(file));
         let done = move |outcome| {

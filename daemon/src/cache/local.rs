@@ -3,7 +3,7 @@
 //! *Packed*: blocks in segment logs, named by the file map. *Flat* (one plain file that the kernel can open for
 //! passthrough) joins as a second variant; callers match on the form, so the compiler finds every place that must know.
 
-use super::filemap::{Chunk, FileMaps};
+use super::filemap::{Chunk, FileMaps, Mapped};
 use crate::block::BlockWant;
 use crate::ids::{BlockIndex, Ino};
 use crate::meta::{BLOCKS_PER_CHUNK, MetaError};
@@ -63,7 +63,7 @@ impl Packed {
                 chunk = Some((number, maps.chunk(self.ino, number)?));
             }
             let (_, rows) = chunk.as_ref().expect("just loaded");
-            let Some(id) = rows.get(BlockIndex(index)) else { return Ok(None) };
+            let Mapped::Origin(Some(id)) = rows.mapped(BlockIndex(index)) else { return Ok(None) };
             let (start, len) = self.part(index, bytes);
             wants.push(BlockWant { id, plain_len: self.block_len(index), start, len });
         }

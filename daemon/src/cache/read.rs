@@ -2,14 +2,16 @@
 
 use super::fetch::Fetch;
 use super::file::{BlockState, BlockWaiter, CachedFile};
+use super::filemap::{Mapped, Rows};
 use super::local::LocalData;
 use super::readahead::{FIRST_WINDOW, ReadAhead};
 use super::region::Piece;
+use super::written::Told;
 use super::{Cache, ReadReply};
 use crate::block::{BlockWant, ReadFault};
 use crate::error::{Error, ErrorKind};
-use crate::ids::BlockIndex;
-use crate::meta::{BLOCKS_PER_CHUNK, MetaError};
+use crate::ids::{BlockId, BlockIndex};
+use crate::meta::MetaError;
 use crate::repository::Urgency;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -26,12 +28,18 @@ pub struct Reader {
     cache: Arc<Cache>,
     file: Arc<CachedFile>,
     ahead: Mutex<ReadAhead>,
+    told: Told,
 }
 
 impl Reader {
     /// The file.
     pub fn file(&self) -> &Arc<CachedFile> {
         &self.file
+    }
+
+    /// The error of a write that did not reach its device, once.
+    pub fn write_error(&self) -> Option<Error> {
+        self.file.write_errors().since(&self.told)
     }
 }
 
@@ -58,7 +66,8 @@ impl Cache {
     /// Opens a reader on a file.
     pub fn reader(self: &Arc<Self>, file: Arc<CachedFile>) -> Reader {
         file.handle_opened();
-        Reader { cache: Arc::clone(self), file, ahead: Mutex::default() }
+        let told = file.write_errors().begin();
+        Reader { cache: Arc::clone(self), file, ahead: Mutex::default(), told }
     }
 
     /// Reads `len` bytes at `offset`, fewer at the end of the file.
@@ -135,18 +144,14 @@ impl Cache {
     fn locate(&self, file: &CachedFile, bytes: &Range<u64>) -> Result<(Vec<Part>, Vec<u64>), MetaError> {
         let LocalData::Packed(packed) = file.local();
         let blocks = packed.blocks(bytes);
-        // Rows are loaded before the file's lock is taken: a row may come from disk.
-        let chunks = (blocks.start / BLOCKS_PER_CHUNK..=(blocks.end - 1) / BLOCKS_PER_CHUNK)
-            .map(|number| self.maps.chunk(file.ino(), number))
-            .collect::<Result<Vec<_>, _>>()?;
-        let first_chunk = blocks.start / BLOCKS_PER_CHUNK;
+        // Rows are loaded before the file's lock is taken: a row may come from disk. They are read under it: a block that is
+        // not in memory any more is in the map by then.
+        let rows = self.maps.rows(file.ino(), &blocks)?;
         Ok(file.with_blocks(|states| {
             let (mut parts, mut absent) = (Vec::new(), Vec::new());
             for index in blocks {
                 let (start, len) = packed.part(index, bytes);
                 let to_end = start + len == packed.block_len(index);
-                let chunk = &chunks[(index / BLOCKS_PER_CHUNK - first_chunk) as usize];
-                let mapped = chunk.get(BlockIndex(index)).filter(|_| !chunk.is_local(BlockIndex(index)));
                 match states.entry(index) {
                     Entry::Occupied(mut entry) => match entry.get_mut() {
                         BlockState::Ready(ready) => {
@@ -158,7 +163,7 @@ impl Cache {
                         }
                         BlockState::Flying(_) => parts.push(Part::Flying { index, start, len }),
                     },
-                    Entry::Vacant(entry) => match mapped.filter(|id| self.store.contains(id)) {
+                    Entry::Vacant(entry) => match self.cached(&rows, index) {
                         Some(id) => {
                             push_stored(&mut parts, index, BlockWant { id, plain_len: packed.block_len(index), start, len })
                         }
@@ -336,24 +341,28 @@ impl Cache {
     /// Marks the absent blocks of a range in flight, touching nothing else.
     fn locate_absent(&self, file: &CachedFile, bytes: &Range<u64>) -> Result<Vec<u64>, MetaError> {
         let LocalData::Packed(packed) = file.local();
-        let mut candidates = Vec::new();
-        for index in packed.blocks(bytes) {
-            let chunk = self.maps.chunk(file.ino(), index / BLOCKS_PER_CHUNK)?;
-            let mapped = chunk.get(BlockIndex(index));
-            if !chunk.is_local(BlockIndex(index)) && !mapped.is_some_and(|id| self.store.contains(&id)) {
-                candidates.push(index);
-            }
-        }
-        file.with_blocks(|states| {
-            candidates.retain(|index| match states.entry(*index) {
-                Entry::Occupied(_) => false,
-                Entry::Vacant(entry) => {
+        let blocks = packed.blocks(bytes);
+        let rows = self.maps.rows(file.ino(), &blocks)?;
+        Ok(file.with_blocks(|states| {
+            let mut take_off = |index: &u64| match states.entry(*index) {
+                Entry::Vacant(entry)
+                    if matches!(rows.mapped(*index), Mapped::Origin(_)) && self.cached(&rows, *index).is_none() =>
+                {
                     entry.insert(BlockState::Flying(Vec::new()));
                     true
                 }
-            });
-        });
-        Ok(candidates)
+                _ => false,
+            };
+            blocks.filter(|index| take_off(index)).collect()
+        }))
+    }
+
+    /// The copy of a block of the origin in the block store.
+    fn cached(&self, rows: &Rows, index: u64) -> Option<BlockId> {
+        match rows.mapped(index) {
+            Mapped::Origin(id) => id.filter(|id| self.store.contains(id)),
+            Mapped::Local(_) | Mapped::Hole => None,
+        }
     }
 }
 

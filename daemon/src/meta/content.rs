@@ -45,6 +45,16 @@ pub struct FileContent {
     pub blocks: Vec<(u64, Content)>,
 }
 
+impl FileContent {
+    /// What the map is to say of a block: zeros need saying only where the origin would say something else.
+    pub fn mapped(&self, index: u64, content: Content) -> Option<BlockId> {
+        match content {
+            Content::Block(id) => Some(id),
+            Content::Zeros => (index * self.block_size < self.base).then_some(HOLE),
+        }
+    }
+}
+
 /// Changes of reference counts, by fingerprint.
 #[derive(Default)]
 pub(super) struct References(BTreeMap<u64, i64>);
@@ -126,8 +136,8 @@ impl MetaStore {
     pub fn references(&self, visit: &mut dyn FnMut(u64)) -> Result<(), MetaError> {
         let everything = KeyRange { start: Vec::new(), end: None };
         self.reading().view.scan(Table::Refs, &everything, Order::Ascending, &mut |key, _| {
-            if let Some(fingerprint) = key::leading_ino(key) {
-                visit(fingerprint.0);
+            if let Some(fingerprint) = key::referenced(key) {
+                visit(fingerprint);
             }
             ControlFlow::Continue(())
         })?;
@@ -157,12 +167,7 @@ fn write_blocks(txn: &mut Txn<'_>, file: &FileContent, references: &mut Referenc
         let before = txn.read(Table::FileMap, &at)?;
         let mut chunk = before.as_deref().map(decode_chunk).transpose()?.unwrap_or_default();
         for (index, content) in chunk_blocks {
-            // Zeros need saying only where the origin would say something else.
-            let id = match content {
-                Content::Block(id) => Some(*id),
-                Content::Zeros => (index * file.block_size < file.base).then_some(HOLE),
-            };
-            set_slot(&mut chunk, (index % BLOCKS_PER_CHUNK) as usize, id, references);
+            set_slot(&mut chunk, (index % BLOCKS_PER_CHUNK) as usize, file.mapped(*index, *content), references);
         }
         write_chunk(txn, &at, before.is_some(), &chunk)?;
     }

@@ -17,7 +17,7 @@ impl Vfs {
     ///
     /// # Errors
     /// `Stale` if the inode's object was replaced (look the name up again).
-    pub fn open(&self, ino: Ino, _flags: i32) -> Answer<OpenedFile> {
+    pub fn open(&self, ino: Ino) -> Answer<OpenedFile> {
         match self.getattr(ino) {
             Answer::Ready(entry) => Answer::Ready(entry.and_then(|entry| self.0.open_known(&entry))),
             Answer::Pending(entry) => {

@@ -1,7 +1,7 @@
 //! `setattr`: modes, owners, times.
 
 use super::lookup::attr_of;
-use super::types::{Answer, Entry, HandleId, SetAttr};
+use super::types::{Answer, Entry, SetAttr};
 use super::{Inner, Vfs, metadata_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 impl Vfs {
     /// Changes attributes. Whether the caller may is the kernel's to check (`default_permissions`).
-    pub fn setattr(&self, ino: Ino, _handle: Option<HandleId>, change: SetAttr) -> Answer<Entry> {
+    pub fn setattr(&self, ino: Ino, change: SetAttr) -> Answer<Entry> {
         let Some(size) = change.size else { return Answer::Ready(self.0.set_attributes(ino, &change)) };
         let inner = Arc::clone(&self.0);
         let resized = async move {

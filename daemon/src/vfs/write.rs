@@ -36,7 +36,11 @@ impl Vfs {
     /// Makes what was written to a file durable, and the names that lead to it.
     pub fn fsync(&self, handle: HandleId, reply: DoneReply) {
         match self.0.handles.file(handle) {
-            Ok(reader) => self.0.cache.sync(Some(reader.file()), reply),
+            Ok(reader) => {
+                let file = Arc::clone(reader.file());
+                let done = move |synced: Result<()>| reply(synced.and_then(|()| reader.write_error().map_or(Ok(()), Err)));
+                self.0.cache.sync(Some(&file), Box::new(done));
+            }
             Err(error) => reply(Err(error)),
         }
     }
@@ -48,8 +52,7 @@ impl Vfs {
 
     /// A descriptor is closed: tells of writes that failed since somebody asked.
     pub fn flush(&self, handle: HandleId) -> Result<()> {
-        let reader = self.0.handles.file(handle)?;
-        reader.file().take_lost_write().map_or(Ok(()), Err)
+        self.0.handles.file(handle)?.write_error().map_or(Ok(()), Err)
     }
 
     /// Allocates, punches holes, and writes zeros. Space is not set aside: blocks are stored where they are written.

@@ -63,21 +63,26 @@ fn one_pass_over_ten_times_the_cache_leaves_the_hot_set() {
 }
 
 #[test]
-fn a_block_that_comes_back_soon_after_it_was_dropped_goes_to_main() {
+fn blocks_that_come_back_soon_after_they_were_dropped_go_to_main() {
     let store = open(vec![memory(16)]);
-    let plain = noise(1, BLOCK);
-    put(&store, &plain);
+    // Several: the table of what was dropped forgets one where another falls on its slot.
+    let back: Vec<Vec<u8>> = (0..8).map(|at| noise(at, BLOCK)).collect();
+    put_all(&store, &back);
     for at in 100.. {
         put(&store, &noise(at, BLOCK));
-        if !store.contains(&BlockId::of(&plain)) {
+        if back.iter().all(|plain| !store.contains(&BlockId::of(plain))) {
             break;
         }
     }
-    put(&store, &plain);
+    put_all(&store, &back);
     let core = store.core();
-    let entry = core.index.get(BlockId::of(&plain).fingerprint()).expect("just put");
-    let (disk, segment) = core.locate(entry.segment).expect("on some device");
-    assert_eq!(disk.segments[segment as usize].class(), crate::format::SegmentClass::Main);
+    let is_in_main = |plain: &&Vec<u8>| {
+        let entry = core.index.get(BlockId::of(plain).fingerprint()).expect("just put");
+        let (disk, segment) = core.locate(entry.segment).expect("on some device");
+        disk.segments[segment as usize].class() == crate::format::SegmentClass::Main
+    };
+    let in_main = back.iter().filter(is_in_main).count();
+    assert!(in_main >= 5, "{in_main} of {} went to main", back.len());
 }
 
 #[test]

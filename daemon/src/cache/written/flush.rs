@@ -12,11 +12,11 @@ use crate::cache::Cache;
 use crate::cache::file::CachedFile;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{BlockId, BlockIndex, Ino};
-use crate::meta::{Content, FileContent, HOLE};
+use crate::meta::{Content, FileContent};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -92,8 +92,8 @@ impl Flusher {
     }
 
     pub(in crate::cache) fn start(cache: &Arc<Cache>) {
-        let weak = Arc::downgrade(cache);
-        let thread = std::thread::Builder::new().name("fby-flush".into()).spawn(move || run(&weak));
+        let shared = Arc::clone(cache);
+        let thread = std::thread::Builder::new().name("fby-flush".into()).spawn(move || shared.flush_rounds());
         *cache.flusher.thread.lock() = Some(thread.expect("the process can start a thread while starting up"));
     }
 
@@ -136,13 +136,15 @@ impl Flusher {
 
     /// A file got dirty.
     pub(super) fn note_dirty(&self, file: &Arc<CachedFile>) {
-        let used = self.used();
-        let mut queue = self.queue.lock();
-        let new = queue.dirty.insert(file.ino(), Arc::clone(file)).is_none();
-        if queue.since.is_none() {
-            queue.since = Some(Instant::now());
+        let is_new = !std::mem::replace(&mut file.written().lock().queued, true);
+        let mut is_first = false;
+        if is_new {
+            let mut queue = self.queue.lock();
+            queue.dirty.insert(file.ino(), Arc::clone(file));
+            queue.since.get_or_insert_with(Instant::now);
+            is_first = queue.dirty.len() == 1;
         }
-        if (new && queue.dirty.len() == 1) || used > self.limit / 2 {
+        if is_first || self.used() > self.limit / 2 {
             self.wake.notify_all();
         }
     }
@@ -182,21 +184,19 @@ impl Flusher {
     }
 }
 
-fn run(cache: &Weak<Cache>) {
-    loop {
-        let Some(cache) = cache.upgrade() else { return };
-        let Some((jobs, files)) = cache.flusher.next() else { return };
-        if !jobs.is_empty() {
-            cache.do_jobs(jobs);
-        } else {
-            cache.flush_files(&files);
-        }
-        cache.resume_parked();
-        cache.give_up_when_closing();
-    }
-}
-
 impl Cache {
+    fn flush_rounds(self: Arc<Self>) {
+        while let Some((jobs, files)) = self.flusher.next() {
+            if !jobs.is_empty() {
+                self.do_jobs(jobs);
+            } else {
+                self.flush_files(&files);
+            }
+            self.resume_parked();
+            self.give_up_when_closing();
+        }
+    }
+
     /// Makes a file durable, data first, or without one all changes of names and attributes; in a scratch deployment there is nothing to wait for.
     pub fn sync(&self, file: Option<&Arc<CachedFile>>, reply: DoneReply) {
         if !self.flusher.durable {
@@ -255,10 +255,7 @@ impl Cache {
         files.extend(syncs.iter().flat_map(|(file, _)| file).map(|file| (file.ino(), Arc::clone(file))));
         self.flush_files(&files.into_values().collect::<Vec<_>>());
         let durable = self.meta.flush().map_err(|error| Error::new(ErrorKind::Io, format!("metadata: {error}")));
-        for (file, reply) in syncs {
-            let lost = file.and_then(|file| file.take_lost_write());
-            reply(lost.map_or_else(|| durable.clone(), Err));
-        }
+        syncs.into_iter().for_each(|(_, reply)| reply(durable.clone()));
     }
 
     /// One round. What fails stays dirty, and the file knows of it.
@@ -340,14 +337,10 @@ impl Cache {
     fn show(&self, rounded: &Rounded, content: &FileContent) {
         let file = &rounded.file;
         for (index, block) in &content.blocks {
-            let id = match block {
-                Content::Block(id) => {
-                    self.store.keep(id);
-                    Some(*id)
-                }
-                Content::Zeros => (index * content.block_size < content.base).then_some(HOLE),
-            };
-            self.maps.show_local(file.ino(), BlockIndex(*index), id);
+            if let Content::Block(id) = block {
+                self.store.keep(id);
+            }
+            self.maps.show_local(file.ino(), BlockIndex(*index), content.mapped(*index, *block));
         }
         let freed = file.written().lock().end_flush(&rounded.snapshot, true);
         self.flusher.give_back(freed);
@@ -360,7 +353,7 @@ impl Cache {
                 self.store.discard(id, self.meta.is_referenced(id.fingerprint()).unwrap_or(true));
             }
         }
-        rounded.file.note_lost_write(error.clone());
+        rounded.file.write_errors().note(error.clone());
         let freed = rounded.file.written().lock().end_flush(&rounded.snapshot, false);
         self.flusher.give_back(freed);
     }
@@ -371,17 +364,17 @@ impl Cache {
     }
 
     fn forget_clean(&self) {
-        let mut gone = Vec::new();
         let mut queue = self.flusher.queue.lock();
-        queue.dirty.retain(|_, file| {
-            let busy = file.written().lock().is_busy();
-            if !busy {
-                gone.push(Arc::clone(file));
-            }
-            busy
-        });
+        // Dropped after the lock: the last owner of a file frees what memory it has of it.
+        let is_clean = |file: &CachedFile| {
+            let mut state = file.written().lock();
+            state.queued = state.is_busy();
+            !state.queued
+        };
+        let clean: Vec<_> = queue.dirty.extract_if(|_, file| is_clean(file)).collect();
         queue.since = if queue.dirty.is_empty() { None } else { Some(Instant::now()) };
         drop(queue);
+        drop(clean);
     }
 
     /// At the end there is no later: what could not be stored in the last round is lost, and said so.
@@ -407,9 +400,8 @@ impl Cache {
 }
 
 fn content_of(rounded: &Rounded) -> FileContent {
-    let mut blocks = std::mem::take(&mut rounded.outcome.lock().blocks);
+    let mut blocks = rounded.outcome.lock().blocks.clone();
     blocks.sort_unstable_by_key(|(index, _)| *index);
-    rounded.outcome.lock().blocks.clone_from(&blocks);
     let snapshot = &rounded.snapshot;
     FileContent {
         ino: rounded.file.ino(),

@@ -10,6 +10,7 @@
 //! 3. A block leaves memory only after the transaction that names it; if that fails, or its device does, it stays dirty.
 //! 4. Dirty memory stays within its budget: writes beyond it wait for a round to end.
 
+mod errors;
 mod flush;
 mod read;
 mod resize;
@@ -17,6 +18,7 @@ mod seek;
 mod state;
 mod write;
 
+pub(super) use errors::{Told, WriteErrors};
 pub(super) use flush::Flusher;
 pub use seek::Seek;
 pub(super) use state::Written;

@@ -1,14 +1,15 @@
 //! Reading files that were written: dirty memory first, then what the map names, then the origin; zeros where there is nothing.
 
-use super::state::{Held, pieces};
+use super::state::pieces;
 use crate::block::BlockWant;
 use crate::cache::file::CachedFile;
+use crate::cache::filemap::Mapped;
 use crate::cache::local::LocalData;
 use crate::cache::read::{Assembly, Data, metadata_error};
 use crate::cache::{Cache, ReadReply};
 use crate::error::{Error, ErrorKind};
-use crate::ids::{BlockId, BlockIndex};
-use crate::meta::{BLOCKS_PER_CHUNK, HOLE, MetaError};
+use crate::ids::BlockId;
+use crate::meta::MetaError;
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Arc;
@@ -74,22 +75,19 @@ impl Cache {
         let LocalData::Packed(packed) = file.local();
         let blocks = packed.blocks(bytes);
         // Rows are loaded before the file's lock is taken: a row may come from disk.
-        let first = blocks.start / BLOCKS_PER_CHUNK;
-        let chunks = (first..=(blocks.end - 1) / BLOCKS_PER_CHUNK).map(|number| self.maps.chunk(file.ino(), number));
-        let chunks = chunks.collect::<Result<Vec<_>, _>>()?;
+        let rows = self.maps.rows(file.ino(), &blocks)?;
         let state = file.written().lock();
         let mut sources = Vec::new();
         for (index, within, _) in pieces(bytes.clone(), packed.block_size) {
-            if let Held::Bytes(bytes) = state.held(index, within.clone()) {
+            if let Some(bytes) = state.held(index, within.clone()) {
                 sources.push(Source::Memory(bytes));
                 continue;
             }
-            let chunk = &chunks[(index / BLOCKS_PER_CHUNK - first) as usize];
             let (start, len) = (within.start as u32, within.len() as u32);
-            match chunk.get(BlockIndex(index)).filter(|_| chunk.is_local(BlockIndex(index))) {
-                Some(HOLE) => push_zeros(&mut sources, within.len()),
-                Some(id) => self.push_local(&mut sources, id, start, len),
-                None => {
+            match rows.mapped(index) {
+                Mapped::Hole => push_zeros(&mut sources, within.len()),
+                Mapped::Local(id) => self.push_local(&mut sources, id, start, len),
+                Mapped::Origin(_) => {
                     let there = packed.block_len(index).saturating_sub(start).min(len);
                     if there > 0 {
                         sources.push(Source::Origin { index, start, len: there });
@@ -129,10 +127,12 @@ impl Cache {
 
     /// Whether the stored form of a file's last block has bytes behind the file's end.
     pub(super) fn has_excess(&self, file: &CachedFile, index: u64) -> bool {
-        let Ok(chunk) = self.maps.chunk(file.ino(), index / BLOCKS_PER_CHUNK) else { return true };
-        let local = chunk.get(BlockIndex(index)).filter(|id| *id != HOLE && chunk.is_local(BlockIndex(index)));
         let content = file.size() % u64::from(self.config.block_size);
-        local.is_some_and(|id| self.store.plain_len(&id).is_none_or(|len| u64::from(len) > content))
+        match self.maps.mapped(file.ino(), index) {
+            Ok(Mapped::Local(id)) => self.store.plain_len(&id).is_none_or(|len| u64::from(len) > content),
+            Ok(Mapped::Hole | Mapped::Origin(_)) => false,
+            Err(_) => true,
+        }
     }
 
     /// Reads a piece of a block of the origin, cached or not.
@@ -142,18 +142,13 @@ impl Cache {
     }
 
     /// Whether a block has content outside of memory.
-    pub(super) fn has_content(&self, file: &CachedFile, index: u64) -> bool {
+    pub(super) fn has_content(&self, file: &CachedFile, index: u64) -> Result<bool, MetaError> {
         let LocalData::Packed(packed) = file.local();
-        let mapped = match self.maps.chunk(file.ino(), index / BLOCKS_PER_CHUNK) {
-            Ok(chunk) => chunk.get(BlockIndex(index)).filter(|_| chunk.is_local(BlockIndex(index))),
-            // Asked for, it fails, and says why.
-            Err(_) => return true,
-        };
-        match mapped {
-            Some(HOLE) => false,
-            Some(_) => true,
-            None => packed.block_len(index) > 0,
-        }
+        Ok(match self.maps.mapped(file.ino(), index)? {
+            Mapped::Hole => false,
+            Mapped::Local(_) => true,
+            Mapped::Origin(_) => packed.block_len(index) > 0,
+        })
     }
 }
 

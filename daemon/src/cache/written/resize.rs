@@ -57,15 +57,14 @@ impl Cache {
             return reply(Err(error));
         }
         if grow && range.end > file.size() {
-            let (cache, grown) = (Arc::clone(self), Arc::clone(file));
+            let (cache, grown, end) = (Arc::clone(self), Arc::clone(file), range.end);
             let then = move |outcome: Result<(), Error>| match outcome {
                 Ok(()) => {
-                    cache.grow(&grown, range.end, now_ns);
+                    cache.grow(&grown, end, now_ns);
                     cache.zero(&grown, range, false, now_ns, reply);
                 }
                 Err(error) => reply(Err(error)),
             };
-            let end = file.size().max(SIZE_MAX);
             return self.ready_to_grow(file, end, Box::new(then));
         }
         let end = range.end.min(file.size());
@@ -131,7 +130,7 @@ impl Cache {
     pub(super) fn needed_to_cut(&self, file: &CachedFile, size: u64) -> Option<u64> {
         let last = size / self.block_size();
         let through = size < file.size() && !size.is_multiple_of(self.block_size());
-        (through && !file.written().lock().holds(last) && self.has_content(file, last)).then_some(last)
+        (through && !file.written().lock().holds(last) && self.has_content(file, last).unwrap_or(true)).then_some(last)
     }
 
     fn block_size(&self) -> u64 {

@@ -5,8 +5,7 @@ use crate::cache::file::CachedFile;
 use crate::cache::local::LocalData;
 use crate::cache::read::metadata_error;
 use crate::error::Error;
-use crate::ids::BlockIndex;
-use crate::meta::{BLOCKS_PER_CHUNK, HOLE};
+use crate::meta::BLOCKS_PER_CHUNK;
 use std::sync::Arc;
 
 /// What to look for.
@@ -44,10 +43,7 @@ impl Cache {
         if file.written().lock().holds(index) {
             return Ok(true);
         }
-        let LocalData::Packed(packed) = file.local();
-        let chunk = self.maps.chunk(file.ino(), index / BLOCKS_PER_CHUNK).map_err(|error| metadata_error(file, &error))?;
-        let local = chunk.get(BlockIndex(index)).filter(|_| chunk.is_local(BlockIndex(index)));
-        Ok(local.map_or_else(|| packed.block_len(index) > 0, |id| id != HOLE))
+        self.has_content(file, index).map_err(|error| metadata_error(file, &error))
     }
 
     /// Behind a hole: over all that neither memory nor the map nor the origin has anything of.

@@ -12,15 +12,6 @@ pub struct Slot {
     memory: usize,
 }
 
-/// Where a piece of a block is.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Held {
-    /// In memory: these bytes.
-    Bytes(Bytes),
-    /// Not in memory.
-    No,
-}
-
 /// A file as it was when a round began.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -54,20 +45,13 @@ pub struct State {
     times_set: u64,
     /// Whether size, base or times differ from the metadata's.
     pub changed: bool,
+    /// Whether the flusher has the file on its list.
+    pub queued: bool,
     slots: BTreeMap<u64, Slot>,
     /// Blocks of the round under way, with the memory they count for.
     flushing: BTreeMap<u64, (Bytes, usize)>,
     /// Blocks whose present content is being read, so that part of it can be written.
     loading: BTreeSet<u64>,
-}
-
-/// What a write needs before it can be done.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Need {
-    /// Nothing.
-    Nothing,
-    /// The content of this block.
-    Block(u64),
 }
 
 /// The pieces of a byte range: block, position in it, position in the range.
@@ -97,27 +81,24 @@ impl State {
         self.is_dirty() || !self.flushing.is_empty() || !self.loading.is_empty()
     }
 
-    /// What has to be there before a range can be written. `has_content` says whether a block has content outside of memory.
-    /// The last block is needed, too, where bytes behind the file's end might show once the file is longer.
+    /// A block whose content has to be in memory before a range can be written. `has_content` says whether a block has content
+    /// outside of memory. The last block is needed, too, where bytes behind the file's end might show once the file is longer.
     pub fn need(
         &self,
         range: Range<u64>,
         block_size: u64,
         has_content: &dyn Fn(u64) -> bool,
         has_excess: &dyn Fn(u64) -> bool,
-    ) -> Need {
+    ) -> Option<u64> {
         if let Some(last) = self.needed_to_grow(range.end, block_size, has_excess) {
-            return Need::Block(last);
+            return Some(last);
         }
-        for (index, within, _) in pieces(range, block_size) {
+        let is_needed = |(index, within, _): (u64, Range<usize>, Range<usize>)| {
             let content = self.size.saturating_sub(index * block_size).min(block_size) as usize;
             let covers = within.start == 0 && within.end >= content;
-            let held = self.slots.contains_key(&index) || self.flushing.contains_key(&index);
-            if !covers && !held && has_content(index) {
-                return Need::Block(index);
-            }
-        }
-        Need::Nothing
+            (!covers && !self.holds(index) && has_content(index)).then_some(index)
+        };
+        pieces(range, block_size).find_map(is_needed)
     }
 
     /// The last block, if it has to be in memory before the file gets longer.
@@ -148,17 +129,17 @@ impl State {
             .or_insert_with(|| Slot { memory: 0, data: flushing.get(&index).map_or_else(Vec::new, |(data, _)| data.to_vec()) })
     }
 
-    /// The bytes of a block that memory has, zeros beyond what was written.
-    pub fn held(&self, index: u64, within: Range<usize>) -> Held {
+    /// Bytes of a block that memory has, zeros beyond what was written.
+    pub fn held(&self, index: u64, within: Range<usize>) -> Option<Bytes> {
         let data = match (self.slots.get(&index), self.flushing.get(&index)) {
             (Some(slot), _) => &slot.data[..],
             (None, Some((data, _))) => &data[..],
-            (None, None) => return Held::No,
+            (None, None) => return None,
         };
         let mut bytes = vec![0; within.len()];
         let there = within.start.min(data.len())..within.end.min(data.len());
         bytes[..there.len()].copy_from_slice(&data[there]);
-        Held::Bytes(bytes.into())
+        Some(bytes.into())
     }
 
     /// Whether memory has a block.
@@ -213,7 +194,8 @@ impl State {
     pub fn clear(&mut self, blocks: Range<u64>, now_ns: i64) -> usize {
         let mut freed = 0;
         for index in blocks {
-            freed += std::mem::take(self.slot(index)).memory;
+            self.loading.remove(&index);
+            freed += self.slots.insert(index, Slot::default()).map_or(0, |slot| slot.memory);
         }
         (self.mtime_ns, self.ctime_ns, self.changed) = (Some(now_ns), now_ns, true);
         freed
@@ -348,8 +330,8 @@ mod tests {
         let mut all = Vec::new();
         for (index, within, _) in pieces(0..state.size, BLOCK) {
             match state.held(index, within.clone()) {
-                Held::Bytes(bytes) => all.extend_from_slice(&bytes),
-                Held::No => all.extend_from_slice(&behind.load(index, state.size)[within]),
+                Some(bytes) => all.extend_from_slice(&bytes),
+                None => all.extend_from_slice(&behind.load(index, state.size)[within]),
             }
         }
         all
@@ -392,13 +374,12 @@ mod tests {
                         let excess = |behind: &Behind, size: u64, index: u64| {
                             behind.blocks.get(&index).is_some_and(|data| data.len() as u64 > size % BLOCK)
                         };
-                        loop {
-                            let size = state.size;
-                            let has = |index: u64| behind.blocks.contains_key(&index);
-                            match state.need(at..end, BLOCK, &has, &|index| excess(&behind, size, index)) {
-                                Need::Nothing => break,
-                                Need::Block(index) => load(&mut state, &behind, index, &mut used),
-                            }
+                        let has = |behind: &Behind, index: u64| behind.blocks.contains_key(&index);
+                        let need = |state: &State, behind: &Behind| {
+                            state.need(at..end, BLOCK, &|index| has(behind, index), &|index| excess(behind, state.size, index))
+                        };
+                        while let Some(index) = need(&state, &behind) {
+                            load(&mut state, &behind, index, &mut used);
                         }
                         used += state.write(at, &data, BLOCK, 1);
                         model.resize(model.len().max(end as usize), 0);
@@ -450,11 +431,11 @@ mod tests {
         state.begin_load(0);
         state.write(0, &[7; BLOCK as usize], BLOCK, 1);
         assert_eq!(state.loaded(0, Some(&[1; BLOCK as usize])), 0);
-        assert_eq!(state.held(0, 0..2), Held::Bytes(Bytes::from_static(&[7, 7])));
+        assert_eq!(state.held(0, 0..2), Some(Bytes::from_static(&[7, 7])));
         state.begin_load(0);
         state.resize(0, BLOCK, 1);
         assert_eq!(state.loaded(0, Some(&[1; BLOCK as usize])), 0);
-        assert_eq!(state.held(0, 0..1), Held::No);
+        assert_eq!(state.held(0, 0..1), None);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Writing into dirty memory.
 
-use super::state::Need;
 use super::{DoneReply, SIZE_MAX};
 use crate::cache::Cache;
 use crate::cache::file::CachedFile;
@@ -40,8 +39,8 @@ impl Cache {
             return self.flusher.park(Waiting { file: Arc::clone(file), offset, data, now_ns, reply });
         }
         match self.try_write(file, offset, data, now_ns) {
-            Need::Nothing => reply(Ok(())),
-            Need::Block(index) => {
+            None => reply(Ok(())),
+            Some(index) => {
                 let data = Bytes::copy_from_slice(data);
                 self.load_for(Waiting { file: Arc::clone(file), offset, data, now_ns, reply }, index);
             }
@@ -62,25 +61,27 @@ impl Cache {
     /// Writes after the block has been read, as often as it takes.
     pub(super) fn go_on(self: &Arc<Self>, waiting: Waiting) {
         match self.try_write(&waiting.file, waiting.offset, &waiting.data, waiting.now_ns) {
-            Need::Nothing => (waiting.reply)(Ok(())),
-            Need::Block(index) => self.load_for(waiting, index),
+            None => (waiting.reply)(Ok(())),
+            Some(index) => self.load_for(waiting, index),
         }
     }
 
-    fn try_write(self: &Arc<Self>, file: &Arc<CachedFile>, offset: u64, data: &[u8], now_ns: i64) -> Need {
+    /// Writes, unless a block has to be read first: then says which.
+    fn try_write(&self, file: &Arc<CachedFile>, offset: u64, data: &[u8], now_ns: i64) -> Option<u64> {
         let LocalData::Packed(packed) = file.local();
         let mut state = file.written().lock();
         let range = offset..offset + data.len() as u64;
-        let need =
-            state.need(range, packed.block_size, &|index| self.has_content(file, index), &|index| self.has_excess(file, index));
-        if need == Need::Nothing {
+        // A row that cannot be read: reading the block fails, and says why.
+        let has_content = |index| self.has_content(file, index).unwrap_or(true);
+        let needed = state.need(range, packed.block_size, &has_content, &|index| self.has_excess(file, index));
+        if needed.is_none() {
             let grown = state.write(offset, data, packed.block_size, now_ns);
             self.flusher.take(grown);
             file.set_size(state.size);
             drop(state);
             self.flusher.note_dirty(file);
         }
-        need
+        needed
     }
 
     fn load_for(self: &Arc<Self>, waiting: Waiting, index: u64) {

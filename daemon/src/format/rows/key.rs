@@ -106,6 +106,11 @@ pub fn reference(fingerprint: u64) -> [u8; 8] {
     fingerprint.to_be_bytes()
 }
 
+/// The fingerprint in the key of a reference count; `None` if it is not one.
+pub fn referenced(key: &[u8]) -> Option<u64> {
+    key.try_into().ok().map(u64::from_be_bytes)
+}
+
 /// The key prefix of a file map's row.
 pub fn chunk(ino: Ino, chunk: u64) -> [u8; 16] {
     let mut key = [0; 16];

@@ -105,9 +105,11 @@ fn a_released_block_goes_like_any_other() {
     store.release(id.fingerprint());
     assert_eq!(store.stats().held_bytes, 0);
     assert!(store.contains(&id), "it is dropped when room is needed, not before");
-    press_hard(&store, 2);
-    press_hard(&store, 3);
-    assert!(!store.contains(&id));
+    // It was read, so it survives the first passes.
+    assert!((2..30).any(|seed| {
+        press_hard(&store, seed);
+        !store.contains(&id)
+    }));
     assert_sound(&store);
 }
 
