@@ -50,12 +50,14 @@ pub(super) fn is_ours(row: &Inode) -> bool {
 impl Inner {
     /// What the rows say about a name, if they are fresh enough to say it.
     fn known(&self, parent: Ino, name: &[u8]) -> Result<Option<Lookup>> {
+        // Before the row: what a listing brings in between is seen, and what it had not brought yet is not taken for absent.
+        let directory = self.directory(parent)?;
+        let fresh = self.freshness(&directory, name);
         let row = self.row_of(parent, name)?;
         if let Some((ino, row)) = row.as_ref().filter(|(_, row)| is_ours(row)) {
             return Ok(Some(Lookup::Found(Entry { attr: attr_of(*ino, row), ttl: self.ttl() })));
         }
-        let directory = self.directory(parent)?;
-        let Some(ttl) = self.freshness(&directory, name) else { return Ok(None) };
+        let Some(ttl) = fresh else { return Ok(None) };
         Ok(match row {
             Some((_, row)) if self.needs_head(&row) => None,
             Some((ino, row)) => Some(Lookup::Found(Entry { attr: attr_of(ino, &row), ttl })),

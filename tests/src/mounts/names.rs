@@ -152,6 +152,39 @@ fn changes_in_the_bucket_show_after_the_ttl() {
 }
 
 #[test]
+fn whoever_comes_while_a_directory_is_listed_for_the_first_time_finds_its_names() {
+    let site = Site::new();
+    let dirs = 150;
+    for dir in 0..dirs {
+        for name in 0..8 {
+            site.bucket().put(&format!("{dir:03}/{name}"), "x", []);
+        }
+    }
+    let mount = site.mount(&Options::default());
+    names(&mount, "");
+    let start = std::sync::Barrier::new(8);
+    let look = |name: u64| {
+        let mut missing = Vec::new();
+        for dir in 0..dirs {
+            start.wait();
+            // Spread over the time a listing takes.
+            std::thread::sleep(Duration::from_micros(300 * name));
+            let path = format!("{dir:03}/{name}");
+            if std::fs::metadata(mount.path(&path)).is_err() {
+                missing.push(path);
+            }
+        }
+        missing
+    };
+    let missing: Vec<String> = std::thread::scope(|scope| {
+        let look = &look;
+        let threads: Vec<_> = (0..8).map(|name| scope.spawn(move || look(name))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+#[test]
 fn absent_names_are_remembered() {
     let site = Site::new();
     site.bucket().put("d/x", "x", []);
