@@ -43,6 +43,9 @@ pub struct Options {
     /// Seconds of each round of random reads
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub random_seconds: Option<u32>,
+    /// Bytes of the file that is written, in MiB
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub written_mib: Option<u64>,
     /// Connections of the plain client to large objects
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub client_connections: u16,
@@ -76,6 +79,7 @@ impl Options {
         let arguments = self.forebay_args.split_whitespace().map(str::to_owned).collect();
         vec![
             Box::new(peer::plain::Plain),
+            Box::new(peer::bindfs::Bindfs),
             Box::new(peer::plain_client::PlainClient {
                 program: self.store_dir.join("bench-blast"),
                 connections: usize::from(self.client_connections),

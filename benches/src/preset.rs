@@ -5,7 +5,8 @@ use crate::harness::store::Profile;
 use crate::options::Options;
 use crate::workload::small::{Order, Small};
 use crate::workload::{
-    Workload, cached_seq::CachedSeq, cold_seq::ColdSeq, listing::Listing, mount_time::MountTime, random_4k::Random4k,
+    Workload, cached_seq::CachedSeq, cold_seq::ColdSeq, fsync::Fsync, listing::Listing, mount_time::MountTime,
+    random_4k::Random4k, write_seq::WriteSeq, write_small::WriteSmall,
 };
 
 const MIB: u64 = 1 << 20;
@@ -35,6 +36,9 @@ pub struct Sizes {
     latency_files: usize,
     random_bytes: u64,
     random_seconds: u32,
+    written_bytes: u64,
+    written_files: usize,
+    syncs: usize,
 }
 
 impl Preset {
@@ -56,6 +60,9 @@ impl Preset {
                 latency_files: 100,
                 random_bytes: 64 * MIB,
                 random_seconds: 1,
+                written_bytes: 64 * MIB,
+                written_files: 200,
+                syncs: 20,
             },
             Preset::Table | Preset::Full => Sizes {
                 rounds: 3,
@@ -64,6 +71,9 @@ impl Preset {
                 latency_files: 2_000,
                 random_bytes: 1024 * MIB,
                 random_seconds: 5,
+                written_bytes: 4096 * MIB,
+                written_files: 10_000,
+                syncs: 500,
             },
         };
         Sizes {
@@ -73,6 +83,8 @@ impl Preset {
             latency_files: options.latency_files.map_or(base.latency_files, |n| n as usize),
             random_bytes: options.random_mib.map_or(base.random_bytes, |n| n * MIB),
             random_seconds: options.random_seconds.unwrap_or(base.random_seconds),
+            written_bytes: options.written_mib.map_or(base.written_bytes, |n| n * MIB),
+            ..base
         }
     }
 
@@ -92,6 +104,7 @@ impl Preset {
             all.push(Box::new(Random4k { set: random.clone(), depth, jobs, seconds }));
         }
         all.extend(self.small(sizes));
+        all.extend(sizes.writing());
         all
     }
 
@@ -121,6 +134,16 @@ impl Preset {
 }
 
 impl Sizes {
+    fn writing(&self) -> Vec<Box<dyn Workload>> {
+        // Something to be in the bucket.
+        let set = Dataset::small(16, SMALL_BYTES);
+        vec![
+            Box::new(WriteSeq { set: set.clone(), bytes: self.written_bytes }),
+            Box::new(WriteSmall { set: set.clone(), files: self.written_files }),
+            Box::new(Fsync { set, times: self.syncs }),
+        ]
+    }
+
     /// The bytes of the sequential workloads, in as many objects as streams and at least two.
     fn streams(&self, streams: usize) -> Dataset {
         let objects = streams.max(2);

@@ -6,7 +6,7 @@ use crate::run::{Outcome, Row};
 /// The peer that is held to the targets.
 pub const SUBJECT: &str = "forebay";
 /// Peers that are no competitors but measures.
-const MEASURES: [&str; 2] = ["plain", "plain-client"];
+const MEASURES: [&str; 3] = ["plain", "plain-client", "bindfs"];
 
 /// What has to hold.
 #[derive(Clone, Copy, Debug, PartialEq)]

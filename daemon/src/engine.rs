@@ -11,6 +11,7 @@ use crate::control::types::{DeviceStatus, Requests, Status};
 use crate::ids::FsId;
 use crate::io::uring::{UringDevice, UringOptions};
 use crate::io::{BufferPool, Device};
+use crate::meta::engine::Engine;
 use crate::meta::{DefaultAttrs, MetaConfig, MetaStore};
 use crate::repository::retry::RetryConfig;
 use crate::repository::{self, ObjectStore, Repository, RepositoryConfig};
@@ -29,10 +30,8 @@ use std::time::Duration;
 #[error("{0}")]
 pub struct StartError(pub String);
 
-/// How often orphaned rows are swept and devices out of service are tried again.
+/// How often orphaned rows are swept, commits are made durable, and devices out of service are tried again.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
-/// How often what is committed is made durable. The read path keeps nothing but hints, so this only bounds refetching.
-const FLUSH: Duration = Duration::from_secs(30);
 /// Largest read-ahead window of one stream: 16 ranges of 8 MiB, what it takes to fill 1.4 GB/s at 90 MB/s per connection.
 const WINDOW: u64 = 128 * MIB;
 
@@ -46,6 +45,8 @@ pub struct World {
     pub clock: SharedClock,
     /// Devices instead of files in the cache directories, one for each.
     pub devices: Option<Vec<Arc<dyn Device>>>,
+    /// A metadata engine instead of the one in the first cache directory.
+    pub metadata: Option<Box<dyn Engine>>,
     /// Called when memory runs short, to have the allocator return what it holds.
     pub give_back: fn(),
 }
@@ -71,12 +72,12 @@ impl FileSystem {
     pub fn start(settings: Settings, give_back: fn()) -> Result<Self, StartError> {
         let clock = SystemClock::shared();
         let (store, key_prefix) = repository::open(&settings.repository).map_err(|error| StartError(error.to_string()))?;
-        Self::start_in(settings, World { store, key_prefix, clock, devices: None, give_back })
+        Self::start_in(settings, World { store, key_prefix, clock, devices: None, metadata: None, give_back })
     }
 
     /// The same with given components.
     pub fn start_in(settings: Settings, world: World) -> Result<Self, StartError> {
-        let World { store, key_prefix, clock, devices, give_back } = world;
+        let World { store, key_prefix, clock, devices, metadata, give_back } = world;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("fby-net").build();
         let runtime = runtime.map_err(|error| StartError(format!("threads could not be started: {error}")))?;
         let handle = runtime.handle().clone();
@@ -90,7 +91,7 @@ impl FileSystem {
 
         let shares = Shares::of(settings.memory_target.0);
         let dirs = lock_dirs(&settings)?;
-        let meta = Arc::new(open_meta(&settings, &dirs[0], shares, clock.wall_ns())?);
+        let meta = Arc::new(open_meta(&settings, &dirs[0], metadata, shares, clock.wall_ns())?);
         let fs = identity(&meta, &settings)?;
         let pool = BufferPool::new(shares.arena);
         let array = match devices {
@@ -215,28 +216,23 @@ impl FileSystem {
     }
 
     fn keep_house(&self) {
-        let (vfs, array) = (self.vfs.clone(), Arc::downgrade(&self.array));
+        let (vfs, cache, array) = (self.vfs.clone(), Arc::downgrade(&self.cache), Arc::downgrade(&self.array));
         let clock = Arc::clone(&self.clock);
         self.handle.spawn(async move {
             loop {
                 tokio::time::sleep(HOUSEKEEPING).await;
-                let Some(array) = array.upgrade() else { return };
+                let (Some(cache), Some(array)) = (cache.upgrade(), array.upgrade()) else { return };
                 let (vfs, clock) = (vfs.clone(), Arc::clone(&clock));
                 let work = move || {
                     array.probe_tick(clock.monotonic());
                     if let Err(error) = vfs.free_orphans() {
                         tracing::warn!(%error, "rows of deleted objects could not be freed");
                     }
+                    if let Err(error) = cache.make_durable() {
+                        tracing::warn!(%error, "metadata could not be made durable");
+                    }
                 };
                 let _ = tokio::task::spawn_blocking(work).await;
-            }
-        });
-        let meta = Arc::downgrade(&self.meta);
-        self.handle.spawn(async move {
-            loop {
-                tokio::time::sleep(FLUSH).await;
-                let Some(meta) = meta.upgrade() else { return };
-                let _ = tokio::task::spawn_blocking(move || meta.flush()).await;
             }
         });
     }
@@ -274,11 +270,21 @@ fn lock_dirs(settings: &Settings) -> Result<Vec<CacheDir>, StartError> {
     Ok(dirs)
 }
 
-fn open_meta(settings: &Settings, dir: &CacheDir, shares: Shares, now_ns: i64) -> Result<MetaStore, StartError> {
+fn open_meta(
+    settings: &Settings,
+    dir: &CacheDir,
+    engine: Option<Box<dyn Engine>>,
+    shares: Shares,
+    now_ns: i64,
+) -> Result<MetaStore, StartError> {
     let defaults =
         DefaultAttrs { uid: settings.uid, gid: settings.gid, file_perm: settings.file_mode, dir_perm: settings.dir_mode };
     let config = MetaConfig { memory_bytes: shares.metadata };
-    MetaStore::open(&dir.metadata(), config, defaults, now_ns).map_err(|error| {
+    let opened = match engine {
+        Some(engine) => MetaStore::with_engine(engine, defaults, now_ns),
+        None => MetaStore::open(&dir.metadata(), config, defaults, now_ns),
+    };
+    opened.map_err(|error| {
         let path = dir.metadata();
         StartError(format!(
             "metadata in {}: {error}; if it is damaged, remove the cache directory's contents to start anew",

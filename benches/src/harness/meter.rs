@@ -20,6 +20,9 @@ pub enum Unit {
     /// Files a second.
     #[serde(rename = "files/s")]
     FilesPerSecond,
+    /// Milliseconds.
+    #[serde(rename = "ms")]
+    Milliseconds,
     /// Seconds.
     #[serde(rename = "s")]
     Seconds,
@@ -32,19 +35,20 @@ impl Unit {
             Unit::MibPerSecond => "MiB/s",
             Unit::Iops => "IOPS",
             Unit::FilesPerSecond => "files/s",
+            Unit::Milliseconds => "ms",
             Unit::Seconds => "s",
         }
     }
 
     /// Whether more is better.
     pub fn higher_is_better(self) -> bool {
-        self != Unit::Seconds
+        !matches!(self, Unit::Milliseconds | Unit::Seconds)
     }
 
     /// A figure as it is printed.
     pub fn format(self, value: f64) -> String {
         match self {
-            Unit::Seconds => format!("{value:.3}"),
+            Unit::Milliseconds | Unit::Seconds => format!("{value:.3}"),
             _ if value < 100.0 => format!("{value:.1}"),
             _ => format!("{value:.0}"),
         }

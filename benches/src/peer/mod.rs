@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+pub mod bindfs;
 pub mod forebay;
 pub mod juicefs;
 pub mod mountpoint;
@@ -33,6 +34,8 @@ pub enum Kind {
     Disk,
     /// A client of the store that is no file system.
     Client,
+    /// The plain disk through FUSE.
+    Passthrough,
     /// A file system over the store.
     Mount,
 }

@@ -49,7 +49,7 @@ impl Workload for ColdSeq {
     }
 
     fn takes(&self, kind: Kind) -> bool {
-        kind != Kind::Disk
+        matches!(kind, Kind::Client | Kind::Mount)
     }
 
     fn run(&self, peer: &Mounted, meter: &mut Meter<'_>) -> Result<()> {

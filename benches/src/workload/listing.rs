@@ -50,7 +50,7 @@ impl Workload for Listing {
     }
 
     fn takes(&self, kind: Kind) -> bool {
-        kind != Kind::Client
+        matches!(kind, Kind::Disk | Kind::Mount)
     }
 
     fn run(&self, peer: &Mounted, meter: &mut Meter<'_>) -> Result<()> {

@@ -10,11 +10,15 @@ use crate::target::Target;
 
 pub mod cached_seq;
 pub mod cold_seq;
+pub mod fsync;
 pub mod listing;
 pub mod mount_time;
 pub mod random_4k;
 pub mod reading;
 pub mod small;
+pub mod write_seq;
+pub mod write_small;
+pub mod writing;
 
 /// The state of the caches in which every round of a workload starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -71,7 +71,7 @@ impl Workload for Random4k {
     }
 
     fn takes(&self, kind: Kind) -> bool {
-        kind != Kind::Client
+        matches!(kind, Kind::Disk | Kind::Mount)
     }
 
     fn possible(&self) -> Result<()> {

@@ -65,7 +65,7 @@ impl Workload for Small {
     }
 
     fn takes(&self, kind: Kind) -> bool {
-        kind != if self.cached { Kind::Client } else { Kind::Disk }
+        kind == Kind::Mount || kind == if self.cached { Kind::Disk } else { Kind::Client }
     }
 
     fn run(&self, peer: &Mounted, meter: &mut Meter<'_>) -> Result<()> {

@@ -136,6 +136,7 @@ pub struct Cache {
     flusher: written::Flusher,
     /// Held while references to blocks change in the metadata and what follows from that in the block store.
     references: Mutex<()>,
+    released: written::Released,
 }
 
 impl Cache {
@@ -146,6 +147,7 @@ impl Cache {
             maps: FileMaps::start(Arc::clone(&meta), config.map_bytes),
             flusher: written::Flusher::new(config.dirty_bytes, config.durable),
             references: Mutex::default(),
+            released: written::Released::default(),
             meta,
             budget: Arc::new(MemoryBudget::new(config.fetch_bytes)),
             retained: budget::Retained::default(),

@@ -221,7 +221,7 @@ pub trait Engine: Send + Sync + 'static {
     fn flush(&self) -> Result<(), EngineError>;
 }
 
-impl<E: Engine> Engine for Arc<E> {
+impl<E: Engine + ?Sized> Engine for Arc<E> {
     fn view(&self) -> Box<dyn View + '_> {
         (**self).view()
     }

@@ -1,7 +1,7 @@
 //! The thread that turns dirty memory into local data, in rounds.
 //!
-//! A round takes the dirty blocks of some files, puts them into the block store, waits until the devices have them, and then records all
-//! of it in one metadata transaction. It begins when somebody asks for a file to be synced, when dirty memory is half full, or a second
+//! A round takes the dirty blocks of some files, puts them into the block store, waits until the devices have them, records all of it in
+//! one metadata transaction, and makes that durable. It begins when somebody asks for a file to be synced, when dirty memory is half full, or a second
 //! after the first write; the last is the group commit.
 
 use super::DoneReply;
@@ -109,7 +109,7 @@ impl Flusher {
     /// Whether the devices have room for what is to be written.
     pub(super) fn admit(&self, cache: &Cache, bytes: usize) -> Result<(), Error> {
         let wanted = (self.used() + bytes) as u64;
-        if cache.store.room_for_local() < wanted {
+        if cache.store.room_for_local() < wanted && !cache.make_room(wanted) {
             return Err(Error::new(ErrorKind::NoSpace, "the cache is full of data that exists only here"));
         }
         Ok(())
@@ -254,8 +254,17 @@ impl Cache {
         let mut files: HashMap<Ino, Arc<CachedFile>> = HashMap::new();
         files.extend(syncs.iter().flat_map(|(file, _)| file).map(|file| (file.ino(), Arc::clone(file))));
         self.flush_files(&files.into_values().collect::<Vec<_>>());
-        let durable = self.meta.flush().map_err(|error| Error::new(ErrorKind::Io, format!("metadata: {error}")));
+        let durable = self.make_durable().map_err(|error| Error::new(ErrorKind::Io, format!("metadata: {error}")));
         syncs.into_iter().for_each(|(_, reply)| reply(durable.clone()));
+    }
+
+    /// Lets go of what deleted files still hold; whether there is room then.
+    fn make_room(&self, wanted: u64) -> bool {
+        let freed = self.free_orphans().and_then(|_| self.make_durable());
+        if let Err(error) = freed {
+            tracing::warn!(%error, "space of deleted files could not be freed");
+        }
+        self.store.room_for_local() >= wanted
     }
 
     /// One round. What fails stays dirty, and the file knows of it.
@@ -272,6 +281,9 @@ impl Cache {
                 self.give_up(&rounded, &put_error(&rounded.file, failure));
             }
             let failed = self.commit(good) || failed;
+            if let Err(error) = self.make_durable() {
+                tracing::error!(%error, "a group commit could not be made durable");
+            }
             self.flusher.queue.lock().not_before = failed.then(|| Instant::now() + RETRY);
         }
         self.forget_clean();
@@ -350,17 +362,12 @@ impl Cache {
         tracing::error!(key = rounded.file.key(), %error, "written data could not be stored; it stays in memory and is tried again");
         for (_, block) in &rounded.outcome.lock().blocks {
             if let Content::Block(id) = block {
-                self.store.discard(id, self.meta.is_referenced(id.fingerprint()).unwrap_or(true));
+                self.store.discard(id, self.may_be_referenced(id.fingerprint()));
             }
         }
         rounded.file.write_errors().note(error.clone());
         let freed = rounded.file.written().lock().end_flush(&rounded.snapshot, false);
         self.flusher.give_back(freed);
-    }
-
-    /// Lets go of blocks that nothing refers to any more.
-    pub(in crate::cache) fn release(&self, fingerprints: &[u64]) {
-        fingerprints.iter().for_each(|fingerprint| self.store.release(*fingerprint));
     }
 
     fn forget_clean(&self) {

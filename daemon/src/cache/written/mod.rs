@@ -8,11 +8,13 @@
 //!    order, under the file's lock, and so never sees an older one.
 //! 2. What a metadata transaction says of a file is what the file was at one moment: its size, its blocks, its times.
 //! 3. A block leaves memory only after the transaction that names it; if that fails, or its device does, it stays dirty.
-//! 4. Dirty memory stays within its budget: writes beyond it wait for a round to end.
+//! 4. A block is let go of only after the commit that dropped the last reference to it is durable.
+//! 5. Dirty memory stays within its budget: writes beyond it wait for a round to end.
 
 mod errors;
 mod flush;
 mod read;
+mod release;
 mod resize;
 mod seek;
 mod state;
@@ -20,6 +22,7 @@ mod write;
 
 pub(super) use errors::{Told, WriteErrors};
 pub(super) use flush::Flusher;
+pub(super) use release::Released;
 pub use seek::Seek;
 pub(super) use state::Written;
 

@@ -67,8 +67,8 @@ struct Shared {
     work: Condvar,
     /// The frozen memtable is gone.
     room: Condvar,
-    /// One flush at a time, so that each returns only when what it saw is durable.
-    flushing: Mutex<()>,
+    /// The last commit that is durable. One flush at a time, so that each returns only when what it saw is.
+    flushed: Mutex<u64>,
 }
 
 /// The engine of one machine.
@@ -100,7 +100,8 @@ impl LocalEngine {
             writer: Mutex::new(Writer { journal, broken: None, stopping: false }),
             work: Condvar::new(),
             room: Condvar::new(),
-            flushing: Mutex::new(()),
+            // What was replayed may be in the kernel's hands only.
+            flushed: Mutex::new(0),
         });
         let checkpointer = std::thread::Builder::new()
             .name("meta-checkpoint".into())
@@ -258,11 +259,16 @@ impl Shared {
     }
 
     fn flush(&self) -> Result<(), EngineError> {
-        let _one_at_a_time = self.flushing.lock();
-        let (files, dir) = {
+        let mut flushed = self.flushed.lock();
+        let (files, dir, last) = {
             let mut writer = self.writer.lock();
             writer.check()?;
-            writer.journal.unsynced()
+            let last = self.visible.load(Ordering::Acquire);
+            if last == *flushed {
+                return Ok(());
+            }
+            let (files, dir) = writer.journal.unsynced();
+            (files, dir, last)
         };
         // Commits go on meanwhile. The files first: a name without its content would only be replayed as an empty end.
         let files_synced = files.iter().try_for_each(|file| file.sync_data());
@@ -272,7 +278,9 @@ impl Shared {
             let error = journal::failed(error);
             self.break_down(&mut self.writer.lock(), &error);
             error
-        })
+        })?;
+        *flushed = last;
+        Ok(())
     }
 }
 

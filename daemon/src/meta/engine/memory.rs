@@ -1,7 +1,10 @@
-//! The metadata engine in memory, for tests: a map that views share until the next commit copies it.
+//! The metadata engine in memory, for tests: a map that views share until the next commit copies it, and what a power cut would
+//! leave of it.
 
-use super::{Batch, Durability, Engine, EngineError, KeyRange, Order, Table, View, Visit, expectations_hold};
+use super::{Batch, Durability, Engine, EngineError, KeyRange, Order, Table, View, Visit, Write, expectations_hold};
 use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -14,10 +17,43 @@ struct State {
     commits: u64,
 }
 
+/// What was durable at the last flush, and the commits since.
+#[derive(Default)]
+struct Past {
+    durable: Arc<Rows>,
+    since: Vec<Vec<Write>>,
+}
+
 /// Tables in memory. Clones share them, so that a test can "reopen" one.
 #[derive(Clone, Default)]
 pub struct MemoryEngine {
     state: Arc<Mutex<State>>,
+    past: Arc<Mutex<Past>>,
+}
+
+impl MemoryEngine {
+    /// The engine a power cut now would leave: what was flushed, and by the seed some of the first commits since. This one goes on
+    /// unharmed.
+    pub fn power_cut(&self, seed: u64) -> MemoryEngine {
+        let past = self.past.lock();
+        let mut rows = Rows::clone(&past.durable);
+        let left = StdRng::seed_from_u64(seed).random_range(0..=past.since.len());
+        past.since[..left].iter().for_each(|writes| apply(&mut rows, writes));
+        let rows = Arc::new(rows);
+        let state = State { rows: Arc::clone(&rows), commits: 1 };
+        let past = Past { durable: rows, since: Vec::new() };
+        MemoryEngine { state: Arc::new(Mutex::new(state)), past: Arc::new(Mutex::new(past)) }
+    }
+}
+
+fn apply(rows: &mut Rows, writes: &[Write]) {
+    for write in writes {
+        let key = (write.table, write.key.clone());
+        match &write.value {
+            Some(value) => rows.insert(key, value.clone()),
+            None => rows.remove(&key),
+        };
+    }
 }
 
 impl Engine for MemoryEngine {
@@ -25,24 +61,32 @@ impl Engine for MemoryEngine {
         Box::new(self.state.lock().clone())
     }
 
-    fn commit(&self, batch: Batch, _: Durability) -> Result<(), EngineError> {
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+        let mut past = self.past.lock();
         let mut state = self.state.lock();
         if !expectations_hold(&*state, &batch)? {
             return Err(EngineError::Conflict);
         }
         state.commits += 1;
-        let rows = Arc::make_mut(&mut state.rows);
-        for write in batch.writes {
-            match write.value {
-                Some(value) => rows.insert((write.table, write.key), value),
-                None => rows.remove(&(write.table, write.key)),
-            };
+        apply(Arc::make_mut(&mut state.rows), &batch.writes);
+        past.since.push(batch.writes);
+        if durability == Durability::Durable {
+            past.flush(&state);
         }
         Ok(())
     }
 
     fn flush(&self) -> Result<(), EngineError> {
+        let mut past = self.past.lock();
+        past.flush(&self.state.lock());
         Ok(())
+    }
+}
+
+impl Past {
+    fn flush(&mut self, state: &State) {
+        self.durable = Arc::clone(&state.rows);
+        self.since.clear();
     }
 }
 
