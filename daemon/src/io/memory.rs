@@ -17,10 +17,10 @@ use std::sync::Arc;
 const PAGE: usize = 64 << 10;
 const SECTORS_PER_PAGE: u64 = (PAGE / SECTOR) as u64;
 
-/// A sparse image: zeros where nothing was written.
+/// A sparse image: zeros where nothing was written. Copies share pages until they are written.
 #[derive(Clone, Default)]
 struct Image {
-    pages: BTreeMap<u64, Box<[u8]>>,
+    pages: BTreeMap<u64, Arc<[u8]>>,
 }
 
 impl Image {
@@ -32,7 +32,7 @@ impl Image {
     fn sector_mut(&mut self, sector: u64) -> &mut [u8] {
         let at = (sector % SECTORS_PER_PAGE) as usize * SECTOR;
         let page = self.pages.entry(sector / SECTORS_PER_PAGE).or_insert_with(|| vec![0; PAGE].into());
-        &mut page[at..at + SECTOR]
+        &mut Arc::make_mut(page)[at..at + SECTOR]
     }
 
     fn copy_sector(&mut self, sector: u64, from: &Image) {

@@ -7,7 +7,7 @@ use forebay_daemon::units::MIB;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,7 +34,8 @@ struct Cutter {
     each: u64,
     seed: u64,
     moments: AtomicU64,
-    cuts: Mutex<Sender<Cut>>,
+    /// Has room for one: the writer waits for the checks.
+    cuts: SyncSender<Cut>,
 }
 
 impl Cutter {
@@ -46,7 +47,7 @@ impl Cutter {
         let (left, log) = self.power.cut(self.seed + number, || std::fs::read_to_string(&self.log).unwrap_or_default());
         // Before the writer has begun there is nothing to compare.
         if log.contains("start") {
-            let _ = self.cuts.lock().expect("no panic below").send(Cut { number, moment, left, log });
+            let _ = self.cuts.send(Cut { number, moment, left, log });
         }
     }
 }
@@ -97,9 +98,8 @@ fn cut_power(seed: u64, operations: u64, devices: usize, each: u64) {
     std::fs::File::open(&dir).and_then(|dir| dir.sync_all()).expect("syncs it");
     let home = tempfile::tempdir().expect("a temporary directory");
     let log = home.path().join("log");
-    let (send, cuts) = channel();
-    let cutter =
-        Cutter { power: power.clone(), log: log.clone(), each, seed, moments: AtomicU64::new(0), cuts: Mutex::new(send) };
+    let (send, cuts) = sync_channel(1);
+    let cutter = Cutter { power: power.clone(), log: log.clone(), each, seed, moments: AtomicU64::new(0), cuts: send };
     let cutter = Arc::new(Mutex::new(Some(Arc::new(cutter))));
     let watching = cutter.clone();
     power.watch(move |moment| {
