@@ -149,7 +149,7 @@ fn a_power_cut_leaves_what_was_synced_to_two_devices() {
 #[test]
 #[ignore = "takes minutes"]
 fn power_cuts_everywhere() {
-    (10..20).for_each(|seed| cut_power(seed, 300, 1 + seed as usize % 2, 1));
+    (10..14).for_each(|seed| cut_power(seed, 200, 1 + seed as usize % 2, 1));
 }
 
 #[test]
