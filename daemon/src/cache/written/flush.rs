@@ -269,10 +269,13 @@ impl Cache {
 
     /// One round. What fails stays dirty, and the file knows of it.
     fn flush_files(self: &Arc<Self>, files: &[Arc<CachedFile>]) {
+        let began = Instant::now();
         let round: Vec<Rounded> = files.iter().filter_map(|file| self.begin(file)).collect();
         if !round.is_empty() {
+            let (count, put) = (round.len(), began.elapsed());
             // Everything put is on its device after this, and in a persistent deployment durable: data before metadata.
             let flushed = if self.flusher.durable { self.store.flush() } else { self.store.drain() };
+            let stored = began.elapsed();
             let (good, bad): (Vec<_>, Vec<_>) =
                 round.into_iter().partition(|rounded| flushed.is_ok() && rounded.outcome.lock().failure.is_none());
             let failed = !bad.is_empty();
@@ -284,6 +287,7 @@ impl Cache {
             if let Err(error) = self.make_durable() {
                 tracing::error!(%error, "a group commit could not be made durable");
             }
+            tracing::debug!(files = count, ?put, ?stored, all = ?began.elapsed(), used = self.flusher.used(), "round of writing");
             self.flusher.queue.lock().not_before = failed.then(|| Instant::now() + RETRY);
         }
         self.forget_clean();
