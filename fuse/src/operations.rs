@@ -53,6 +53,7 @@ operations! {
     fn fsyncdir(&self, reply: DoneReply);
     fn flush(&self, handle: HandleId) -> Result<()>;
     fn fallocate(&self, handle: HandleId, offset: u64, len: u64, mode: i32, reply: DoneReply);
+    fn copy_range(&self, from: (HandleId, u64), to: (HandleId, u64), len: u64) -> Answer<u64>;
     fn lseek(&self, handle: HandleId, offset: u64, what: Seek) -> Answer<u64>;
 }
 

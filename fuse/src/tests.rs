@@ -180,6 +180,9 @@ impl Operations for FakeFs {
     fn fallocate(&self, _: HandleId, _: u64, _: u64, _: i32, reply: DoneReply) {
         reply(no(ErrorKind::Unsupported));
     }
+    fn copy_range(&self, _: (HandleId, u64), _: (HandleId, u64), _: u64) -> Answer<u64> {
+        later(no(ErrorKind::Invalid))
+    }
     fn lseek(&self, _: HandleId, _: u64, _: Seek) -> Answer<u64> {
         later(no(ErrorKind::NoSuchData))
     }

@@ -27,6 +27,7 @@ mod remove;
 mod rename;
 mod rows;
 mod settings;
+mod share;
 mod xattr;
 
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use create::NewNode;
 pub use epochs::TreeView;
 pub use remove::Removed;
 pub use rename::{Mode as RenameMode, Renamed};
+pub use share::{Share, SharedBlocks};
 pub use xattr::SetMode;
 
 use crate::ids::{Epoch, Ino};

@@ -1,7 +1,7 @@
 //! Files being written: dirty blocks in memory, and their way to the devices and into the metadata.
 //!
 //! [`state`] is what one file has dirty; `write`, `read` and `resize` work on it; `flush` is the one thread that makes it local data:
-//! blocks first, then one metadata transaction for all files of a round.
+//! blocks first, then one metadata transaction for all files of a round. `copy` makes blocks of one file blocks of another, between rounds.
 //!
 //! Invariants:
 //! 1. A byte that was written is in a dirty block, in a block being flushed, or in a block that the file's map names; a reader looks in that
@@ -10,6 +10,7 @@
 //! 3. A block leaves memory only after the transaction that names it; if that fails, or its device does, it stays dirty.
 //! 4. Dirty memory stays within its budget: writes beyond it wait for a round to end.
 
+mod copy;
 mod errors;
 mod flush;
 mod read;
