@@ -10,6 +10,7 @@
 //! 3. A change is one commit, whole or not at all; what returned survives the death of the process, and after
 //!    [`MetaStore::flush`] a power cut.
 
+mod acl;
 pub mod check;
 mod content;
 mod create;
@@ -34,6 +35,7 @@ mod xattr;
 mod tests;
 
 pub use crate::format::rows::{BLOCKS_PER_CHUNK, Dirent, FileKind, HOLE, InodeRow as Inode, ListingState, MapChunk, Origin};
+pub use acl::AclKind;
 pub use content::{Content, FileContent};
 pub use create::NewNode;
 pub use epochs::TreeView;

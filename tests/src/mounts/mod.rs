@@ -1,5 +1,6 @@
 //! Real mounts of a bucket on the loopback server.
 
+mod acls;
 mod consistency;
 mod copying;
 mod crash;

@@ -13,7 +13,7 @@ fn block(n: u8) -> BlockId {
 }
 
 fn file(store: &MetaStore, name: &str) -> Ino {
-    let node = NewNode { kind: FileKind::File, perm: 0o600, owner: (0, 0), rdev: 0, target: b"" };
+    let node = NewNode { kind: FileKind::File, perm: 0o600, umask: 0, owner: (0, 0), rdev: 0, target: b"" };
     store.create(Ino::ROOT, name.as_bytes(), node, NOW).expect("creates").0
 }
 
