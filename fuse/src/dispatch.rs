@@ -4,6 +4,7 @@
 
 use crate::attr::{absent, file_attr, kind_of_mode, perm_of_mode, set_time};
 use crate::errno::report;
+use crate::groups::belongs;
 use crate::init;
 use crate::listing;
 use crate::operations::{Operations, finish};
@@ -12,9 +13,9 @@ use forebay_daemon::ids::Ino;
 use forebay_daemon::meta::{RenameMode, SetMode};
 use forebay_daemon::vfs::{Answer, Caller, Entry, HandleId, Lookup, OpenedFile, ReadReply, Seek, SetAttr, WriteReply};
 use fuser::{
-    AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig, LockOwner,
-    OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig,
+    LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -50,8 +51,8 @@ impl<O: Operations> ForebayFs<O> {
     }
 }
 
-fn caller(req: &Request) -> Caller {
-    Caller { uid: req.uid(), gid: req.gid() }
+fn caller(req: &Request, umask: u32) -> Caller {
+    Caller { uid: req.uid(), gid: req.gid(), umask: perm_of_mode(umask) }
 }
 
 /// How the kernel is to treat an open file. Closing one that was not written needs no FLUSH.
@@ -228,19 +229,19 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
         });
     }
 
-    fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, rdev: u32, reply: ReplyEntry) {
+    fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
         let Some(kind) = kind_of_mode(mode) else { return reply.error(Errno::EINVAL) };
         let perm = perm_of_mode(mode);
-        self.made(self.ops.mknod(Ino(parent.0), name.as_bytes(), kind, perm, rdev, caller(req)), "mknod", reply);
+        self.made(self.ops.mknod(Ino(parent.0), name.as_bytes(), kind, perm, rdev, caller(req, umask)), "mknod", reply);
     }
 
-    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        self.made(self.ops.mkdir(Ino(parent.0), name.as_bytes(), perm_of_mode(mode), caller(req)), "mkdir", reply);
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        self.made(self.ops.mkdir(Ino(parent.0), name.as_bytes(), perm_of_mode(mode), caller(req, umask)), "mkdir", reply);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let target = target.as_os_str().as_bytes();
-        self.made(self.ops.symlink(Ino(parent.0), name.as_bytes(), target, caller(req)), "symlink", reply);
+        self.made(self.ops.symlink(Ino(parent.0), name.as_bytes(), target, caller(req, 0)), "symlink", reply);
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -275,8 +276,8 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
         self.done(self.ops.rename(from, name.as_bytes(), to, newname.as_bytes(), mode), "rename", reply);
     }
 
-    fn create(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, flags: i32, reply: ReplyCreate) {
-        let answer = self.ops.create(Ino(parent.0), name.as_bytes(), perm_of_mode(mode), flags, caller(req));
+    fn create(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, flags: i32, reply: ReplyCreate) {
+        let answer = self.ops.create(Ino(parent.0), name.as_bytes(), perm_of_mode(mode), flags, caller(req, umask));
         finish(&self.runtime, answer, move |result| match result {
             Ok((entry, opened)) => {
                 let (attr, handle) = (file_attr(&entry.attr), FileHandle(opened.handle.0));
@@ -318,13 +319,14 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
         self.ops.fsyncdir(Box::new(move |result| answer(result, "fsyncdir", reply)));
     }
 
-    fn setxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, _position: u32, reply: ReplyEmpty) {
+    fn setxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, _position: u32, reply: ReplyEmpty) {
         let mode = match flags {
             libc::XATTR_CREATE => SetMode::Create,
             libc::XATTR_REPLACE => SetMode::Replace,
             _ => SetMode::Either,
         };
-        self.done(self.ops.setxattr(Ino(ino.0), name.as_bytes(), value, mode), "setxattr", reply);
+        let in_group = |gid| belongs(req, gid);
+        self.done(self.ops.setxattr(Ino(ino.0), name.as_bytes(), value, mode, &in_group), "setxattr", reply);
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -333,6 +335,26 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
 
     fn fallocate(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, len: u64, mode: i32, reply: ReplyEmpty) {
         self.ops.fallocate(HandleId(fh.0), offset, len, mode, Box::new(move |result| answer(result, "fallocate", reply)));
+    }
+
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        _ino_in: INodeNo,
+        fh_in: FileHandle,
+        offset_in: u64,
+        _ino_out: INodeNo,
+        fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let (from, to) = ((HandleId(fh_in.0), offset_in), (HandleId(fh_out.0), offset_out));
+        finish(&self.runtime, self.ops.copy_range(from, to, len), |result| match result {
+            Ok(copied) => reply.written(u32::try_from(copied).expect("a copy is answered in parts far below 4 GiB")),
+            Err(error) => reply.error(report("copy_file_range", &error)),
+        });
     }
 
     fn lseek(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {

@@ -12,12 +12,13 @@ const MAX_BACKGROUND: u16 = 256;
 /// Beyond this many the kernel holds back read-ahead. High, because our devices are what should be kept busy.
 const CONGESTION_THRESHOLD: u16 = 240;
 
-/// Capabilities wanted, each asked for only where the kernel offers it.
+/// Capabilities wanted, each asked for only where the kernel offers it. `DONT_MASK` goes with `POSIX_ACL`: a directory's default list takes
+/// the place of the umask, so who knows the lists has to apply it.
 ///
 /// Not among them, on purpose: `AUTO_INVAL_DATA` (the kernel would drop pages whenever a time stamp looks new; we invalidate
 /// exactly what changed, hence `EXPLICIT_INVAL_DATA`), `NO_OPEN_SUPPORT` (a handle pins an object's version, so opens must reach
 /// us), `WRITEBACK_CACHE` (excludes passthrough), `SETXATTR_EXT` and `HANDLE_KILLPRIV_V2` (fuser does not parse what they add).
-const WANTED: [InitFlags; 9] = [
+const WANTED: [InitFlags; 11] = [
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_ASYNC_DIO,
     InitFlags::FUSE_PARALLEL_DIROPS,
@@ -27,6 +28,8 @@ const WANTED: [InitFlags; 9] = [
     InitFlags::FUSE_EXPLICIT_INVAL_DATA,
     InitFlags::FUSE_MAX_PAGES,
     InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+    InitFlags::FUSE_POSIX_ACL,
+    InitFlags::FUSE_DONT_MASK,
 ];
 
 /// The wanted capabilities among those offered.

@@ -8,6 +8,7 @@
 mod attr;
 mod dispatch;
 mod errno;
+mod groups;
 mod init;
 mod listing;
 mod operations;

@@ -37,7 +37,7 @@ operations! {
     fn statfs(&self) -> FsStats;
     fn getxattr(&self, ino: Ino, name: &[u8]) -> Answer<Vec<u8>>;
     fn listxattr(&self, ino: Ino) -> Answer<Vec<Vec<u8>>>;
-    fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: SetMode) -> Answer<()>;
+    fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: SetMode, in_group: &dyn Fn(u32) -> bool) -> Answer<()>;
     fn removexattr(&self, ino: Ino, name: &[u8]) -> Answer<()>;
     fn setattr(&self, ino: Ino, change: SetAttr) -> Answer<Entry>;
     fn mknod(&self, parent: Ino, name: &[u8], kind: FileKind, perm: u16, rdev: u32, caller: Caller) -> Answer<Entry>;
@@ -53,6 +53,7 @@ operations! {
     fn fsyncdir(&self, reply: DoneReply);
     fn flush(&self, handle: HandleId) -> Result<()>;
     fn fallocate(&self, handle: HandleId, offset: u64, len: u64, mode: i32, reply: DoneReply);
+    fn copy_range(&self, from: (HandleId, u64), to: (HandleId, u64), len: u64) -> Answer<u64>;
     fn lseek(&self, handle: HandleId, offset: u64, what: Seek) -> Answer<u64>;
 }
 

@@ -132,7 +132,7 @@ impl Operations for FakeFs {
     fn listxattr(&self, _ino: Ino) -> Answer<Vec<Vec<u8>>> {
         later(Ok(vec![b"user.forebay.etag".to_vec(), b"user.forebay.key".to_vec()]))
     }
-    fn setxattr(&self, _: Ino, _: &[u8], _: &[u8], _: SetMode) -> Answer<()> {
+    fn setxattr(&self, _: Ino, _: &[u8], _: &[u8], _: SetMode, _: &dyn Fn(u32) -> bool) -> Answer<()> {
         later(no(ErrorKind::NotPermitted))
     }
     fn removexattr(&self, _: Ino, _: &[u8]) -> Answer<()> {
@@ -179,6 +179,9 @@ impl Operations for FakeFs {
     }
     fn fallocate(&self, _: HandleId, _: u64, _: u64, _: i32, reply: DoneReply) {
         reply(no(ErrorKind::Unsupported));
+    }
+    fn copy_range(&self, _: (HandleId, u64), _: (HandleId, u64), _: u64) -> Answer<u64> {
+        later(no(ErrorKind::Invalid))
     }
     fn lseek(&self, _: HandleId, _: u64, _: Seek) -> Answer<u64> {
         later(no(ErrorKind::NoSuchData))

@@ -19,6 +19,7 @@ const BATCH: usize = 4096;
 const LINGER: Duration = Duration::from_millis(100);
 /// Memory of a row without its blocks, in bytes: three quarters are the concurrent cache's own (measured with a million rows of one block).
 const ROW_BYTES: usize = 400;
+const LOAD_GATES: usize = 16;
 
 /// One row of a file map, shared by all readers of the file.
 #[derive(Debug, Default)]
@@ -139,6 +140,9 @@ struct Pending {
 /// The rows in use, and the writer of changes.
 pub struct FileMaps {
     meta: Arc<MetaStore>,
+    /// Held for reading while a row is loaded, for writing while what a transaction wrote is shown: a load that began before the
+    /// transaction would bring back the row as it was.
+    loads: [RwLock<()>; LOAD_GATES],
     rows: Cache<(Ino, u64), Arc<Chunk>>,
     pending: Mutex<Pending>,
     wake: Condvar,
@@ -148,7 +152,9 @@ pub struct FileMaps {
 impl FileMaps {
     pub(super) fn start(meta: Arc<MetaStore>, memory_bytes: u64) -> Arc<Self> {
         let rows = Cache::builder().max_capacity(memory_bytes).weigher(|_, chunk: &Arc<Chunk>| chunk.bytes() as u32).build();
-        let maps = Arc::new(FileMaps { meta, rows, pending: Mutex::default(), wake: Condvar::new(), writer: Mutex::default() });
+        let loads = std::array::from_fn(|_| RwLock::default());
+        let maps =
+            Arc::new(FileMaps { meta, loads, rows, pending: Mutex::default(), wake: Condvar::new(), writer: Mutex::default() });
         let shared = Arc::clone(&maps);
         let writer = std::thread::Builder::new().name("fby-maps".into()).spawn(move || shared.write_batches());
         *maps.writer.lock() = Some(writer.expect("the process can start a thread while starting up"));
@@ -160,10 +166,15 @@ impl FileMaps {
         if let Some(row) = self.rows.get(&(ino, number)) {
             return Ok(row);
         }
+        let _loading = self.gate(ino, number).read();
         let stored = self.meta.map_chunk(ino, number)?.unwrap_or_default();
         // Two loaders may race: both must end up with the same row, or one's changes would be invisible to the other.
         let chunk = || Arc::new(Chunk { blocks: RwLock::new(stored.blocks), local: AtomicU64::new(stored.local) });
         Ok(self.rows.get_with((ino, number), chunk))
+    }
+
+    fn gate(&self, ino: Ino, number: u64) -> &RwLock<()> {
+        &self.loads[ino.0.wrapping_add(number) as usize % LOAD_GATES]
     }
 
     /// The rows of some blocks; of at least one.
@@ -181,6 +192,7 @@ impl FileMaps {
     /// Shows what a transaction has written of a file's blocks.
     pub(super) fn show_local(&self, ino: Ino, index: BlockIndex, id: Option<BlockId>) {
         let number = index.0 / BLOCKS_PER_CHUNK;
+        let _no_load = self.gate(ino, number).write();
         if let Some(row) = self.rows.get(&(ino, number))
             && row.set_local(index, id)
         {
@@ -190,6 +202,7 @@ impl FileMaps {
 
     /// Forgets rows in memory: the next reader takes them from the metadata.
     pub(super) fn drop_rows(&self, ino: Ino, numbers: Range<u64>) {
+        let _no_loads: Vec<_> = self.loads.iter().map(RwLock::write).collect();
         if numbers.end - numbers.start <= self.rows.entry_count() {
             return numbers.for_each(|number| self.rows.invalidate(&(ino, number)));
         }

@@ -1,5 +1,5 @@
 //! Every byte on disk: what the block store writes to a device (superblock, segment header, extent header, footer), and the
-//! rows of the metadata engine in [`rows`].
+//! rows of the metadata engine in [`rows`]. Access control lists ([`acl`]) are values of extended attributes.
 //!
 //! All integers are little-endian. Each structure starts with a four-byte magic and a CRC-32C of every byte that follows
 //! the checksum, and carries the file system's id and (below the superblock) the sequence number of the segment it was
@@ -7,6 +7,7 @@
 //! decoding are pure, and decoders are total: any input gives a value or a [`FormatError`]. `docs/format.md` has the
 //! diagrams.
 
+pub mod acl;
 pub mod extent;
 pub mod geometry;
 pub mod rows;

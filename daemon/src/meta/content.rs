@@ -8,7 +8,7 @@ use super::engine::{KeyRange, Order, Table};
 use super::inode::read_for_change;
 use super::map::decode_chunk;
 use super::rows::{Txn, damaged};
-use super::{BLOCKS_PER_CHUNK, MapChunk, MetaError, MetaStore};
+use super::{BLOCKS_PER_CHUNK, Inode, MapChunk, MetaError, MetaStore};
 use crate::format::rows::{HOLE, RowError, decode_number, encode_number, key};
 use crate::ids::{BlockId, Ino};
 use std::collections::BTreeMap;
@@ -48,9 +48,14 @@ pub struct FileContent {
 impl FileContent {
     /// What the map is to say of a block: zeros need saying only where the origin would say something else.
     pub fn mapped(&self, index: u64, content: Content) -> Option<BlockId> {
+        Self::map_entry(index, content, self.block_size, self.base)
+    }
+
+    /// The same without the rest of the file.
+    pub fn map_entry(index: u64, content: Content, block_size: u64, base: u64) -> Option<BlockId> {
         match content {
             Content::Block(id) => Some(id),
-            Content::Zeros => (index * self.block_size < self.base).then_some(HOLE),
+            Content::Zeros => (index * block_size < base).then_some(HOLE),
         }
     }
 }
@@ -103,12 +108,8 @@ impl MetaStore {
         self.transact(|txn| {
             let mut references = References::default();
             for file in files {
-                let Some(mut row) = read_for_change(txn, file.ino)? else { continue };
-                (row.size, row.base) = (file.size, Some(file.base));
-                row.mtime_ns = file.mtime_ns.unwrap_or(row.mtime_ns);
-                row.ctime_ns = row.ctime_ns.max(file.ctime_ns);
-                txn.write(Table::Inodes, &key::ino(file.ino), row.encode());
-                write_blocks(txn, file, &mut references)?;
+                let Some(row) = read_for_change(txn, file.ino)? else { continue };
+                record(txn, file, row, &mut references)?;
             }
             references.write(txn)
         })
@@ -159,6 +160,20 @@ impl MetaStore {
 fn chunk_number(prefix: &[u8]) -> Result<u64, MetaError> {
     let number = prefix.get(8..).and_then(key::leading_ino).ok_or_else(|| damaged(Table::FileMap)(RowError::Field("key")))?;
     Ok(number.0)
+}
+
+/// Writes what a file is now over the row it had.
+pub(super) fn record(
+    txn: &mut Txn<'_>,
+    file: &FileContent,
+    mut row: Inode,
+    references: &mut References,
+) -> Result<(), MetaError> {
+    (row.size, row.base) = (file.size, Some(file.base));
+    row.mtime_ns = file.mtime_ns.unwrap_or(row.mtime_ns);
+    row.ctime_ns = row.ctime_ns.max(file.ctime_ns);
+    txn.write(Table::Inodes, &key::ino(file.ino), row.encode());
+    write_blocks(txn, file, references)
 }
 
 fn write_blocks(txn: &mut Txn<'_>, file: &FileContent, references: &mut References) -> Result<(), MetaError> {

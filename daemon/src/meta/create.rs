@@ -3,7 +3,7 @@
 use super::engine::Table;
 use super::inode::read_for_change;
 use super::names::{enter, entry, give_name, links_of, live_directory, touch_directory};
-use super::{FileKind, Inode, MetaError, MetaStore, Refusal};
+use super::{FileKind, Inode, MetaError, MetaStore, Refusal, acl};
 use crate::format::rows::{Link, encode_text, key};
 use crate::ids::Ino;
 
@@ -16,8 +16,10 @@ const SET_GID: u16 = 0o2000;
 pub struct NewNode<'a> {
     /// What it is.
     pub kind: FileKind,
-    /// Permission bits.
+    /// Permission bits asked for.
     pub perm: u16,
+    /// Those of them that it does not get, unless the directory has a default access control list.
+    pub umask: u16,
     /// Owner and group of whoever makes it; a set-group-ID directory gives its own group.
     pub owner: (u32, u32),
     /// Device number of a device, else 0.
@@ -35,7 +37,8 @@ impl MetaStore {
             if entry(txn, parent, name)?.is_some() {
                 return Err(Refusal::Exists.into());
             }
-            let (mut perm, mut owner) = (node.perm, node.owner);
+            let inherited = acl::inherit(txn, parent, &node)?;
+            let (mut perm, mut owner) = (inherited.perm, node.owner);
             if directory.perm & SET_GID != 0 {
                 owner.1 = directory.gid;
                 perm |= if node.kind == FileKind::Directory { SET_GID } else { 0 };
@@ -44,6 +47,7 @@ impl MetaStore {
             let mut row = Inode::new(node.kind, perm, owner, now_ns, Some(link));
             (row.local, row.rdev, row.size) = (true, node.rdev, node.target.len() as u64);
             txn.write(Table::Inodes, &key::ino(ino), row.encode());
+            inherited.write(txn, ino);
             if node.kind == FileKind::Symlink {
                 txn.write(Table::Symlinks, &key::ino(ino), encode_text(node.target));
             }

@@ -2,7 +2,7 @@
 
 use super::engine::Table;
 use super::rows::{Reading, Txn, damaged};
-use super::{FileKind, Inode, MetaError, MetaStore};
+use super::{FileKind, Inode, MetaError, MetaStore, acl};
 use crate::format::rows::{Dirent, InodeRow, decode_text, encode_text, key};
 use crate::ids::Ino;
 
@@ -36,6 +36,9 @@ impl MetaStore {
             change(&mut after);
             after.perm &= PERM_BITS;
             (after.kind, after.link) = (before.kind, before.link.clone());
+            if after.perm != before.perm {
+                acl::follow_mode(txn, ino, after.perm)?;
+            }
             if after != before {
                 txn.write(Table::Inodes, &key::ino(ino), after.encode());
             }

@@ -10,6 +10,7 @@
 //! 3. A change is one commit, whole or not at all; what returned survives the death of the process, and after
 //!    [`MetaStore::flush`] a power cut.
 
+mod acl;
 pub mod check;
 mod content;
 mod create;
@@ -27,17 +28,20 @@ mod remove;
 mod rename;
 mod rows;
 mod settings;
+mod share;
 mod xattr;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::format::rows::{BLOCKS_PER_CHUNK, Dirent, FileKind, HOLE, InodeRow as Inode, ListingState, MapChunk, Origin};
+pub use acl::AclKind;
 pub use content::{Content, FileContent};
 pub use create::NewNode;
 pub use epochs::TreeView;
 pub use remove::Removed;
 pub use rename::{Mode as RenameMode, Renamed};
+pub use share::{Share, SharedBlocks};
 pub use xattr::SetMode;
 
 use crate::ids::{Epoch, Ino};

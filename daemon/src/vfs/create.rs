@@ -13,13 +13,13 @@ const TARGET_MAX: usize = 4095;
 impl Vfs {
     /// Makes a file, fifo, socket or device.
     pub fn mknod(&self, parent: Ino, name: &[u8], kind: FileKind, perm: u16, rdev: u32, caller: Caller) -> Answer<Entry> {
-        let node = NewNode { kind, perm, owner: (caller.uid, caller.gid), rdev, target: b"" };
+        let node = caller.node(kind, perm, rdev, b"");
         Answer::Ready(self.0.make(parent, name, node))
     }
 
     /// Makes a directory.
     pub fn mkdir(&self, parent: Ino, name: &[u8], perm: u16, caller: Caller) -> Answer<Entry> {
-        let node = NewNode { kind: FileKind::Directory, perm, owner: (caller.uid, caller.gid), rdev: 0, target: b"" };
+        let node = caller.node(FileKind::Directory, perm, 0, b"");
         Answer::Ready(self.0.make(parent, name, node))
     }
 
@@ -29,7 +29,7 @@ impl Vfs {
             let message = format!("a symlink target of {} bytes", target.len());
             return Answer::Ready(Err(Error::new(ErrorKind::NameTooLong, message)));
         }
-        let node = NewNode { kind: FileKind::Symlink, perm: 0o777, owner: (caller.uid, caller.gid), rdev: 0, target };
+        let node = caller.node(FileKind::Symlink, 0o777, 0, target);
         Answer::Ready(self.0.make(parent, name, node))
     }
 
@@ -43,6 +43,13 @@ impl Vfs {
             Ok(Entry { attr: attr_of(ino, &self.0.inode(ino)?), ttl: self.0.ttl() })
         };
         Answer::Ready(link())
+    }
+}
+
+impl Caller {
+    /// What this caller wants to be made.
+    pub(super) fn node<'a>(&self, kind: FileKind, perm: u16, rdev: u32, target: &'a [u8]) -> NewNode<'a> {
+        NewNode { kind, perm, umask: self.umask, owner: (self.uid, self.gid), rdev, target }
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod ahead;
 mod attr;
+mod copy;
 mod create;
 mod directory;
 mod handles;

@@ -49,6 +49,8 @@ pub struct Caller {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Permission bits that what it makes does not get.
+    pub umask: u16,
 }
 
 /// What `setattr` changes; `None` leaves as it is.

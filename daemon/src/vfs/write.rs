@@ -7,14 +7,14 @@ use super::{Inner, Vfs};
 use crate::cache::CachedFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
-use crate::meta::{FileKind, NewNode};
+use crate::meta::FileKind;
 use futures::FutureExt;
 use std::sync::Arc;
 
 impl Vfs {
     /// Makes a file and opens it; without `O_EXCL` one that is there by now is opened (and cut, with `O_TRUNC`).
     pub fn create(&self, parent: Ino, name: &[u8], perm: u16, flags: i32, caller: Caller) -> Answer<(Entry, OpenedFile)> {
-        let node = NewNode { kind: FileKind::File, perm, owner: (caller.uid, caller.gid), rdev: 0, target: b"" };
+        let node = caller.node(FileKind::File, perm, 0, b"");
         let made = self.0.make(parent, name, node);
         match made {
             Err(error) if error.kind == ErrorKind::Exists && flags & libc::O_EXCL == 0 => {

@@ -3,8 +3,9 @@
 use super::types::Answer;
 use super::{Inner, Vfs, metadata_error};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::acl::{Acl, AclError};
 use crate::ids::Ino;
-use crate::meta::{FileKind, SetMode};
+use crate::meta::{AclKind, FileKind, SetMode};
 
 const ETAG: &[u8] = b"user.forebay.etag";
 const KEY: &[u8] = b"user.forebay.key";
@@ -37,13 +38,20 @@ impl Vfs {
         Answer::Ready(list())
     }
 
-    /// Sets an extended attribute.
+    /// Sets an extended attribute. `in_group` says whether the caller belongs to a group: who sets an access control list and does not belong
+    /// to the file's takes set-group-ID away.
     ///
     /// # Errors
-    /// `Range` for a value over 64 KiB; `Exists` and `NoData` as the mode says; `NotPermitted` for Forebay's own.
-    pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: SetMode) -> Answer<()> {
+    /// `Range` for a value over 64 KiB; `Exists` and `NoData` as the mode says; `NotPermitted` for Forebay's own; `Invalid` for an access
+    /// control list that is none.
+    pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: SetMode, in_group: &dyn Fn(u32) -> bool) -> Answer<()> {
         let set = || {
             may_set(name)?;
+            if let Some(kind) = AclKind::of(name) {
+                let acl = Acl::decode(value).map_err(acl_error)?;
+                let set = self.0.meta.set_acl(ino, kind, acl.as_ref(), in_group, self.0.clock.wall_ns());
+                return set.map_err(metadata_error);
+            }
             if value.len() > VALUE_MAX {
                 return Err(Error::new(ErrorKind::Range, format!("an attribute of {} bytes", value.len())));
             }
@@ -56,10 +64,22 @@ impl Vfs {
     pub fn removexattr(&self, ino: Ino, name: &[u8]) -> Answer<()> {
         let remove = || {
             may_set(name)?;
+            if let Some(kind) = AclKind::of(name) {
+                // Taking away a list that is not there is no error on Linux.
+                return self.0.meta.set_acl(ino, kind, None, &|_| true, self.0.clock.wall_ns()).map_err(metadata_error);
+            }
             self.0.meta.remove_xattr(ino, name, self.0.clock.wall_ns()).map_err(metadata_error)
         };
         Answer::Ready(remove())
     }
+}
+
+fn acl_error(error: AclError) -> Error {
+    let kind = match error {
+        AclError::Version(_) => ErrorKind::Unsupported,
+        AclError::Invalid(_) => ErrorKind::Invalid,
+    };
+    Error::new(kind, error.to_string())
 }
 
 fn may_set(name: &[u8]) -> Result<()> {

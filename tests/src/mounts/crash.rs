@@ -15,13 +15,13 @@ const READY: &str = "serving";
 const RULES: Rules = Rules { names: Kept::Acknowledged, contents: Kept::Synced, sync_keeps_name: true, torn_writes: true };
 
 /// A process that serves the mount until it is killed.
-struct Serving {
+pub(super) struct Serving {
     process: Child,
     place: Place,
 }
 
 impl Serving {
-    fn start(place: &Place) -> Self {
+    pub(super) fn start(place: &Place) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("the test program"));
         command.args(["mounts::crash::the_serving_process", "--exact", "--include-ignored", "--nocapture"]);
         command.env(PLACE, format!("{}\n{}", place.endpoint, place.home.display())).stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -1,6 +1,8 @@
 //! Real mounts of a bucket on the loopback server.
 
+mod acls;
 mod consistency;
+mod copying;
 mod crash;
 mod devices;
 mod faults;

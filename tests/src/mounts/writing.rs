@@ -166,7 +166,7 @@ fn a_file_that_came_to_the_bucket_meanwhile_is_opened_and_not_made_again() {
     let mount = site.mount(&Options::default());
     assert_eq!(mount.read("x").expect("reads"), b"theirs");
     // As the kernel asks that has not heard of the file.
-    let create = |flags| match mount.fs.vfs().create(Ino::ROOT, b"x", 0o600, flags, Caller { uid: 0, gid: 0 }) {
+    let create = |flags| match mount.fs.vfs().create(Ino::ROOT, b"x", 0o600, flags, Caller { uid: 0, gid: 0, umask: 0 }) {
         Answer::Ready(answer) => answer,
         Answer::Pending(answer) => mount.fs.runtime().block_on(answer),
     };
@@ -209,6 +209,19 @@ fn a_sparse_file_of_sixteen_tebibytes_takes_the_space_of_what_is_in_it() {
     assert_eq!(rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(0)).expect("finds data"), at / BLOCK as u64 * BLOCK as u64);
     file.set_len(3).expect("cuts");
     assert_eq!(file.metadata().expect("stats").len(), 3);
+}
+
+#[test]
+fn a_file_without_a_name_cannot_be_made() {
+    use rustix::fs::{Mode, OFlags, open};
+    let site = Site::new();
+    let mount = site.mount(&Options::default());
+    for _ in 0..2 {
+        let opened = open(mount.root(), OFlags::TMPFILE | OFlags::RDWR, Mode::RUSR | Mode::WUSR).map(drop);
+        assert_eq!(opened, Err(rustix::io::Errno::OPNOTSUPP));
+    }
+    assert_eq!(std::fs::read_dir(mount.root()).expect("lists").count(), 0);
+    std::fs::write(mount.path("f"), "as ever").expect("writes");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! after the first write; the last is the group commit.
 
 use super::DoneReply;
+use super::copy::Sharing;
 use super::state::Snapshot;
 use super::write::Waiting;
 use crate::block::PutError;
@@ -31,6 +32,8 @@ pub(in crate::cache) enum Job {
     Sync { file: Option<Arc<CachedFile>>, reply: DoneReply },
     /// Cuts a file.
     Cut(Cut),
+    /// Makes blocks of one file blocks of another.
+    Share(Sharing),
 }
 
 /// A file to be cut.
@@ -223,6 +226,10 @@ impl Cache {
                     self.sync_all(std::mem::take(&mut syncs));
                     self.cut(cut);
                 }
+                Job::Share(sharing) => {
+                    self.sync_all(std::mem::take(&mut syncs));
+                    self.share(sharing);
+                }
             }
         }
         self.sync_all(syncs);
@@ -268,7 +275,7 @@ impl Cache {
     }
 
     /// One round. What fails stays dirty, and the file knows of it.
-    fn flush_files(self: &Arc<Self>, files: &[Arc<CachedFile>]) {
+    pub(super) fn flush_files(self: &Arc<Self>, files: &[Arc<CachedFile>]) {
         let began = Instant::now();
         let round: Vec<Rounded> = files.iter().filter_map(|file| self.begin(file)).collect();
         if !round.is_empty() {

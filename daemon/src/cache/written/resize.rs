@@ -31,7 +31,7 @@ impl Cache {
     }
 
     /// Makes sure that nothing behind the end of a file can show once it is longer.
-    fn ready_to_grow(self: &Arc<Self>, file: &Arc<CachedFile>, size: u64, then: DoneReply) {
+    pub(super) fn ready_to_grow(self: &Arc<Self>, file: &Arc<CachedFile>, size: u64, then: DoneReply) {
         let needed = file.written().lock().needed_to_grow(size, self.block_size(), &|index| self.has_excess(file, index));
         match needed {
             Some(index) => self.load(file, index, then),
@@ -39,7 +39,7 @@ impl Cache {
         }
     }
 
-    fn grow(&self, file: &Arc<CachedFile>, size: u64, now_ns: i64) {
+    pub(super) fn grow(&self, file: &Arc<CachedFile>, size: u64, now_ns: i64) {
         let mut state = file.written().lock();
         let size = size.max(state.size);
         state.resize(size, self.block_size(), now_ns);
@@ -133,7 +133,7 @@ impl Cache {
         (through && !file.written().lock().holds(last) && self.has_content(file, last).unwrap_or(true)).then_some(last)
     }
 
-    fn block_size(&self) -> u64 {
+    pub(super) fn block_size(&self) -> u64 {
         self.config.block_size.into()
     }
 }

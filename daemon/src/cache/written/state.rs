@@ -201,6 +201,16 @@ impl State {
         freed
     }
 
+    /// Blocks were recorded that take the place of what is dirty of them; the file reaches to `end` at least. Returns the memory given back.
+    pub fn supersede(&mut self, blocks: Range<u64>, end: u64) -> usize {
+        let mut behind = self.slots.split_off(&blocks.start);
+        let mut kept = behind.split_off(&blocks.end);
+        self.slots.append(&mut kept);
+        self.loading.retain(|index| !blocks.contains(index));
+        self.size = self.size.max(end);
+        behind.into_values().map(|slot| slot.memory).sum()
+    }
+
     /// Begins a round: what is dirty now is on its way. `None` if nothing is.
     pub fn begin_flush(&mut self, block_size: u64) -> Option<Snapshot> {
         debug_assert!(self.flushing.is_empty(), "one round at a time");

@@ -13,7 +13,7 @@ fn block(n: u8) -> BlockId {
 }
 
 fn file(store: &MetaStore, name: &str) -> Ino {
-    let node = NewNode { kind: FileKind::File, perm: 0o600, owner: (0, 0), rdev: 0, target: b"" };
+    let node = NewNode { kind: FileKind::File, perm: 0o600, umask: 0, owner: (0, 0), rdev: 0, target: b"" };
     store.create(Ino::ROOT, name.as_bytes(), node, NOW).expect("creates").0
 }
 
@@ -93,10 +93,36 @@ fn fetched_blocks_do_not_enter_the_map_of_a_file_that_was_written() {
     assert_eq!((chunk.blocks, chunk.local), (vec![Some(HOLE)], 1));
 }
 
+fn slot_of(store: &MetaStore, ino: Ino, index: u64) -> Option<BlockId> {
+    let chunk = store.map_chunk(ino, index / BLOCKS_PER_CHUNK).expect("reads")?;
+    chunk.blocks.get((index % BLOCKS_PER_CHUNK) as usize).copied().flatten()
+}
+
+#[test]
+fn blocks_that_only_the_origin_has_are_not_shared_and_what_is_recorded_is() {
+    let store = in_memory();
+    merge(&store, Ino::ROOT, &[object("o", "e")]);
+    let (source, dest) = (ino_of(&store, Ino::ROOT, "o"), file(&store, "f"));
+    let written = vec![(0, Content::Block(block(1))), (1, Content::Zeros), (3, Content::Block(block(2)))];
+    store.write_content(&[FileContent { base: 3 * BLOCK, ..content(source, 5 * BLOCK, written) }]).expect("writes");
+    let share = |from, count| {
+        let share = Share { from: (source, from), to: (dest, from), count, block_size: BLOCK, now_ns: NOW + 5 };
+        store.share_content(&share).expect("shares").blocks
+    };
+    assert_eq!(share(0, 5), [Content::Block(block(1)), Content::Zeros], "the third block is the origin's");
+    assert_eq!(store.inode(dest).expect("reads").expect("is").size, 2 * BLOCK);
+    assert_eq!(share(3, 9), [Content::Block(block(2)), Content::Zeros], "the file ends there");
+    let row = store.inode(dest).expect("reads").expect("is");
+    assert_eq!((row.size, row.mtime_ns, row.ctime_ns), (5 * BLOCK, NOW + 5, NOW + 5));
+    assert_eq!([0, 1, 2, 3, 4].map(|index| slot_of(&store, dest, index)), [Some(block(1)), None, None, Some(block(2)), None]);
+    assert_eq!(store.cut_content(source, 0, 0, BLOCK, NOW).expect("cuts"), NOTHING);
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Write(usize, Vec<(u64, u8)>),
     Cut(usize, u64),
+    Share((usize, u64), (usize, u64), u64),
     Remove(usize),
 }
 
@@ -105,6 +131,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (0..3usize, proptest::collection::btree_map(place, 0..5u8, 1..5)).prop_map(|(f, b)| Op::Write(f, b.into_iter().collect())),
         2 => (0..3usize, prop_oneof![0..6u64, 60..70u64]).prop_map(|(file, blocks)| Op::Cut(file, blocks)),
+        2 => ((0..3usize, 0..70u64), (0..3usize, 0..70u64), 1..70u64).prop_map(|(from, to, count)| Op::Share(from, to, count)),
         1 => (0..3usize).prop_map(Op::Remove),
     ]
 }
@@ -124,6 +151,15 @@ proptest! {
                     store.write_content(&[content(files[at], 300 * BLOCK, blocks.collect())]).expect("writes")
                 }
                 Op::Cut(at, blocks) => store.cut_content(files[at], blocks * BLOCK, 0, BLOCK, NOW).expect("cuts"),
+                Op::Share((a, from), (b, to), count) => {
+                    let share = Share { from: (files[a], from), to: (files[b], to), count, block_size: BLOCK, now_ns: NOW };
+                    let slots = |ino: Ino, first: u64| -> Vec<_> { (first..first + count).map(|index| slot_of(&store, ino, index)).collect() };
+                    let expected = slots(files[a], from);
+                    let shared = store.share_content(&share).expect("shares");
+                    let n = shared.blocks.len();
+                    prop_assert_eq!(&slots(files[b], to)[..n], &expected[..n]);
+                    shared.released
+                }
                 Op::Remove(at) => {
                     let (_, name) = store.parent_of(files[at]).expect("reads").expect("has a name");
                     store.unlink(Ino::ROOT, &name, NOW).expect("unlinks");

@@ -3,8 +3,8 @@
 use super::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const FILE: NewNode<'static> = NewNode { kind: FileKind::File, perm: 0o644, owner: (1, 2), rdev: 0, target: b"" };
-const DIR: NewNode<'static> = NewNode { kind: FileKind::Directory, perm: 0o755, owner: (1, 2), rdev: 0, target: b"" };
+const FILE: NewNode<'static> = NewNode { kind: FileKind::File, perm: 0o644, umask: 0, owner: (1, 2), rdev: 0, target: b"" };
+const DIR: NewNode<'static> = NewNode { kind: FileKind::Directory, perm: 0o755, umask: 0, owner: (1, 2), rdev: 0, target: b"" };
 
 fn make(store: &MetaStore, parent: Ino, name: &str, node: NewNode<'_>) -> Ino {
     store.create(parent, name.as_bytes(), node, NOW).expect("creates").0
