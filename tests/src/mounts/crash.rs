@@ -51,7 +51,7 @@ fn the_serving_process() {
     let Ok(told) = std::env::var(PLACE) else { return };
     let (endpoint, home) = told.split_once('\n').expect("two lines");
     let place = Place { endpoint: endpoint.to_owned(), home: home.into() };
-    let _mount = place.mount(&Options::default());
+    let _mount = place.mount(&Options { watched: false, ..Options::default() });
     println!("{READY}");
     // Until killed, or until the one who started it is gone.
     let _ = std::io::stdin().lock().lines().count();
