@@ -227,6 +227,9 @@ impl FileSystem {
                     if let Err(error) = vfs.free_orphans() {
                         tracing::warn!(%error, "rows of deleted objects could not be freed");
                     }
+                    if let Err(error) = vfs.continue_counting() {
+                        tracing::warn!(%error, "what is here could not be counted for quotas; it is tried again");
+                    }
                 };
                 let _ = tokio::task::spawn_blocking(work).await;
             }

@@ -175,8 +175,8 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
         reply.ok();
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let s = self.ops.statfs();
+    fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        let s = self.ops.statfs(Ino(ino.0));
         reply.statfs(s.blocks, s.blocks_free, s.blocks_free, s.files, 0, s.block_size, NAME_MAX, s.block_size);
     }
 
@@ -204,7 +204,7 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
 
     fn setattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -222,7 +222,7 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
     ) {
         let change =
             SetAttr { perm: mode.map(perm_of_mode), uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
-        finish(&self.runtime, self.ops.setattr(Ino(ino.0), change), |result| match result {
+        finish(&self.runtime, self.ops.setattr(Ino(ino.0), change, caller(req)), |result| match result {
             Ok(entry) => reply.attr(&entry.ttl, &file_attr(&entry.attr)),
             Err(error) => reply.error(report("setattr", &error)),
         });
@@ -288,12 +288,12 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
@@ -303,7 +303,8 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
             Ok(()) => reply.written(len),
             Err(error) => reply.error(report("write", &error)),
         });
-        self.ops.write(HandleId(fh.0), offset, data, written);
+        let caller = (!write_flags.contains(WriteFlags::FUSE_WRITE_CACHE)).then(|| caller(req));
+        self.ops.write(HandleId(fh.0), offset, data, caller, written);
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
@@ -331,8 +332,9 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
         self.done(self.ops.removexattr(Ino(ino.0), name.as_bytes()), "removexattr", reply);
     }
 
-    fn fallocate(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, len: u64, mode: i32, reply: ReplyEmpty) {
-        self.ops.fallocate(HandleId(fh.0), offset, len, mode, Box::new(move |result| answer(result, "fallocate", reply)));
+    fn fallocate(&self, req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, len: u64, mode: i32, reply: ReplyEmpty) {
+        let done: WriteReply = Box::new(move |result| answer(result, "fallocate", reply));
+        self.ops.fallocate(HandleId(fh.0), offset, len, mode, caller(req), done);
     }
 
     fn lseek(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {

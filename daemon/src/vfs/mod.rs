@@ -19,6 +19,7 @@ mod invalidate;
 mod listing;
 mod lookup;
 mod posix;
+mod quota;
 mod read;
 mod readdir;
 mod remove;
@@ -28,6 +29,7 @@ mod types;
 mod write;
 mod xattr;
 
+pub use quota::ShownQuota;
 pub use types::*;
 
 use crate::block::BlockStore;
@@ -212,5 +214,7 @@ fn kind_of(refusal: &Refusal) -> ErrorKind {
         Refusal::TooManyLinks => ErrorKind::TooManyLinks,
         Refusal::NotPermitted => ErrorKind::NotPermitted,
         Refusal::NoAttribute => ErrorKind::NoData,
+        Refusal::OverQuota(_) => ErrorKind::OverQuota,
+        Refusal::CrossesProjects => ErrorKind::CrossesProjects,
     }
 }

@@ -31,6 +31,8 @@ pub(in crate::cache) enum Job {
     Sync { file: Option<Arc<CachedFile>>, reply: DoneReply },
     /// Cuts a file.
     Cut(Cut),
+    /// Frees what files that are gone still count for.
+    MakeRoom(DoneReply),
 }
 
 /// A file to be cut.
@@ -154,6 +156,12 @@ impl Flusher {
         self.queue.lock().dirty.get(&ino).cloned()
     }
 
+    /// The dirty files that nobody can reach any more.
+    pub(super) fn unreachable(&self) -> Vec<Arc<CachedFile>> {
+        let queue = self.queue.lock();
+        queue.dirty.values().filter(|file| file.is_unlinked() && !file.has_handles()).cloned().collect()
+    }
+
     fn is_due(&self, queue: &Queue) -> bool {
         let now = Instant::now();
         let held_back = queue.not_before.is_some_and(|at| now < at);
@@ -223,6 +231,7 @@ impl Cache {
                     self.sync_all(std::mem::take(&mut syncs));
                     self.cut(cut);
                 }
+                Job::MakeRoom(reply) => reply(self.make_room_now()),
             }
         }
         self.sync_all(syncs);
@@ -259,7 +268,7 @@ impl Cache {
     }
 
     /// One round. What fails stays dirty, and the file knows of it.
-    fn flush_files(self: &Arc<Self>, files: &[Arc<CachedFile>]) {
+    pub(super) fn flush_files(self: &Arc<Self>, files: &[Arc<CachedFile>]) {
         let round: Vec<Rounded> = files.iter().filter_map(|file| self.begin(file)).collect();
         if !round.is_empty() {
             // Everything put is on its device after this, and in a persistent deployment durable: data before metadata.
@@ -411,6 +420,7 @@ fn content_of(rounded: &Rounded) -> FileContent {
         mtime_ns: rounded.file.written().lock().mtime_of(snapshot),
         ctime_ns: snapshot.ctime_ns,
         blocks,
+        reserved: snapshot.reserved.clone(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Files being written: dirty blocks in memory, and their way to the devices and into the metadata.
 //!
-//! [`state`] is what one file has dirty; `write`, `read` and `resize` work on it; `flush` is the one thread that makes it local data:
+//! [`state`] is what one file has dirty; `write`, `read` and `resize` work on it, and `charge` has quotas pay for it; `flush` is the one thread that makes it local data:
 //! blocks first, then one metadata transaction for all files of a round.
 //!
 //! Invariants:
@@ -10,10 +10,12 @@
 //! 3. A block leaves memory only after the transaction that names it; if that fails, or its device does, it stays dirty.
 //! 4. Dirty memory stays within its budget: writes beyond it wait for a round to end.
 
+mod charge;
 mod errors;
 mod flush;
 mod read;
 mod resize;
+mod room;
 mod seek;
 mod state;
 mod write;
