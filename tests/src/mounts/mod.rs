@@ -5,6 +5,7 @@ mod crash;
 mod devices;
 mod faults;
 mod names;
+mod quota;
 mod reads;
 mod restart;
 mod writing;
