@@ -231,6 +231,9 @@ impl FileSystem {
                     if let Err(error) = cache.make_durable() {
                         tracing::warn!(%error, "metadata could not be made durable");
                     }
+                    if let Err(error) = vfs.continue_counting() {
+                        tracing::warn!(%error, "what is here could not be counted for quotas; it is tried again");
+                    }
                 };
                 let _ = tokio::task::spawn_blocking(work).await;
             }

@@ -43,6 +43,10 @@ pub enum ErrorKind {
     TooLarge,
     /// The devices are full of what cannot be dropped (`ENOSPC`).
     NoSpace,
+    /// Over a quota (`EDQUOT`).
+    OverQuota,
+    /// A move that has to be a copy (`EXDEV`).
+    CrossesProjects,
     /// The store or a device failed after all tries (`EIO`).
     Io,
     /// The file system is shutting down (`ESHUTDOWN`).

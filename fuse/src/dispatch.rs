@@ -176,8 +176,8 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
         reply.ok();
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let s = self.ops.statfs();
+    fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        let s = self.ops.statfs(Ino(ino.0));
         reply.statfs(s.blocks, s.blocks_free, s.blocks_free, s.files, 0, s.block_size, NAME_MAX, s.block_size);
     }
 
@@ -205,7 +205,7 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
 
     fn setattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -223,7 +223,7 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
     ) {
         let change =
             SetAttr { perm: mode.map(perm_of_mode), uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
-        finish(&self.runtime, self.ops.setattr(Ino(ino.0), change), |result| match result {
+        finish(&self.runtime, self.ops.setattr(Ino(ino.0), change, caller(req, 0)), |result| match result {
             Ok(entry) => reply.attr(&entry.ttl, &file_attr(&entry.attr)),
             Err(error) => reply.error(report("setattr", &error)),
         });
@@ -289,12 +289,12 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
@@ -304,7 +304,8 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
             Ok(()) => reply.written(len),
             Err(error) => reply.error(report("write", &error)),
         });
-        self.ops.write(HandleId(fh.0), offset, data, written);
+        let caller = (!write_flags.contains(WriteFlags::FUSE_WRITE_CACHE)).then(|| caller(req, 0));
+        self.ops.write(HandleId(fh.0), offset, data, caller, written);
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
@@ -333,13 +334,14 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
         self.done(self.ops.removexattr(Ino(ino.0), name.as_bytes()), "removexattr", reply);
     }
 
-    fn fallocate(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, len: u64, mode: i32, reply: ReplyEmpty) {
-        self.ops.fallocate(HandleId(fh.0), offset, len, mode, Box::new(move |result| answer(result, "fallocate", reply)));
+    fn fallocate(&self, req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, len: u64, mode: i32, reply: ReplyEmpty) {
+        let done: WriteReply = Box::new(move |result| answer(result, "fallocate", reply));
+        self.ops.fallocate(HandleId(fh.0), offset, len, mode, caller(req, 0), done);
     }
 
     fn copy_file_range(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino_in: INodeNo,
         fh_in: FileHandle,
         offset_in: u64,
@@ -351,7 +353,7 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
         reply: ReplyWrite,
     ) {
         let (from, to) = ((HandleId(fh_in.0), offset_in), (HandleId(fh_out.0), offset_out));
-        finish(&self.runtime, self.ops.copy_range(from, to, len), |result| match result {
+        finish(&self.runtime, self.ops.copy_range(from, to, len, caller(req, 0)), |result| match result {
             Ok(copied) => reply.written(u32::try_from(copied).expect("a copy is answered in parts far below 4 GiB")),
             Err(error) => reply.error(report("copy_file_range", &error)),
         });

@@ -25,6 +25,8 @@ pub(crate) fn errno(kind: ErrorKind) -> Errno {
         ErrorKind::NotPermitted => Errno::EPERM,
         ErrorKind::TooLarge => Errno::EFBIG,
         ErrorKind::NoSpace => Errno::ENOSPC,
+        ErrorKind::OverQuota => Errno::from_i32(libc::EDQUOT),
+        ErrorKind::CrossesProjects => Errno::EXDEV,
         ErrorKind::Io => Errno::EIO,
         ErrorKind::ShuttingDown => Errno::from_i32(libc::ESHUTDOWN),
     }
@@ -66,6 +68,8 @@ mod tests {
             (ErrorKind::NotPermitted, libc::EPERM),
             (ErrorKind::TooLarge, libc::EFBIG),
             (ErrorKind::NoSpace, libc::ENOSPC),
+            (ErrorKind::OverQuota, libc::EDQUOT),
+            (ErrorKind::CrossesProjects, libc::EXDEV),
             (ErrorKind::Io, libc::EIO),
             (ErrorKind::ShuttingDown, libc::ESHUTDOWN),
         ];

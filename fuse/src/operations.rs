@@ -34,12 +34,12 @@ operations! {
     fn opendir(&self, ino: Ino) -> Answer<OpenedDir>;
     fn readdir(&self, handle: HandleId, offset: u64, limit: usize) -> Answer<DirBatch>;
     fn releasedir(&self, handle: HandleId);
-    fn statfs(&self) -> FsStats;
+    fn statfs(&self, ino: Ino) -> FsStats;
     fn getxattr(&self, ino: Ino, name: &[u8]) -> Answer<Vec<u8>>;
     fn listxattr(&self, ino: Ino) -> Answer<Vec<Vec<u8>>>;
     fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: SetMode, in_group: &dyn Fn(u32) -> bool) -> Answer<()>;
     fn removexattr(&self, ino: Ino, name: &[u8]) -> Answer<()>;
-    fn setattr(&self, ino: Ino, change: SetAttr) -> Answer<Entry>;
+    fn setattr(&self, ino: Ino, change: SetAttr, caller: Caller) -> Answer<Entry>;
     fn mknod(&self, parent: Ino, name: &[u8], kind: FileKind, perm: u16, rdev: u32, caller: Caller) -> Answer<Entry>;
     fn mkdir(&self, parent: Ino, name: &[u8], perm: u16, caller: Caller) -> Answer<Entry>;
     fn symlink(&self, parent: Ino, name: &[u8], target: &[u8], caller: Caller) -> Answer<Entry>;
@@ -48,12 +48,12 @@ operations! {
     fn rmdir(&self, parent: Ino, name: &[u8]) -> Answer<()>;
     fn rename(&self, parent: Ino, name: &[u8], new_parent: Ino, new_name: &[u8], mode: RenameMode) -> Answer<()>;
     fn create(&self, parent: Ino, name: &[u8], perm: u16, flags: i32, caller: Caller) -> Answer<(Entry, OpenedFile)>;
-    fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: WriteReply);
+    fn write(&self, handle: HandleId, offset: u64, data: &[u8], caller: Option<Caller>, reply: WriteReply);
     fn fsync(&self, handle: HandleId, reply: DoneReply);
     fn fsyncdir(&self, reply: DoneReply);
     fn flush(&self, handle: HandleId) -> Result<()>;
-    fn fallocate(&self, handle: HandleId, offset: u64, len: u64, mode: i32, reply: DoneReply);
-    fn copy_range(&self, from: (HandleId, u64), to: (HandleId, u64), len: u64) -> Answer<u64>;
+    fn fallocate(&self, handle: HandleId, offset: u64, len: u64, mode: i32, caller: Caller, reply: DoneReply);
+    fn copy_range(&self, from: (HandleId, u64), to: (HandleId, u64), len: u64, caller: Caller) -> Answer<u64>;
     fn lseek(&self, handle: HandleId, offset: u64, what: Seek) -> Answer<u64>;
 }
 

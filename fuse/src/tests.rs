@@ -123,7 +123,7 @@ impl Operations for FakeFs {
         if (offset / 100).is_multiple_of(2) { Answer::Ready(batch) } else { later(batch) }
     }
     fn releasedir(&self, _handle: HandleId) {}
-    fn statfs(&self) -> FsStats {
+    fn statfs(&self, _: Ino) -> FsStats {
         FsStats { block_size: 4096, blocks: 1000, blocks_free: 250, files: 7 }
     }
     fn getxattr(&self, _ino: Ino, name: &[u8]) -> Answer<Vec<u8>> {
@@ -138,7 +138,7 @@ impl Operations for FakeFs {
     fn removexattr(&self, _: Ino, _: &[u8]) -> Answer<()> {
         later(no(ErrorKind::NoData))
     }
-    fn setattr(&self, _: Ino, _: SetAttr) -> Answer<Entry> {
+    fn setattr(&self, _: Ino, _: SetAttr, _: Caller) -> Answer<Entry> {
         later(no(ErrorKind::ReadOnly))
     }
     fn mknod(&self, _: Ino, _: &[u8], _: FileKind, _: u16, _: u32, _: Caller) -> Answer<Entry> {
@@ -165,7 +165,7 @@ impl Operations for FakeFs {
     fn create(&self, _: Ino, _: &[u8], _: u16, _: i32, _: Caller) -> Answer<(Entry, OpenedFile)> {
         later(no(ErrorKind::ReadOnly))
     }
-    fn write(&self, _: HandleId, _: u64, _: &[u8], reply: WriteReply) {
+    fn write(&self, _: HandleId, _: u64, _: &[u8], _: Option<Caller>, reply: WriteReply) {
         reply(no(ErrorKind::TooLarge));
     }
     fn fsync(&self, _: HandleId, reply: DoneReply) {
@@ -177,10 +177,10 @@ impl Operations for FakeFs {
     fn flush(&self, _: HandleId) -> Result<()> {
         Ok(())
     }
-    fn fallocate(&self, _: HandleId, _: u64, _: u64, _: i32, reply: DoneReply) {
+    fn fallocate(&self, _: HandleId, _: u64, _: u64, _: i32, _: Caller, reply: DoneReply) {
         reply(no(ErrorKind::Unsupported));
     }
-    fn copy_range(&self, _: (HandleId, u64), _: (HandleId, u64), _: u64) -> Answer<u64> {
+    fn copy_range(&self, _: (HandleId, u64), _: (HandleId, u64), _: u64, _: Caller) -> Answer<u64> {
         later(no(ErrorKind::Invalid))
     }
     fn lseek(&self, _: HandleId, _: u64, _: Seek) -> Answer<u64> {

@@ -30,6 +30,9 @@ pub(crate) enum Command {
     /// Show or set how files are spread over the cache's devices
     #[command(subcommand)]
     Stripe(StripeCommand),
+    /// Show or set quotas of users, groups and directory trees
+    #[command(subcommand)]
+    Quota(QuotaCommand),
     /// Everything embedded on this machine: an S3 server with sample data, a mount, a cold and a warm read
     Quickstart(QuickstartArgs),
 }
@@ -185,6 +188,69 @@ pub(crate) enum StripeCommand {
         #[arg(long, value_name = "SIZE")]
         stripe_size: Option<String>,
     },
+}
+
+/// `forebay quota`
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuotaCommand {
+    /// Show one quota; without --user, --group or --project your own, your group's, and that of the project the path is in
+    Get {
+        /// A mount point, or a path in a mount
+        path: PathBuf,
+        #[command(flatten)]
+        whose: WhoseQuota,
+    },
+    /// Set limits (0 is none), or grace periods
+    Set {
+        /// A mount point, or a path in a mount; with --project the directory whose tree is limited
+        path: PathBuf,
+        #[command(flatten)]
+        whose: WhoseQuota,
+        /// Bytes that may be exceeded for the grace period, such as 10G
+        #[arg(long, value_name = "SIZE")]
+        block_soft: Option<String>,
+        /// Bytes that may not be exceeded
+        #[arg(long, value_name = "SIZE")]
+        block_hard: Option<String>,
+        /// Files and directories that may be exceeded for the grace period
+        #[arg(long, value_name = "N")]
+        inode_soft: Option<u64>,
+        /// Files and directories that may not be exceeded
+        #[arg(long, value_name = "N")]
+        inode_hard: Option<u64>,
+        /// How long the soft limit of bytes may be exceeded, such as 7d; for all quotas of the kinds in --of
+        #[arg(long, value_name = "TIME")]
+        block_grace: Option<String>,
+        /// The same for files and directories
+        #[arg(long, value_name = "TIME")]
+        inode_grace: Option<String>,
+        /// Whose grace periods: user, group, project [default: all]
+        #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+        of: Vec<String>,
+    },
+    /// Show everybody who uses something or has limits
+    Report {
+        /// A mount point, or a path in a mount
+        path: PathBuf,
+        /// Of these kinds only: user, group, project
+        #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+        of: Vec<String>,
+    },
+}
+
+/// Whose quota.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct WhoseQuota {
+    /// A user, by name or number
+    #[arg(short, long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+    /// A group, by name or number
+    #[arg(short, long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// The directory tree
+    #[arg(short, long)]
+    pub(crate) project: bool,
 }
 
 /// `forebay quickstart`

@@ -2,9 +2,11 @@
 
 use async_trait::async_trait;
 use forebay_daemon::control::ControlTarget;
+use forebay_daemon::control::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use forebay_daemon::control::types::{ApiError, ApiErrorKind, HiddenKey, HiddenKeys, Status, StripeInfo};
 use forebay_daemon::engine::FileSystem;
 use forebay_daemon::error::Error;
+use forebay_daemon::meta::QuotaLimits;
 use forebay_daemon::stripe::Layout;
 use forebay_daemon::vfs::Answer;
 use forebay_fuse::{UnmountError, Unmounter};
@@ -60,6 +62,31 @@ impl ControlTarget for Mounted {
 
     async fn set_stripe(&self, path: &[u8], layout: Layout) -> Result<(), ApiError> {
         Ok(settled(self.filesystem.vfs().set_stripe(path, layout)).await?)
+    }
+
+    async fn quota(&self, path: &[u8], kind: Kind, id: u64) -> Result<QuotaInfo, ApiError> {
+        Ok(settled(self.filesystem.vfs().quota(path, kind.into(), id)).await?.into())
+    }
+
+    async fn set_quota(&self, path: &[u8], request: QuotaRequest) -> Result<(), ApiError> {
+        let change = move |limits: &mut QuotaLimits| request.apply(limits);
+        Ok(settled(self.filesystem.vfs().set_quota(path, request.kind.into(), request.id, change)).await?)
+    }
+
+    async fn quotas(&self) -> Result<QuotaReport, ApiError> {
+        let filesystem = Arc::clone(&self.filesystem);
+        let report = move || {
+            let vfs = filesystem.vfs();
+            let quotas = vfs.quotas()?.into_iter().map(QuotaInfo::from).collect();
+            let graces = Kind::ALL.map(|kind| GraceInfo::new(kind, vfs.quota_graces(kind.into()))).to_vec();
+            Ok::<_, Error>(QuotaReport { quotas, graces, counting: vfs.is_counting() })
+        };
+        Ok(blocking(report).await??)
+    }
+
+    async fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ApiError> {
+        let filesystem = Arc::clone(&self.filesystem);
+        Ok(blocking(move || filesystem.vfs().set_quota_graces(grace.kind.into(), grace.graces())).await??)
     }
 
     async fn hidden_keys(&self, limit: usize) -> Result<HiddenKeys, ApiError> {

@@ -29,7 +29,7 @@ pub use directory::{Ahead, DirectoryAhead, NEAR};
 pub use file::{CachedFile, FileSpec};
 pub use local::LocalData;
 pub use read::Reader;
-pub use written::{DoneReply, SIZE_MAX, Seek};
+pub use written::{By, DoneReply, SIZE_MAX, Seek};
 
 use crate::block::BlockStore;
 use crate::error::Error;
@@ -41,7 +41,7 @@ use bytes::Bytes;
 use filemap::FileMaps;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -137,6 +137,8 @@ pub struct Cache {
     /// Held while references to blocks change in the metadata and what follows from that in the block store.
     references: Mutex<()>,
     released: written::Released,
+    /// Whether anything has lost its last name since what had was freed.
+    has_unlinked: AtomicBool,
 }
 
 impl Cache {
@@ -148,6 +150,7 @@ impl Cache {
             flusher: written::Flusher::new(config.dirty_bytes, config.durable),
             references: Mutex::default(),
             released: written::Released::default(),
+            has_unlinked: AtomicBool::new(false),
             meta,
             budget: Arc::new(MemoryBudget::new(config.fetch_bytes)),
             retained: budget::Retained::default(),
@@ -200,6 +203,7 @@ impl Cache {
 
     /// A file has lost its last name.
     pub fn unlinked(&self, ino: Ino) {
+        self.has_unlinked.store(true, Ordering::Release);
         if let Some(file) = self.files.lock().get(&ino).and_then(Weak::upgrade) {
             file.note_unlinked();
         }
@@ -208,7 +212,13 @@ impl Cache {
     /// Frees inodes without a name that nobody has in use, and lets go of their blocks.
     pub fn free_orphans(&self) -> Result<u64, crate::meta::MetaError> {
         let _references = self.references.lock();
-        self.meta.free_orphans(&|ino| self.in_use(ino), &mut |released| self.release(&released))
+        self.has_unlinked.store(false, Ordering::Release);
+        let in_use = |ino| {
+            let in_use = self.in_use(ino);
+            self.has_unlinked.fetch_or(in_use, Ordering::AcqRel);
+            in_use
+        };
+        self.meta.free_orphans(&in_use, &mut |released| self.release(&released))
     }
 
     /// Bytes written and not yet on a device.

@@ -1,6 +1,7 @@
 //! The command line's end of the control socket: blocking, one connection per request.
 
 use super::SocketDir;
+use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -81,6 +82,26 @@ impl Client {
         self.call(Method::GET, &format!("/v1/hidden-keys?limit={limit}"), ())
     }
 
+    /// The quota of a user or group, or of the project that a path below the root is in.
+    pub fn quota(&self, path: &[u8], kind: Kind, id: u64) -> Result<QuotaInfo, ClientError> {
+        self.call(Method::GET, &format!("{}&kind={}&id={id}", quota_uri(path), kind.name()), ())
+    }
+
+    /// Changes limits; of a project those of the directory that the path is.
+    pub fn set_quota(&self, path: &[u8], request: QuotaRequest) -> Result<(), ClientError> {
+        self.call(Method::PUT, &quota_uri(path), request)
+    }
+
+    /// Every quota.
+    pub fn quotas(&self) -> Result<QuotaReport, ClientError> {
+        self.call(Method::GET, "/v1/quotas", ())
+    }
+
+    /// Sets the grace periods of a kind.
+    pub fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ClientError> {
+        self.call(Method::PUT, "/v1/quota-grace", grace)
+    }
+
     /// One request, on a runtime of its own.
     fn call<T: DeserializeOwned>(&self, method: Method, uri: &str, body: impl Serialize) -> Result<T, ClientError> {
         let body = serde_json::to_vec(&body).expect("plain structs serialise");
@@ -121,6 +142,10 @@ impl Client {
     fn transport(&self, why: impl std::fmt::Display) -> ClientError {
         ClientError::Transport { socket: self.socket.clone(), why: why.to_string() }
     }
+}
+
+fn quota_uri(path: &[u8]) -> String {
+    format!("/v1/quota?path={}", percent_encode(path, NON_ALPHANUMERIC))
 }
 
 fn stripe_uri(path: &[u8]) -> String {

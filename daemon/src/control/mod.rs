@@ -7,6 +7,10 @@
 //! | `GET /v1/stripe?path=…` | [`types::StripeInfo`] |
 //! | `PUT /v1/stripe?path=…` with [`types::StripeRequest`] | nothing |
 //! | `GET /v1/hidden-keys?limit=…` | [`types::HiddenKeys`] |
+//! | `GET /v1/quota?path=…&kind=user\|group\|project&id=…` | [`quota::QuotaInfo`]; of a project, the one that the path is in |
+//! | `PUT /v1/quota?path=…` with [`quota::QuotaRequest`] | nothing, once what is here is counted |
+//! | `GET /v1/quotas` | [`quota::QuotaReport`] |
+//! | `PUT /v1/quota-grace` with [`quota::GraceInfo`] | nothing |
 //!
 //! `path` is below the mount's root, without a leading slash, percent-encoded byte for byte (names need not be UTF-8).
 //! A failure is a [`types::ApiError`] with a fitting HTTP status.
@@ -15,6 +19,7 @@
 //! gives: it belongs to the user and is closed to others ([`socket`] checks that at both ends).
 
 pub mod client;
+pub mod quota;
 pub mod server;
 pub mod socket;
 pub mod types;
@@ -28,6 +33,7 @@ pub use socket::{SocketDir, SocketDirError};
 
 use crate::stripe::Layout;
 use async_trait::async_trait;
+use quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use types::{ApiError, HiddenKeys, Status, StripeInfo};
 
 /// What the control API controls: a mounted file system.
@@ -43,4 +49,12 @@ pub trait ControlTarget: Send + Sync + 'static {
     async fn set_stripe(&self, path: &[u8], layout: Layout) -> Result<(), ApiError>;
     /// Keys of the bucket that no POSIX tree can hold, at most `limit` of them.
     async fn hidden_keys(&self, limit: usize) -> Result<HiddenKeys, ApiError>;
+    /// The quota of a user or group, or of the project that a path is in.
+    async fn quota(&self, path: &[u8], kind: Kind, id: u64) -> Result<QuotaInfo, ApiError>;
+    /// Changes limits, of a project those of the directory that the path is.
+    async fn set_quota(&self, path: &[u8], request: QuotaRequest) -> Result<(), ApiError>;
+    /// Every quota.
+    async fn quotas(&self) -> Result<QuotaReport, ApiError>;
+    /// Sets the grace periods of a kind.
+    async fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ApiError>;
 }

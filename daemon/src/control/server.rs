@@ -1,12 +1,13 @@
 //! The daemon's end of the control socket.
 
 use super::ControlTarget;
+use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
 use crate::stripe::Layout;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use http::StatusCode;
 use std::path::{Path, PathBuf};
@@ -118,6 +119,9 @@ fn router(target: Arc<dyn ControlTarget>) -> Router {
         .route("/v1/unmount", post(unmount))
         .route("/v1/stripe", get(stripe).put(set_stripe))
         .route("/v1/hidden-keys", get(hidden_keys))
+        .route("/v1/quota", get(quota).put(set_quota))
+        .route("/v1/quotas", get(quotas))
+        .route("/v1/quota-grace", put(set_quota_grace))
         .fallback(no_such_request)
         .with_state(target)
 }
@@ -153,6 +157,34 @@ async fn hidden_keys(State(target): Target, RawQuery(query): RawQuery) -> Result
         }
     };
     target.hidden_keys(limit).await.map(Json)
+}
+
+async fn quota(State(target): Target, RawQuery(query): RawQuery) -> Result<Json<QuotaInfo>, ApiError> {
+    let text = |name| parameter(query.as_deref(), name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let kind = text("kind").and_then(|kind| Kind::ALL.into_iter().find(|known| known.name() == kind));
+    let kind = kind.ok_or_else(|| ApiError::new(ApiErrorKind::Invalid, "'kind' is not user, group or project"))?;
+    let id = text("id").unwrap_or_else(|| "0".into()).parse();
+    let id = id.map_err(|_| ApiError::new(ApiErrorKind::Invalid, "'id' is not a number"))?;
+    target.quota(&path_of(query)?, kind, id).await.map(Json)
+}
+
+async fn set_quota(
+    State(target): Target,
+    RawQuery(query): RawQuery,
+    body: Result<Json<QuotaRequest>, JsonRejection>,
+) -> Result<Json<()>, ApiError> {
+    let path = path_of(query)?;
+    let Json(request) = body.map_err(|error| ApiError::new(ApiErrorKind::Invalid, error.body_text()))?;
+    target.set_quota(&path, request).await.map(Json)
+}
+
+async fn quotas(State(target): Target) -> Result<Json<QuotaReport>, ApiError> {
+    target.quotas().await.map(Json)
+}
+
+async fn set_quota_grace(State(target): Target, body: Result<Json<GraceInfo>, JsonRejection>) -> Result<Json<()>, ApiError> {
+    let Json(grace) = body.map_err(|error| ApiError::new(ApiErrorKind::Invalid, error.body_text()))?;
+    target.set_quota_grace(grace).await.map(Json)
 }
 
 async fn no_such_request() -> ApiError {

@@ -1,5 +1,6 @@
 //! Server and client over a real socket, with a made-up mount behind it.
 
+use super::quota::{Amount, Standing};
 use super::types::*;
 use super::*;
 use crate::block::BlockStats;
@@ -14,6 +15,7 @@ const MOUNTPOINT: &str = "/mnt/data";
 struct FakeMount {
     busy: bool,
     set: Mutex<Vec<(Vec<u8>, Layout)>>,
+    quotas: Mutex<Vec<(Vec<u8>, QuotaRequest)>>,
 }
 
 #[async_trait]
@@ -53,6 +55,21 @@ impl ControlTarget for FakeMount {
     async fn hidden_keys(&self, limit: usize) -> Result<HiddenKeys, ApiError> {
         let all = ["a//b", "../c"].map(|key| HiddenKey { key: key.into(), reason: "no".into() });
         Ok(HiddenKeys { keys: all.into_iter().take(limit).collect(), total: 2 })
+    }
+    async fn quota(&self, path: &[u8], kind: Kind, id: u64) -> Result<QuotaInfo, ApiError> {
+        let amount = Amount { used: 1, soft: 2, hard: 3, standing: Standing::Grace, grace_until: Some(4) };
+        Ok(QuotaInfo { kind, id, path: Some(String::from_utf8_lossy(path).into_owned()), bytes: amount, inodes: amount })
+    }
+    async fn set_quota(&self, path: &[u8], request: QuotaRequest) -> Result<(), ApiError> {
+        self.quotas.lock().unwrap().push((path.to_vec(), request));
+        Ok(())
+    }
+    async fn quotas(&self) -> Result<QuotaReport, ApiError> {
+        let info = self.quota(b"p", Kind::Project, 9).await?;
+        Ok(QuotaReport { quotas: vec![info], graces: Vec::new(), counting: true })
+    }
+    async fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ApiError> {
+        if grace.kind == Kind::Group { Err(Error::new(ErrorKind::Io, "no").into()) } else { Ok(()) }
     }
 }
 
@@ -135,6 +152,29 @@ fn the_limit_of_hidden_keys_is_kept() {
 }
 
 #[test]
+fn quotas_are_asked_for_and_set() {
+    let fixture = Fixture::new(FakeMount::default());
+    let client = fixture.client();
+    let info = client.quota(b"a b", Kind::Group, 7).unwrap();
+    assert_eq!((info.kind, info.id, info.path.as_deref(), info.bytes.grace_until), (Kind::Group, 7, Some("a b"), Some(4)));
+    let report = client.quotas().unwrap();
+    assert_eq!((report.quotas.len(), report.counting), (1, true));
+    let request = QuotaRequest {
+        kind: Kind::User,
+        id: 5,
+        bytes_soft: None,
+        bytes_hard: Some(1 << 30),
+        inodes_soft: Some(0),
+        inodes_hard: None,
+    };
+    client.set_quota(b"", request).unwrap();
+    assert_eq!(*fixture.mount.quotas.lock().unwrap(), [(Vec::new(), request)]);
+    let grace = |kind| client.set_quota_grace(GraceInfo { kind, bytes_seconds: 1, inodes_seconds: 2 });
+    grace(Kind::User).unwrap();
+    assert_eq!(api_kind(grace(Kind::Group)), ApiErrorKind::Failed);
+}
+
+#[test]
 fn malformed_requests_get_typed_errors() {
     let fixture = Fixture::new(FakeMount::default());
     for (request, status, kind) in [
@@ -142,6 +182,8 @@ fn malformed_requests_get_typed_errors() {
         ("GET /v1/stripe HTTP/1.1", "400", "invalid"),
         ("PUT /v1/stripe?path=a HTTP/1.1", "400", "invalid"),
         ("GET /v1/hidden-keys?limit=many HTTP/1.1", "400", "invalid"),
+        ("GET /v1/quota?path=&kind=nobody HTTP/1.1", "400", "invalid"),
+        ("GET /v1/quota?path=&kind=user&id=x HTTP/1.1", "400", "invalid"),
     ] {
         let answer = raw(fixture.server.as_ref().unwrap().path(), request);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {answer}");

@@ -164,10 +164,13 @@ impl From<Error> for ApiError {
             | ErrorKind::Exists
             | ErrorKind::NotEmpty
             | ErrorKind::TooManyLinks
-            | ErrorKind::TooLarge => ApiErrorKind::Invalid,
+            | ErrorKind::TooLarge
+            | ErrorKind::CrossesProjects => ApiErrorKind::Invalid,
             ErrorKind::AccessDenied | ErrorKind::NotPermitted => ApiErrorKind::Denied,
             ErrorKind::ReadOnly | ErrorKind::Unsupported | ErrorKind::NoData => ApiErrorKind::Unsupported,
-            ErrorKind::Stale | ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::ShuttingDown => ApiErrorKind::Failed,
+            ErrorKind::Stale | ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::OverQuota | ErrorKind::ShuttingDown => {
+                ApiErrorKind::Failed
+            }
         };
         ApiError { kind, message: error.message }
     }

@@ -7,6 +7,7 @@
 use super::engine::{KeyRange, Order, Table};
 use super::inode::read_for_change;
 use super::map::decode_chunk;
+use super::quota::{Reservation, Spending};
 use super::rows::{Txn, damaged};
 use super::{BLOCKS_PER_CHUNK, Inode, MapChunk, MetaError, MetaStore};
 use crate::format::rows::{HOLE, RowError, decode_number, encode_number, key};
@@ -43,6 +44,8 @@ pub struct FileContent {
     pub ctime_ns: i64,
     /// The blocks that changed.
     pub blocks: Vec<(u64, Content)>,
+    /// What was reserved for them.
+    pub reserved: Reservation,
 }
 
 impl FileContent {
@@ -105,7 +108,10 @@ impl MetaStore {
     /// Records what files are after a round of writing, in one transaction. Inodes that are gone are skipped. Returns the fingerprints
     /// of blocks that nothing refers to any more.
     pub fn write_content(&self, files: &[FileContent]) -> Result<Vec<u64>, MetaError> {
-        self.transact(|txn| {
+        let now_ns = files.iter().map(|file| file.ctime_ns).max().unwrap_or(0);
+        let reserved: Vec<_> = files.iter().map(|file| file.reserved.clone()).collect();
+        let by = Spending { now_ns, reserved: &reserved, ..Spending::default() };
+        self.transact_for(&by, |txn| {
             let mut references = References::default();
             for file in files {
                 let Some(row) = read_for_change(txn, file.ino)? else { continue };

@@ -3,6 +3,7 @@
 use super::engine::Table;
 use super::inode::read_for_change;
 use super::names::{enter, entry, give_name, links_of, live_directory, touch_directory};
+use super::quota::{Enforce, Spending};
 use super::{FileKind, Inode, MetaError, MetaStore, Refusal, acl};
 use crate::format::rows::{Link, encode_text, key};
 use crate::ids::Ino;
@@ -32,7 +33,8 @@ impl MetaStore {
     /// Makes something new under a name that is free.
     pub fn create(&self, parent: Ino, name: &[u8], node: NewNode<'_>, now_ns: i64) -> Result<(Ino, Inode), MetaError> {
         let ino = Ino(self.take_inos(1)?.start);
-        self.transact(|txn| {
+        let by = Spending { enforce: Enforce::of_user(node.owner.0), now_ns, ..Spending::default() };
+        self.transact_for(&by, |txn| {
             let directory = live_directory(txn, parent)?;
             if entry(txn, parent, name)?.is_some() {
                 return Err(Refusal::Exists.into());

@@ -49,11 +49,17 @@ pub enum Table {
     Links = 11,
     /// How many rows of file maps refer to a block written here, by fingerprint.
     Refs = 12,
+    /// Limits, by user, group or project.
+    Quotas = 13,
+    /// What is used, by user, group or project, in parts.
+    Usage = 14,
+    /// For whom an inode counts, by inode.
+    Charges = 15,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 12] = [
+    pub const ALL: [Table; 15] = [
         Table::Inodes,
         Table::Dirents,
         Table::FileMap,
@@ -66,6 +72,9 @@ impl Table {
         Table::Whiteouts,
         Table::Links,
         Table::Refs,
+        Table::Quotas,
+        Table::Usage,
+        Table::Charges,
     ];
 
     /// The table's name, for messages.
@@ -83,6 +92,9 @@ impl Table {
             Table::Whiteouts => "whiteouts",
             Table::Links => "links",
             Table::Refs => "refs",
+            Table::Quotas => "quotas",
+            Table::Usage => "usage",
+            Table::Charges => "charges",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Inodes and symlink targets.
 
 use super::engine::Table;
+use super::quota::{Enforce, Spending};
 use super::rows::{Reading, Txn, damaged};
 use super::{FileKind, Inode, MetaError, MetaStore, acl};
 use crate::format::rows::{Dirent, InodeRow, decode_text, encode_text, key};
@@ -30,7 +31,18 @@ impl MetaStore {
     /// Reads, changes and writes an inode's row atomically (retrying on conflict); `None` if there is no such inode.
     /// The row's kind and name are part of its directory entry as well and cannot be changed here.
     pub fn update_inode(&self, ino: Ino, change: &dyn Fn(&mut Inode)) -> Result<Option<Inode>, MetaError> {
-        self.transact(|txn| {
+        self.update_inode_for(ino, Enforce::Nothing, 0, change)
+    }
+
+    /// The same where a user asked for it: quotas may refuse it.
+    pub fn update_inode_for(
+        &self,
+        ino: Ino,
+        enforce: Enforce,
+        now_ns: i64,
+        change: &dyn Fn(&mut Inode),
+    ) -> Result<Option<Inode>, MetaError> {
+        self.transact_for(&Spending { enforce, now_ns, ..Spending::default() }, |txn| {
             let Some(before) = read_for_change(txn, ino)? else { return Ok(None) };
             let mut after = before.clone();
             change(&mut after);

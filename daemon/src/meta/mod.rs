@@ -24,6 +24,7 @@ mod listing;
 mod map;
 mod names;
 mod orphans;
+mod quota;
 mod remove;
 mod rename;
 mod rows;
@@ -34,11 +35,15 @@ mod xattr;
 #[cfg(test)]
 mod tests;
 
-pub use crate::format::rows::{BLOCKS_PER_CHUNK, Dirent, FileKind, HOLE, InodeRow as Inode, ListingState, MapChunk, Origin};
+pub use crate::format::rows::{
+    BLOCKS_PER_CHUNK, Dirent, FileKind, HOLE, InodeRow as Inode, Limit, ListingState, MapChunk, Origin, QuotaId, QuotaKind,
+    QuotaLimits, Usage,
+};
 pub use acl::AclKind;
 pub use content::{Content, FileContent};
 pub use create::NewNode;
 pub use epochs::TreeView;
+pub use quota::{DEFAULT_GRACE_S, Enforce, Graces, Quota, QuotaState, QuotaViolation, Reservation, block_bytes};
 pub use remove::Removed;
 pub use rename::{Mode as RenameMode, Renamed};
 pub use share::{Share, SharedBlocks};
@@ -48,6 +53,7 @@ use crate::ids::{Epoch, Ino};
 use engine::Engine;
 use engine::local::LocalEngine;
 use ino::InoAllocator;
+use quota::{Entry, Quotas, Spending};
 use rows::{Reading, Txn};
 use std::ops::Range;
 use std::path::Path;
@@ -150,6 +156,12 @@ pub enum Refusal {
     /// No such extended attribute.
     #[error("no such attribute")]
     NoAttribute,
+    /// More than a quota leaves.
+    #[error("over the quota of {0}")]
+    OverQuota(QuotaId),
+    /// A tree too large to be moved from one project to another at once: it has to be copied.
+    #[error("too much below the directory to move it to another project at once")]
+    CrossesProjects,
 }
 
 /// A metadata failure.
@@ -199,6 +211,7 @@ struct Shared {
     epoch: AtomicU64,
     numbers: InoAllocator,
     defaults: DefaultAttrs,
+    quotas: Quotas,
 }
 
 impl MetaStore {
@@ -211,7 +224,8 @@ impl MetaStore {
     /// The same on any engine.
     pub fn with_engine(engine: Box<dyn Engine>, defaults: DefaultAttrs, now_ns: i64) -> Result<Self, MetaError> {
         let epoch = settings::initialise(&*engine, &defaults, now_ns)?;
-        let shared = Shared { engine, epoch: AtomicU64::new(epoch.0), numbers: InoAllocator::new(), defaults };
+        let quotas = Quotas::load(&*engine)?;
+        let shared = Shared { engine, epoch: AtomicU64::new(epoch.0), numbers: InoAllocator::new(), defaults, quotas };
         Ok(MetaStore { shared: Arc::new(shared) })
     }
 
@@ -239,10 +253,46 @@ impl MetaStore {
     }
 
     fn transact<T>(&self, body: impl FnMut(&mut Txn<'_>) -> Result<T, MetaError>) -> Result<T, MetaError> {
-        let (result, epoch) = rows::transact(self.engine(), body)?;
-        // Whoever learns of this commit must find its rows.
-        self.saw_epoch(epoch);
-        Ok(result)
+        self.transact_for(&Spending::default(), body)
+    }
+
+    /// A transaction that quotas may refuse, or that something was reserved for.
+    fn transact_for<T>(&self, by: &Spending<'_>, body: impl FnMut(&mut Txn<'_>) -> Result<T, MetaError>) -> Result<T, MetaError> {
+        let _gate = self.shared.quotas.gate.read();
+        self.transact_in_gate(by, body)
+    }
+
+    fn transact_in_gate<T>(
+        &self,
+        by: &Spending<'_>,
+        mut body: impl FnMut(&mut Txn<'_>) -> Result<T, MetaError>,
+    ) -> Result<T, MetaError> {
+        let quotas = &self.shared.quotas;
+        if !quotas.is_on() {
+            let (result, epoch) = rows::transact(self.engine(), body)?;
+            // Whoever learns of this commit must find its rows.
+            self.saw_epoch(epoch);
+            return Ok(result);
+        }
+        let mut entry = Entry::default();
+        let outcome = rows::transact(self.engine(), |txn| {
+            // Of the try before, which met a conflict.
+            entry.undo();
+            let result = body(txn)?;
+            quota::count(quotas, txn, by, &mut entry)?;
+            Ok(result)
+        });
+        match outcome {
+            Ok((result, epoch)) => {
+                self.saw_epoch(epoch);
+                self.save_timers(&entry.settle(quotas, by))?;
+                Ok(result)
+            }
+            Err(error) => {
+                entry.undo();
+                Err(error)
+            }
+        }
     }
 
     fn saw_epoch(&self, epoch: Epoch) {

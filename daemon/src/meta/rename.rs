@@ -3,6 +3,7 @@
 use super::engine::Table;
 use super::inode::{read_for_change, read_inode};
 use super::names::{entry, give_name, links_of, live_directory, named_inode, take_name, touch_directory, unlinked};
+use super::quota::{Enforce, Spending};
 use super::remove::must_be_empty;
 use super::rows::Txn;
 use super::{FileKind, Inode, MetaError, MetaStore, Origin, Refusal};
@@ -50,7 +51,13 @@ impl MetaStore {
         prefix_of: &dyn Fn(Ino) -> Option<String>,
         now_ns: i64,
     ) -> Result<Renamed, MetaError> {
-        self.transact(|txn| {
+        let quotas = &self.shared.quotas;
+        // Where directories move, nobody may ask meanwhile which project they are in.
+        let moves_projects = from.0 != to.0 && quotas.has_roots();
+        let shared = (!moves_projects).then(|| quotas.gate.read());
+        let alone = moves_projects.then(|| quotas.gate.write());
+        let by = Spending { enforce: Enforce::Projects, now_ns, alone: alone.is_some(), ..Spending::default() };
+        let renamed = self.transact_in_gate(&by, |txn| {
             let from_dir = live_directory(txn, from.0)?;
             let to_dir = if to.0 == from.0 { None } else { Some(live_directory(txn, to.0)?) };
             let old = entry(txn, from.0, from.1)?.ok_or(Refusal::NotFound)?;
@@ -84,6 +91,13 @@ impl MetaStore {
                 back.arrive(txn, from, now_ns);
             }
             let ino = moving.ino;
+            if moves_projects && self.project_of(from.0)? != self.project_of(to.0)? {
+                let goes = Some((ino, moved)).filter(|(_, links)| *links > 0);
+                let comes = target.filter(|_| came_back > 0).map(|target| (target.ino, came_back));
+                for (dir, _) in goes.into_iter().chain(comes) {
+                    quotas.recount_below(txn, dir)?;
+                }
+            }
             moving.arrive(txn, to, now_ns);
             match to_dir {
                 Some(to_dir) => {
@@ -93,7 +107,12 @@ impl MetaStore {
                 None => touch_directory(txn, from.0, from_dir, came_back - gone, now_ns),
             }
             Ok(Renamed { ino, replaced: target.map(|target| target.ino), orphaned })
-        })
+        });
+        if alone.is_some() {
+            quotas.forget_projects();
+        }
+        drop((shared, alone));
+        renamed
     }
 }
 

@@ -7,7 +7,7 @@
 //! 3. A tombstone exists only above an older row; a row that has none below it is removed outright.
 
 use super::MetaError;
-use super::engine::{Batch, Durability, Engine, EngineError, KeyRange, Order, Table, View};
+use super::engine::{Batch, Durability, Engine, EngineError, KeyRange, Order, Table, View, Write};
 use crate::format::rows::key::{self, Space};
 use crate::format::rows::{self, RowError};
 use crate::ids::{Epoch, Ino};
@@ -99,6 +99,7 @@ fn live(row: Vec<u8>) -> Option<Vec<u8>> {
 pub(super) struct Txn<'a> {
     reading: Reading<'a>,
     batch: Batch,
+    recount: Vec<Ino>,
 }
 
 impl<'a> Txn<'a> {
@@ -169,6 +170,21 @@ impl<'a> Txn<'a> {
         self.batch.remove(table, key);
     }
 
+    /// What was written so far.
+    pub fn writes(&self) -> &[Write] {
+        &self.batch.writes
+    }
+
+    /// Has an inode counted again for quotas, though nothing of it is written.
+    pub fn recount(&mut self, ino: Ino) {
+        self.recount.push(ino);
+    }
+
+    /// The inodes to be counted again.
+    pub fn to_recount(&self) -> &[Ino] {
+        &self.recount
+    }
+
     /// Notes that an inode has lost its name; [`super::MetaStore::free_orphans`] frees it.
     pub fn orphan(&mut self, ino: Ino) {
         self.batch.put(Table::Orphans, key::ino(ino), rows::encode_text(b""));
@@ -198,9 +214,9 @@ pub(super) fn transact<T>(
         let mut batch = Batch::default();
         batch.read_at(stamp);
         batch.expect(Table::Settings, epoch_key(), Some(rows::encode_number(epoch.0)));
-        let mut txn = Txn { reading: Reading { view, epoch }, batch };
+        let mut txn = Txn { reading: Reading { view, epoch }, batch, recount: Vec::new() };
         let result = body(&mut txn)?;
-        let Txn { reading, batch } = txn;
+        let Txn { reading, batch, .. } = txn;
         drop(reading);
         if batch.is_empty() {
             return Ok((result, epoch));

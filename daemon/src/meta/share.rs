@@ -4,6 +4,7 @@ use super::content::{self, Content, FileContent, References};
 use super::engine::Table;
 use super::inode::read_for_change;
 use super::map::decode_chunk;
+use super::quota::Reservation;
 use super::rows::Txn;
 use super::{BLOCKS_PER_CHUNK, HOLE, Inode, MapChunk, MetaError, MetaStore, Refusal};
 use crate::format::rows::key;
@@ -56,6 +57,7 @@ impl MetaStore {
                 block_size: share.block_size,
                 mtime_ns: Some(share.now_ns),
                 ctime_ns: share.now_ns,
+                reserved: Reservation::default(),
                 blocks: (share.to.1..).zip(blocks.iter().copied()).collect(),
             };
             let mut references = References::default();

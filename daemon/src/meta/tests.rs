@@ -6,6 +6,8 @@ mod inodes;
 mod listing;
 mod names;
 mod orphans;
+mod quota;
+mod quota_model;
 mod restart;
 
 use super::engine::memory::MemoryEngine;

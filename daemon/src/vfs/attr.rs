@@ -33,16 +33,16 @@ impl Vfs {
         )
     }
 
-    /// Space and inodes.
-    pub fn statfs(&self) -> FsStats {
+    /// Space and inodes, as seen from an inode: in a project with a limit of bytes that is all there is.
+    pub fn statfs(&self, ino: Ino) -> FsStats {
         let stats = self.0.store.stats();
         let block_size = Settings::BLOCK_SIZE;
-        FsStats {
-            block_size,
-            blocks: stats.capacity_bytes / u64::from(block_size),
-            blocks_free: stats.capacity_bytes.saturating_sub(stats.stored_bytes) / u64::from(block_size),
-            files: FREE_INODES,
+        let (mut space, mut free) = (stats.capacity_bytes, stats.capacity_bytes.saturating_sub(stats.stored_bytes));
+        if let Some((limit, left)) = self.0.project_space(ino) {
+            (space, free) = (space.min(limit), free.min(left));
         }
+        let block = u64::from(block_size);
+        FsStats { block_size, blocks: space / block, blocks_free: free / block, files: FREE_INODES }
     }
 }
 

@@ -6,6 +6,8 @@ use super::{Inner, Vfs, metadata_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
 use crate::meta::{FileKind, NewNode};
+use futures::FutureExt;
+use std::sync::Arc;
 
 /// `PATH_MAX` of Linux without its NUL.
 const TARGET_MAX: usize = 4095;
@@ -14,13 +16,13 @@ impl Vfs {
     /// Makes a file, fifo, socket or device.
     pub fn mknod(&self, parent: Ino, name: &[u8], kind: FileKind, perm: u16, rdev: u32, caller: Caller) -> Answer<Entry> {
         let node = caller.node(kind, perm, rdev, b"");
-        Answer::Ready(self.0.make(parent, name, node))
+        self.0.made(parent, name, node)
     }
 
     /// Makes a directory.
     pub fn mkdir(&self, parent: Ino, name: &[u8], perm: u16, caller: Caller) -> Answer<Entry> {
         let node = caller.node(FileKind::Directory, perm, 0, b"");
-        Answer::Ready(self.0.make(parent, name, node))
+        self.0.made(parent, name, node)
     }
 
     /// Makes a symbolic link.
@@ -30,7 +32,7 @@ impl Vfs {
             return Answer::Ready(Err(Error::new(ErrorKind::NameTooLong, message)));
         }
         let node = caller.node(FileKind::Symlink, 0o777, 0, target);
-        Answer::Ready(self.0.make(parent, name, node))
+        self.0.made(parent, name, node)
     }
 
     /// Gives a file a further name.
@@ -54,6 +56,34 @@ impl Caller {
 }
 
 impl Inner {
+    fn made(self: &Arc<Self>, parent: Ino, name: &[u8], node: NewNode<'_>) -> Answer<Entry> {
+        match self.make(parent, name, node) {
+            Err(error) if self.cache.may_make_room(&error) => {
+                Answer::Pending(self.make_after_making_room(parent, name, node).boxed())
+            }
+            made => Answer::Ready(made),
+        }
+    }
+
+    /// Makes something that a quota refused, after what is gone was freed.
+    pub(super) fn make_after_making_room(
+        self: &Arc<Self>,
+        parent: Ino,
+        name: &[u8],
+        node: NewNode<'_>,
+    ) -> impl Future<Output = Result<Entry>> + Send + use<> {
+        let (inner, name, target) = (Arc::clone(self), name.to_vec(), node.target.to_vec());
+        let NewNode { kind, perm, umask, owner, rdev, .. } = node;
+        async move {
+            let (done, freed) = futures::channel::oneshot::channel();
+            inner.cache.make_room(Box::new(move |_| {
+                let _ = done.send(());
+            }));
+            let _ = freed.await;
+            inner.make(parent, &name, NewNode { kind, perm, umask, owner, rdev, target: &target })
+        }
+    }
+
     pub(super) fn make(&self, parent: Ino, name: &[u8], node: NewNode<'_>) -> Result<Entry> {
         check_name(name)?;
         let (ino, row) = self.meta.create(parent, name, node, self.clock.wall_ns()).map_err(metadata_error)?;

@@ -20,6 +20,7 @@ mod invalidate;
 mod listing;
 mod lookup;
 mod posix;
+mod quota;
 mod read;
 mod readdir;
 mod remove;
@@ -29,6 +30,7 @@ mod types;
 mod write;
 mod xattr;
 
+pub use quota::ShownQuota;
 pub use types::*;
 
 use crate::block::BlockStore;
@@ -213,5 +215,7 @@ fn kind_of(refusal: &Refusal) -> ErrorKind {
         Refusal::TooManyLinks => ErrorKind::TooManyLinks,
         Refusal::NotPermitted => ErrorKind::NotPermitted,
         Refusal::NoAttribute => ErrorKind::NoData,
+        Refusal::OverQuota(_) => ErrorKind::OverQuota,
+        Refusal::CrossesProjects => ErrorKind::CrossesProjects,
     }
 }

@@ -1,18 +1,19 @@
 //! `setattr`: modes, owners, times.
 
 use super::lookup::attr_of;
-use super::types::{Answer, Entry, SetAttr};
+use super::types::{Answer, Caller, Entry, SetAttr};
 use super::{Inner, Vfs, metadata_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
-use crate::meta::{FileKind, Inode};
+use crate::meta::{Enforce, FileKind, Inode};
 use futures::FutureExt;
 use std::sync::Arc;
 
 impl Vfs {
     /// Changes attributes. Whether the caller may is the kernel's to check (`default_permissions`).
-    pub fn setattr(&self, ino: Ino, change: SetAttr) -> Answer<Entry> {
-        let Some(size) = change.size else { return Answer::Ready(self.0.set_attributes(ino, &change)) };
+    pub fn setattr(&self, ino: Ino, change: SetAttr, caller: Caller) -> Answer<Entry> {
+        let enforce = Enforce::of_user(caller.uid);
+        let Some(size) = change.size else { return Answer::Ready(self.0.set_attributes(ino, &change, enforce)) };
         let inner = Arc::clone(&self.0);
         let resized = async move {
             let row = inner.inode(ino)?;
@@ -23,17 +24,18 @@ impl Vfs {
             }
             let file = inner.file_of(ino, &row)?;
             // POSIX: an empty file that is opened with O_TRUNC is marked as changed, too.
-            inner.resize(&file, size).await?;
-            inner.set_attributes(ino, &change)
+            inner.resize(&file, size, enforce).await?;
+            inner.set_attributes(ino, &change, enforce)
         };
         Answer::Pending(resized.boxed())
     }
 }
 
 impl Inner {
-    fn set_attributes(&self, ino: Ino, change: &SetAttr) -> Result<Entry> {
+    fn set_attributes(&self, ino: Ino, change: &SetAttr, enforce: Enforce) -> Result<Entry> {
         let now_ns = self.clock.wall_ns();
-        let update = || self.meta.update_inode(ino, &|row| apply(row, change, now_ns)).map_err(metadata_error);
+        let apply = |row: &mut Inode| apply(row, change, now_ns);
+        let update = || self.meta.update_inode_for(ino, enforce, now_ns, &apply).map_err(metadata_error);
         let row = if change.mtime.is_some() { self.cache.set_times(ino, update)? } else { update()? };
         row.ok_or_else(|| Error::new(ErrorKind::Stale, format!("{ino} no longer exists")))?;
         Ok(Entry { attr: attr_of(ino, &self.inode(ino)?), ttl: self.ttl() })

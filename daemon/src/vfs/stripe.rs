@@ -25,7 +25,7 @@ impl Vfs {
 }
 
 impl Inner {
-    async fn walk(self: &Arc<Self>, path: &[u8]) -> Result<Ino> {
+    pub(super) async fn walk(self: &Arc<Self>, path: &[u8]) -> Result<Ino> {
         let mut ino = Ino::ROOT;
         for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".") {
             match self.resolve(ino, name).await? {

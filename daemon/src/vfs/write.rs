@@ -2,12 +2,13 @@
 
 use super::handles::Handle;
 use super::lookup::attr_of;
+use super::quota::enforce;
 use super::types::{Answer, Caller, DoneReply, Entry, HandleId, Lookup, OpenedFile, Seek, WriteReply};
 use super::{Inner, Vfs};
 use crate::cache::CachedFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
-use crate::meta::FileKind;
+use crate::meta::{Enforce, FileKind};
 use futures::FutureExt;
 use std::sync::Arc;
 
@@ -15,20 +16,29 @@ impl Vfs {
     /// Makes a file and opens it; without `O_EXCL` one that is there by now is opened (and cut, with `O_TRUNC`).
     pub fn create(&self, parent: Ino, name: &[u8], perm: u16, flags: i32, caller: Caller) -> Answer<(Entry, OpenedFile)> {
         let node = caller.node(FileKind::File, perm, 0, b"");
-        let made = self.0.make(parent, name, node);
-        match made {
+        match self.0.make(parent, name, node) {
             Err(error) if error.kind == ErrorKind::Exists && flags & libc::O_EXCL == 0 => {
                 let (inner, name) = (Arc::clone(&self.0), name.to_vec());
-                Answer::Pending(async move { inner.open_existing(parent, &name, flags).await }.boxed())
+                Answer::Pending(async move { inner.open_existing(parent, &name, flags, caller).await }.boxed())
+            }
+            Err(error) if self.0.cache.may_make_room(&error) => {
+                let (inner, made) = (Arc::clone(&self.0), self.0.make_after_making_room(parent, name, node));
+                Answer::Pending(
+                    async move {
+                        let entry = made.await?;
+                        Ok((entry, inner.open_new(&entry)?))
+                    }
+                    .boxed(),
+                )
             }
             made => Answer::Ready(made.and_then(|entry| Ok((entry, self.0.open_new(&entry)?)))),
         }
     }
 
-    /// Writes through a handle.
-    pub fn write(&self, handle: HandleId, offset: u64, data: &[u8], reply: WriteReply) {
+    /// Writes through a handle. Without a caller it is the kernel that writes pages of a mapping back: quotas count it and cannot refuse it.
+    pub fn write(&self, handle: HandleId, offset: u64, data: &[u8], caller: Option<Caller>, reply: WriteReply) {
         match self.0.handles.file(handle) {
-            Ok(reader) => self.0.cache.write(reader.file(), offset, data, self.0.clock.wall_ns(), reply),
+            Ok(reader) => self.0.cache.write(reader.file(), offset, data, enforce(caller), self.0.clock.wall_ns(), reply),
             Err(error) => reply(Err(error)),
         }
     }
@@ -56,7 +66,8 @@ impl Vfs {
     }
 
     /// Allocates, punches holes, and writes zeros. Space is not set aside: blocks are stored where they are written.
-    pub fn fallocate(&self, handle: HandleId, offset: u64, len: u64, mode: i32, reply: DoneReply) {
+    /// Quotas refuse at once what they could not hold.
+    pub fn fallocate(&self, handle: HandleId, offset: u64, len: u64, mode: i32, caller: Caller, reply: DoneReply) {
         let reader = match self.0.handles.file(handle) {
             Ok(reader) => reader,
             Err(error) => return reply(Err(error)),
@@ -64,11 +75,17 @@ impl Vfs {
         let (cache, file, now_ns) = (&self.0.cache, reader.file(), self.0.clock.wall_ns());
         let end = offset.saturating_add(len);
         let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+        let enforce = Enforce::of_user(caller.uid);
+        if mode & !libc::FALLOC_FL_KEEP_SIZE == 0
+            && let Err(error) = cache.could_grow(file, &(offset..end), enforce, now_ns)
+        {
+            return reply(Err(error));
+        }
         match mode & !libc::FALLOC_FL_KEEP_SIZE {
             0 if keep_size || end <= file.size() => reply(Ok(())),
-            0 => cache.resize(file, end, now_ns, reply),
-            libc::FALLOC_FL_PUNCH_HOLE => cache.zero(file, offset..end, false, now_ns, reply),
-            libc::FALLOC_FL_ZERO_RANGE => cache.zero(file, offset..end, !keep_size, now_ns, reply),
+            0 => cache.resize(file, end, enforce, now_ns, reply),
+            libc::FALLOC_FL_PUNCH_HOLE => cache.zero(file, offset..end, false, enforce, now_ns, reply),
+            libc::FALLOC_FL_ZERO_RANGE => cache.zero(file, offset..end, !keep_size, enforce, now_ns, reply),
             _ => reply(Err(Error::new(ErrorKind::Unsupported, format!("fallocate mode {mode:#x}")))),
         }
     }
@@ -95,24 +112,30 @@ impl Inner {
     }
 
     /// Opens a file that the kernel did not know of when it asked for it to be made.
-    async fn open_existing(self: &Arc<Self>, parent: Ino, name: &[u8], flags: i32) -> Result<(Entry, OpenedFile)> {
+    async fn open_existing(
+        self: &Arc<Self>,
+        parent: Ino,
+        name: &[u8],
+        flags: i32,
+        caller: Caller,
+    ) -> Result<(Entry, OpenedFile)> {
         let Lookup::Found(entry) = self.resolve(parent, name).await? else {
             return Err(Error::new(ErrorKind::NotFound, "the file was there and is gone"));
         };
         let opened = self.open_known(&entry)?;
         if flags & libc::O_TRUNC != 0 {
             let file = self.file_of(entry.attr.ino, &self.inode(entry.attr.ino)?)?;
-            self.resize(&file, 0).await?;
+            self.resize(&file, 0, Enforce::of_user(caller.uid)).await?;
         }
         let attr = attr_of(entry.attr.ino, &self.inode(entry.attr.ino)?);
         Ok((Entry { attr, ..entry }, opened))
     }
 
     /// Changes a file's size; the answer comes when that is done.
-    pub(super) async fn resize(&self, file: &Arc<CachedFile>, size: u64) -> Result<()> {
+    pub(super) async fn resize(&self, file: &Arc<CachedFile>, size: u64, enforce: Enforce) -> Result<()> {
         let (done, outcome) = futures::channel::oneshot::channel();
         let reply = Box::new(move |result| drop(done.send(result)));
-        self.cache.resize(file, size, self.clock.wall_ns(), reply);
+        self.cache.resize(file, size, enforce, self.clock.wall_ns(), reply);
         outcome.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::ShuttingDown, "the file system is shutting down")))
     }
 }

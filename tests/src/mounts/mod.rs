@@ -8,6 +8,7 @@ mod devices;
 mod faults;
 mod names;
 mod power;
+mod quota;
 mod reads;
 mod restart;
 mod writing;

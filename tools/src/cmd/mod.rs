@@ -2,6 +2,7 @@
 
 mod mount;
 mod quickstart;
+mod quota;
 mod status;
 mod stripe;
 mod umount;
@@ -19,6 +20,7 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), CliError> {
         Command::Umount(umount) => umount::run(&umount),
         Command::Status(status) => status::run(&status, cli.json),
         Command::Stripe(stripe) => stripe::run(&stripe, cli.json),
+        Command::Quota(quota) => quota::run(&quota, cli.json),
         Command::Quickstart(quickstart) => quickstart::run(&quickstart),
     }
 }

@@ -11,7 +11,7 @@ use crate::cache::local::LocalData;
 use crate::cache::read::{Reader, metadata_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::BlockIndex;
-use crate::meta::{Content, FileContent, Share};
+use crate::meta::{Content, Enforce, FileContent, Share};
 use futures::channel::oneshot;
 use std::sync::Arc;
 
@@ -29,8 +29,17 @@ pub(in crate::cache) struct Sharing {
     source: Arc<CachedFile>,
     dest: Arc<CachedFile>,
     blocks: Blocks,
-    now_ns: i64,
+    by: By,
     reply: Box<dyn FnOnce(Result<u64>) + Send>,
+}
+
+/// On whose behalf something is copied, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct By {
+    /// Whose quotas hold.
+    pub enforce: Enforce,
+    /// The time.
+    pub now_ns: i64,
 }
 
 /// So many whole blocks: from where, to where.
@@ -70,13 +79,7 @@ impl Cache {
     ///
     /// # Errors
     /// `Invalid` if the ranges overlap.
-    pub async fn copy(
-        self: &Arc<Self>,
-        source: (&Reader, u64),
-        dest: (&Arc<CachedFile>, u64),
-        len: u64,
-        now_ns: i64,
-    ) -> Result<u64> {
+    pub async fn copy(self: &Arc<Self>, source: (&Reader, u64), dest: (&Arc<CachedFile>, u64), len: u64, by: By) -> Result<u64> {
         let len = len.min(source.0.file().size().saturating_sub(source.1));
         if source.0.file().ino() == dest.0.ino() && source.1 < dest.1.saturating_add(len) && dest.1 < source.1 + len {
             return Err(Error::new(ErrorKind::Invalid, "the ranges overlap"));
@@ -87,11 +90,11 @@ impl Cache {
         if len == 0 {
             return Ok(0);
         }
-        self.claim(dest.0)?;
+        self.claim(dest.0, by.enforce, by.now_ns)?;
         let (mut copied, mut carried) = (0, 0);
         while copied < len && copied < SHARE_BYTES && carried < CARRY_BYTES {
             let at = ((source.0, source.1 + copied), (dest.0, dest.1 + copied));
-            match self.copy_some(at.0, at.1, len - copied, now_ns).await {
+            match self.copy_some(at.0, at.1, len - copied, by).await {
                 Ok((0, 0)) => break,
                 Ok((shared, moved)) => (copied, carried) = (copied + shared + moved, carried + moved),
                 // What was copied counts; whoever asks for the rest is told.
@@ -108,14 +111,14 @@ impl Cache {
         source: (&Reader, u64),
         dest: (&Arc<CachedFile>, u64),
         len: u64,
-        now_ns: i64,
+        by: By,
     ) -> Result<(u64, u64)> {
         let carry = match step(source.1, dest.1, len, self.block_size()) {
             Step::Carry(bytes) => bytes,
             Step::Share(blocks) => {
                 let elsewhere = self.blocks_elsewhere(source.0.file(), blocks)?;
                 if elsewhere == 0 {
-                    let shared = self.share_soon(source.0.file(), dest.0, blocks, now_ns).await?;
+                    let shared = self.share_soon(source.0.file(), dest.0, blocks, by).await?;
                     if shared > 0 {
                         return Ok((shared * self.block_size(), 0));
                     }
@@ -127,7 +130,7 @@ impl Cache {
         self.read(source.0, source.1, carry as u32, Box::new(move |outcome| drop(read.send(outcome))));
         let bytes = bytes.await.unwrap_or_else(|_| Err(stopping()))?;
         let (written, done) = oneshot::channel();
-        self.write(dest.0, dest.1, &bytes, now_ns, Box::new(move |outcome| drop(written.send(outcome))));
+        self.write(dest.0, dest.1, &bytes, by.enforce, by.now_ns, Box::new(move |outcome| drop(written.send(outcome))));
         done.await.unwrap_or_else(|_| Err(stopping()))?;
         Ok((0, bytes.len() as u64))
     }
@@ -151,18 +154,18 @@ impl Cache {
         source: &Arc<CachedFile>,
         dest: &Arc<CachedFile>,
         blocks: Blocks,
-        now_ns: i64,
+        by: By,
     ) -> Result<u64> {
         let start = blocks.to * self.block_size();
         if dest.size() < start {
             let (ready, outcome) = oneshot::channel();
             self.ready_to_grow(dest, start, Box::new(move |result| drop(ready.send(result))));
             outcome.await.unwrap_or_else(|_| Err(stopping()))?;
-            self.grow(dest, start, now_ns);
+            self.grow(dest, start, by.enforce, by.now_ns)?;
         }
         let (shared, outcome) = oneshot::channel();
         let reply = Box::new(move |result| drop(shared.send(result)));
-        self.flusher.push(Job::Share(Sharing { source: Arc::clone(source), dest: Arc::clone(dest), blocks, now_ns, reply }));
+        self.flusher.push(Job::Share(Sharing { source: Arc::clone(source), dest: Arc::clone(dest), blocks, by, reply }));
         outcome.await.unwrap_or_else(|_| Err(stopping()))
     }
 
@@ -180,7 +183,7 @@ impl Cache {
     }
 
     fn share_recorded(&self, sharing: &Sharing) -> Result<u64> {
-        let Sharing { source, dest, blocks, now_ns, .. } = sharing;
+        let Sharing { source, dest, blocks, by, .. } = sharing;
         let Blocks { from, to, count } = *blocks;
         let dirty = source.written().lock().next_held(from).unwrap_or(u64::MAX);
         let count = count.min(dirty - from);
@@ -189,8 +192,11 @@ impl Cache {
             return Ok(0);
         }
         let block_size = self.block_size();
+        // As far as the quota goes; what the transaction comes to, it records itself.
+        let bytes = to * block_size..(to + count) * block_size;
+        self.could_write(dest, &bytes, by.enforce, by.now_ns)?;
         let _references = self.references.lock();
-        let share = Share { from: (source.ino(), from), to: (dest.ino(), to), count, block_size, now_ns: *now_ns };
+        let share = Share { from: (source.ino(), from), to: (dest.ino(), to), count, block_size, now_ns: by.now_ns };
         let shared = self.meta.share_content(&share).map_err(|error| metadata_error(dest, &error))?;
         self.show_shared(dest, to, &shared.blocks, shared.base);
         self.release(&shared.released);

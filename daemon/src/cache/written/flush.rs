@@ -34,6 +34,8 @@ pub(in crate::cache) enum Job {
     Cut(Cut),
     /// Makes blocks of one file blocks of another.
     Share(Sharing),
+    /// Frees what files that are gone still count for.
+    MakeRoom(DoneReply),
 }
 
 /// A file to be cut.
@@ -112,7 +114,7 @@ impl Flusher {
     /// Whether the devices have room for what is to be written.
     pub(super) fn admit(&self, cache: &Cache, bytes: usize) -> Result<(), Error> {
         let wanted = (self.used() + bytes) as u64;
-        if cache.store.room_for_local() < wanted && !cache.make_room(wanted) {
+        if cache.store.room_for_local() < wanted && !cache.free_room(wanted) {
             return Err(Error::new(ErrorKind::NoSpace, "the cache is full of data that exists only here"));
         }
         Ok(())
@@ -155,6 +157,12 @@ impl Flusher {
     /// The file, if something of it is not in the metadata yet.
     pub(in crate::cache) fn dirty_file(&self, ino: Ino) -> Option<Arc<CachedFile>> {
         self.queue.lock().dirty.get(&ino).cloned()
+    }
+
+    /// The dirty files that nobody can reach any more.
+    pub(super) fn unreachable(&self) -> Vec<Arc<CachedFile>> {
+        let queue = self.queue.lock();
+        queue.dirty.values().filter(|file| file.is_unlinked() && !file.has_handles()).cloned().collect()
     }
 
     fn is_due(&self, queue: &Queue) -> bool {
@@ -230,6 +238,7 @@ impl Cache {
                     self.sync_all(std::mem::take(&mut syncs));
                     self.share(sharing);
                 }
+                Job::MakeRoom(reply) => reply(self.make_room_now()),
             }
         }
         self.sync_all(syncs);
@@ -266,7 +275,7 @@ impl Cache {
     }
 
     /// Lets go of what deleted files still hold; whether there is room then.
-    fn make_room(&self, wanted: u64) -> bool {
+    fn free_room(&self, wanted: u64) -> bool {
         let freed = self.free_orphans().and_then(|_| self.make_durable());
         if let Err(error) = freed {
             tracing::warn!(%error, "space of deleted files could not be freed");
@@ -429,6 +438,7 @@ fn content_of(rounded: &Rounded) -> FileContent {
         mtime_ns: rounded.file.written().lock().mtime_of(snapshot),
         ctime_ns: snapshot.ctime_ns,
         blocks,
+        reserved: snapshot.reserved.clone(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Files being written: dirty blocks in memory, and their way to the devices and into the metadata.
 //!
-//! [`state`] is what one file has dirty; `write`, `read` and `resize` work on it; `flush` is the one thread that makes it local data:
-//! blocks first, then one metadata transaction for all files of a round. `copy` makes blocks of one file blocks of another, between rounds.
+//! [`state`] is what one file has dirty; `write`, `read` and `resize` work on it, and `charge` has quotas pay for it; `flush` is the one thread
+//! that makes it local data: blocks first, then one metadata transaction for all files of a round. `copy` makes blocks of one file blocks of
+//! another, between rounds.
 //!
 //! Invariants:
 //! 1. A byte that was written is in a dirty block, in a block being flushed, or in a block that the file's map names; a reader looks in that
@@ -11,16 +12,19 @@
 //! 4. A block is let go of only after the commit that dropped the last reference to it is durable.
 //! 5. Dirty memory stays within its budget: writes beyond it wait for a round to end.
 
+mod charge;
 mod copy;
 mod errors;
 mod flush;
 mod read;
 mod release;
 mod resize;
+mod room;
 mod seek;
 mod state;
 mod write;
 
+pub use copy::By;
 pub(super) use errors::{Told, WriteErrors};
 pub(super) use flush::Flusher;
 pub(super) use release::Released;

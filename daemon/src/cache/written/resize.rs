@@ -1,23 +1,24 @@
 //! Changing sizes, and making ranges zeros.
 
 use super::flush::{Cut, Job};
+use super::state::State;
 use super::{DoneReply, SIZE_MAX};
 use crate::cache::Cache;
 use crate::cache::file::CachedFile;
 use crate::cache::local::LocalData;
 use crate::error::{Error, ErrorKind};
-use crate::meta::BLOCKS_PER_CHUNK;
+use crate::meta::{BLOCKS_PER_CHUNK, Enforce};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Cache {
     /// Cuts a file, or lengthens it with zeros.
-    pub fn resize(self: &Arc<Self>, file: &Arc<CachedFile>, size: u64, now_ns: i64, reply: DoneReply) {
+    pub fn resize(self: &Arc<Self>, file: &Arc<CachedFile>, size: u64, enforce: Enforce, now_ns: i64, reply: DoneReply) {
         if size > SIZE_MAX {
             return reply(Err(Error::new(ErrorKind::TooLarge, format!("{size} bytes, more than a file can have"))));
         }
-        if let Err(error) = self.claim(file) {
+        if let Err(error) = self.claim(file, enforce, now_ns) {
             return reply(Err(error));
         }
         if size < file.size() {
@@ -25,7 +26,7 @@ impl Cache {
         }
         let (cache, grown) = (Arc::clone(self), Arc::clone(file));
         let then = move |outcome: Result<(), Error>| {
-            reply(outcome.map(|()| cache.grow(&grown, size, now_ns)));
+            reply(outcome.and_then(|()| cache.grow(&grown, size, enforce, now_ns)));
         };
         self.ready_to_grow(file, size, Box::new(then));
     }
@@ -39,30 +40,39 @@ impl Cache {
         }
     }
 
-    pub(super) fn grow(&self, file: &Arc<CachedFile>, size: u64, now_ns: i64) {
+    pub(super) fn grow(&self, file: &Arc<CachedFile>, size: u64, enforce: Enforce, now_ns: i64) -> Result<(), Error> {
         let mut state = file.written().lock();
         let size = size.max(state.size);
+        let block_size = self.block_size();
+        let growth = |state: &State, is_local: &dyn Fn(u64) -> bool| state.growth_of_end(size, block_size, is_local);
+        self.reserve(file, &mut state, enforce, now_ns, growth)?;
         state.resize(size, self.block_size(), now_ns);
         file.set_size(size);
         drop(state);
         self.flusher.note_dirty(file);
+        Ok(())
     }
 
     /// Makes a range zeros; beyond the end of the file it lengthens it if `grow` says so.
-    pub fn zero(self: &Arc<Self>, file: &Arc<CachedFile>, range: Range<u64>, grow: bool, now_ns: i64, reply: DoneReply) {
+    pub fn zero(
+        self: &Arc<Self>,
+        file: &Arc<CachedFile>,
+        range: Range<u64>,
+        grow: bool,
+        enforce: Enforce,
+        now_ns: i64,
+        reply: DoneReply,
+    ) {
         if range.end > SIZE_MAX {
             return reply(Err(Error::new(ErrorKind::TooLarge, "more than a file can have")));
         }
-        if let Err(error) = self.claim(file) {
+        if let Err(error) = self.claim(file, enforce, now_ns) {
             return reply(Err(error));
         }
         if grow && range.end > file.size() {
             let (cache, grown, end) = (Arc::clone(self), Arc::clone(file), range.end);
-            let then = move |outcome: Result<(), Error>| match outcome {
-                Ok(()) => {
-                    cache.grow(&grown, end, now_ns);
-                    cache.zero(&grown, range, false, now_ns, reply);
-                }
+            let then = move |ready: Result<(), Error>| match ready.and_then(|()| cache.grow(&grown, end, enforce, now_ns)) {
+                Ok(()) => cache.zero(&grown, range, false, enforce, now_ns, reply),
                 Err(error) => reply(Err(error)),
             };
             return self.ready_to_grow(file, end, Box::new(then));
@@ -86,20 +96,27 @@ impl Cache {
             edges.push(range.start..whole.start * block);
             edges.push(whole.end * block..end);
         }
-        self.zero_edges(file, edges, now_ns, reply);
+        self.zero_edges(file, edges, enforce, now_ns, reply);
     }
 
-    fn zero_edges(self: &Arc<Self>, file: &Arc<CachedFile>, mut edges: Vec<Range<u64>>, now_ns: i64, reply: DoneReply) {
+    fn zero_edges(
+        self: &Arc<Self>,
+        file: &Arc<CachedFile>,
+        mut edges: Vec<Range<u64>>,
+        enforce: Enforce,
+        now_ns: i64,
+        reply: DoneReply,
+    ) {
         let Some(edge) = edges.pop() else { return reply(Ok(())) };
         if edge.start >= edge.end {
-            return self.zero_edges(file, edges, now_ns, reply);
+            return self.zero_edges(file, edges, enforce, now_ns, reply);
         }
         let (cache, written) = (Arc::clone(self), Arc::clone(file));
         let next = move |outcome: Result<(), Error>| match outcome {
-            Ok(()) => cache.zero_edges(&written, edges, now_ns, reply),
+            Ok(()) => cache.zero_edges(&written, edges, enforce, now_ns, reply),
             Err(error) => reply(Err(error)),
         };
-        self.write(file, edge.start, &vec![0; (edge.end - edge.start) as usize], now_ns, Box::new(next));
+        self.write(file, edge.start, &vec![0; (edge.end - edge.start) as usize], enforce, now_ns, Box::new(next));
     }
 
     /// Does a cut, on the flusher's thread and between two rounds. Returns whether it is in the metadata.
@@ -108,6 +125,7 @@ impl Cache {
         let mut state = file.written().lock();
         let old = state.size;
         let freed = state.resize(size, packed.block_size, now_ns);
+        state.settle_if_empty();
         file.set_size(size);
         let _gate = file.map_gate().write();
         let base = state.base;

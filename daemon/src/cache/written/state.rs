@@ -1,5 +1,6 @@
 //! What one file has dirty. Pure: no I/O, no threads.
 
+use crate::meta::Reservation;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -27,6 +28,8 @@ pub struct Snapshot {
     pub blocks: Vec<(u64, Bytes)>,
     /// Bytes of a block.
     pub block_size: u64,
+    /// What quotas have reserved for it.
+    pub reserved: Reservation,
     times_set: u64,
 }
 
@@ -47,6 +50,8 @@ pub struct State {
     pub changed: bool,
     /// Whether the flusher has the file on its list.
     pub queued: bool,
+    /// What quotas have reserved for what is dirty.
+    pub reservation: Reservation,
     slots: BTreeMap<u64, Slot>,
     /// Blocks of the round under way, with the memory they count for.
     flushing: BTreeMap<u64, (Bytes, usize)>,
@@ -147,6 +152,14 @@ impl State {
         self.slots.contains_key(&index) || self.flushing.contains_key(&index)
     }
 
+    /// Whether memory has bytes of a block, not only that it is to be zeros.
+    pub fn has_bytes(&self, index: u64) -> bool {
+        match (self.slots.get(&index), self.flushing.get(&index)) {
+            (Some(slot), _) => !slot.data.is_empty(),
+            (None, flushing) => flushing.is_some_and(|(data, _)| !data.is_empty()),
+        }
+    }
+
     /// The first block at or after an index that memory has.
     pub fn next_held(&self, from: u64) -> Option<u64> {
         let slot = self.slots.range(from..).next().map(|(index, _)| *index);
@@ -236,6 +249,7 @@ impl State {
             ctime_ns: self.ctime_ns,
             blocks,
             block_size,
+            reserved: self.reservation.take(),
             times_set: self.times_set,
         })
     }
@@ -263,6 +277,7 @@ impl State {
             }
         }
         if !done {
+            self.reservation.absorb(snapshot.reserved.clone());
             self.mtime_ns = self.mtime_ns.or(self.mtime_of(snapshot));
             self.changed = true;
         }
@@ -272,6 +287,7 @@ impl State {
     /// Drops everything dirty: the file is gone. Returns the memory given back.
     pub fn discard(&mut self) -> usize {
         self.changed = false;
+        self.reservation.take().give_back();
         self.loading.clear();
         std::mem::take(&mut self.slots).into_values().map(|slot| slot.memory).sum()
     }

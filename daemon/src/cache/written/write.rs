@@ -1,11 +1,13 @@
 //! Writing into dirty memory.
 
+use super::state::State;
 use super::{DoneReply, SIZE_MAX};
 use crate::cache::Cache;
 use crate::cache::file::CachedFile;
 use crate::cache::local::LocalData;
 use crate::cache::read::metadata_error;
 use crate::error::{Error, ErrorKind};
+use crate::meta::{Enforce, Inode, MetaError, Refusal};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -15,12 +17,22 @@ pub(super) struct Waiting {
     pub(super) offset: u64,
     pub(super) data: Bytes,
     pub(super) now_ns: i64,
+    /// Whose quotas may refuse it; `None` once they have agreed.
+    pub(super) enforce: Option<Enforce>,
     pub(super) reply: DoneReply,
 }
 
 impl Cache {
-    /// Writes bytes at an offset. What a partly written block held before is read first.
-    pub fn write(self: &Arc<Self>, file: &Arc<CachedFile>, offset: u64, data: &[u8], now_ns: i64, reply: DoneReply) {
+    /// Writes bytes at an offset. What a partly written block held before is read first. `enforce` says whose quotas may refuse it.
+    pub fn write(
+        self: &Arc<Self>,
+        file: &Arc<CachedFile>,
+        offset: u64,
+        data: &[u8],
+        enforce: Enforce,
+        now_ns: i64,
+        reply: DoneReply,
+    ) {
         let end = offset.saturating_add(data.len() as u64);
         if end > SIZE_MAX {
             return reply(Err(Error::new(ErrorKind::TooLarge, format!("{end} bytes, more than a file can have"))));
@@ -31,46 +43,67 @@ impl Cache {
         if let Err(error) = self.flusher.admit(self, data.len()) {
             return reply(Err(error));
         }
-        if let Err(error) = self.claim(file) {
+        if let Err(error) = self.claim(file, enforce, now_ns) {
             return reply(Err(error));
         }
-        if self.flusher.is_full() {
+        let enforce = Some(enforce);
+        let waiting = |enforce, reply| {
             let data = Bytes::copy_from_slice(data);
-            return self.flusher.park(Waiting { file: Arc::clone(file), offset, data, now_ns, reply });
+            Waiting { file: Arc::clone(file), offset, data, now_ns, enforce, reply }
+        };
+        if self.flusher.is_full() {
+            return self.flusher.park(waiting(enforce, reply));
         }
-        match self.try_write(file, offset, data, now_ns) {
-            None => reply(Ok(())),
-            Some(index) => {
-                let data = Bytes::copy_from_slice(data);
-                self.load_for(Waiting { file: Arc::clone(file), offset, data, now_ns, reply }, index);
-            }
+        match self.try_write(file, offset, data, now_ns, enforce) {
+            Ok(None) => reply(Ok(())),
+            Ok(Some(index)) => self.load_for(waiting(None, reply), index),
+            Err(error) if self.may_make_room(&error) => self.write_after_making_room(waiting(enforce, reply)),
+            Err(error) => reply(Err(error)),
         }
     }
 
     /// Before the first change to a file that is its object: says so in the metadata, so that no listing replaces it.
-    pub(super) fn claim(&self, file: &CachedFile) -> Result<(), Error> {
+    pub(super) fn claim(&self, file: &CachedFile, enforce: Enforce, now_ns: i64) -> Result<(), Error> {
         if file.is_written() {
             return Ok(());
         }
-        let claimed = self.meta.update_inode(file.ino(), &|row| row.base = row.base.or(Some(row.size)));
-        claimed.map_err(|error| metadata_error(file, &error))?;
+        let claim = |row: &mut Inode| row.base = row.base.or(Some(row.size));
+        match self.meta.update_inode_for(file.ino(), enforce, now_ns, &claim) {
+            Ok(_) => {}
+            Err(MetaError::Refused(refusal @ Refusal::OverQuota(_))) => {
+                return Err(Error::new(ErrorKind::OverQuota, format!("'{}': {refusal}", file.key())));
+            }
+            Err(error) => return Err(metadata_error(file, &error)),
+        }
         file.mark_written();
         Ok(())
     }
 
     /// Writes after the block has been read, as often as it takes.
     pub(super) fn go_on(self: &Arc<Self>, waiting: Waiting) {
-        match self.try_write(&waiting.file, waiting.offset, &waiting.data, waiting.now_ns) {
-            None => (waiting.reply)(Ok(())),
-            Some(index) => self.load_for(waiting, index),
+        match self.try_write(&waiting.file, waiting.offset, &waiting.data, waiting.now_ns, waiting.enforce) {
+            Ok(None) => (waiting.reply)(Ok(())),
+            Ok(Some(index)) => self.load_for(Waiting { enforce: None, ..waiting }, index),
+            Err(error) => (waiting.reply)(Err(error)),
         }
     }
 
     /// Writes, unless a block has to be read first: then says which.
-    fn try_write(&self, file: &Arc<CachedFile>, offset: u64, data: &[u8], now_ns: i64) -> Option<u64> {
+    fn try_write(
+        &self,
+        file: &Arc<CachedFile>,
+        offset: u64,
+        data: &[u8],
+        now_ns: i64,
+        enforce: Option<Enforce>,
+    ) -> Result<Option<u64>, Error> {
         let LocalData::Packed(packed) = file.local();
         let mut state = file.written().lock();
         let range = offset..offset + data.len() as u64;
+        if let Some(enforce) = enforce {
+            let growth = |state: &State, is_local: &dyn Fn(u64) -> bool| state.growth(range.clone(), packed.block_size, is_local);
+            self.reserve(file, &mut state, enforce, now_ns, growth)?;
+        }
         // A row that cannot be read: reading the block fails, and says why.
         let has_content = |index| self.has_content(file, index).unwrap_or(true);
         let needed = state.need(range, packed.block_size, &has_content, &|index| self.has_excess(file, index));
@@ -81,7 +114,7 @@ impl Cache {
             drop(state);
             self.flusher.note_dirty(file);
         }
-        needed
+        Ok(needed)
     }
 
     fn load_for(self: &Arc<Self>, waiting: Waiting, index: u64) {

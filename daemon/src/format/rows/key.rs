@@ -10,9 +10,13 @@
 //! reference                 fingerprint:8
 //! orphan                    ino:8
 //! hidden key                dir:8 object key
+//! quota                     kind:1 number:8           kind 0 = user, 1 = group, 2 = project
+//! usage                     kind:1 number:8 shard:1
+//! charge                    ino:8
 //! setting                   space:1 name              space 0 = the store's own, 1 = its users'
 //! ```
 
+use super::{QuotaId, QuotaKind};
 use crate::ids::{Epoch, Ino};
 
 /// Bytes of the inverted epoch at the end of a versioned key.
@@ -127,6 +131,33 @@ pub fn hidden(dir: Ino, object_key: &str) -> Vec<u8> {
 /// The object key in a hidden key's row key; `None` if it is not one.
 pub fn hidden_key(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key.get(8..)?).ok()
+}
+
+/// The key of a quota's limits.
+pub fn quota(id: QuotaId) -> [u8; 9] {
+    let mut key = [id.kind() as u8; 9];
+    key[1..].copy_from_slice(&id.number().to_be_bytes());
+    key
+}
+
+/// Whose limits a key is of; `None` if it is not one.
+pub fn split_quota(key: &[u8]) -> Option<QuotaId> {
+    let (kind, number) = key.split_first()?;
+    let kind = QuotaKind::ALL.into_iter().find(|known| *known as u8 == *kind)?;
+    QuotaId::new(kind, u64::from_be_bytes(number.try_into().ok()?))
+}
+
+/// The key of a part of what is used.
+pub fn usage(id: QuotaId, shard: u8) -> [u8; 10] {
+    let mut key = [shard; 10];
+    key[..9].copy_from_slice(&quota(id));
+    key
+}
+
+/// Whose usage a key is of; `None` if it is not one.
+pub fn split_usage(key: &[u8]) -> Option<QuotaId> {
+    let (_, quota) = key.split_last()?;
+    split_quota(quota)
 }
 
 /// Whose a setting is.

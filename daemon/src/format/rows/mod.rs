@@ -15,6 +15,7 @@ pub mod journal;
 pub mod key;
 mod listing;
 mod map;
+mod quota;
 mod small;
 mod wire;
 
@@ -22,6 +23,7 @@ pub use dirent::Dirent;
 pub use inode::{FileKind, InodeRow, Layout, Link, Origin};
 pub use listing::ListingState;
 pub use map::{BLOCKS_PER_CHUNK, HOLE, MapChunk};
+pub use quota::{Charge, Limit, QuotaId, QuotaKind, QuotaLimits, QuotaRow, Usage};
 pub use small::{decode_number, decode_text, encode_number, encode_text};
 
 /// A row version: the first byte of a value.

@@ -203,6 +203,15 @@ proptest! {
 }
 
 fn check_canonical(bytes: &[u8]) {
+    if let Ok(row) = QuotaRow::decode(bytes) {
+        assert_eq!(row.encode(), bytes);
+    }
+    if let Ok(row) = Usage::decode(bytes) {
+        assert_eq!(row.encode(), bytes);
+    }
+    if let Ok(row) = Charge::decode(bytes) {
+        assert_eq!(row.encode(), bytes);
+    }
     if let Ok(row) = InodeRow::decode(bytes) {
         assert_eq!(row.encode(), bytes);
     }
@@ -259,6 +268,29 @@ fn golden_small_rows() {
     assert_eq!(hex(&encode_number(300)), "01ac02");
     assert_eq!(hex(&encode_text(b"x")), "0178");
     assert_eq!(hex(TOMBSTONE), "00");
+}
+
+#[test]
+fn golden_quota_rows_and_keys() {
+    let limits = QuotaLimits { bytes: Limit { soft: 1, hard: 300 }, inodes: Limit { soft: 0, hard: 2 } };
+    let row = QuotaRow { limits, bytes_since_ns: 5, inodes_since_ns: 0 };
+    assert_eq!(hex(&row.encode()), "0101ac02000205000000000000000000000000000000");
+    assert_eq!(hex(&Usage { bytes: 4096, inodes: 3 }.encode()), "01802003");
+    let charge = Charge { uid: 1000, gid: 5, bytes: 4096, project: None };
+    assert_eq!(hex(&charge.encode()), "01e807058020");
+    assert_eq!(hex(&Charge { project: Some(Ino(300)), ..charge }.encode()), "01e807058020ac02");
+    let rows = [QuotaRow::decode(&row.encode()).map(drop), Charge::decode(&charge.encode()).map(drop)];
+    assert_eq!(rows, [Ok(()), Ok(())]);
+    for (id, expected) in [
+        (QuotaId::User(258), "000000000000000102"),
+        (QuotaId::Group(7), "010000000000000007"),
+        (QuotaId::Project(Ino(9)), "020000000000000009"),
+    ] {
+        assert_eq!((hex(&key::quota(id)).as_str(), key::split_quota(&key::quota(id))), (expected, Some(id)));
+        assert_eq!((hex(&key::usage(id, 3)), key::split_usage(&key::usage(id, 3))), (format!("{expected}03"), Some(id)));
+    }
+    assert_eq!(key::split_quota(&[3, 0, 0, 0, 0, 0, 0, 0, 1]), None, "no such kind");
+    assert_eq!(key::split_quota(&[0, 1, 0, 0, 0, 0, 0, 0, 1]), None, "no such user");
 }
 
 #[test]

@@ -130,6 +130,10 @@ impl<'a> Reader<'a> {
         self.0
     }
 
+    pub fn is_at_end(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn end(self) -> Result<(), RowError> {
         if self.0.is_empty() { Ok(()) } else { Err(RowError::Trailing(self.0.len())) }
     }

@@ -18,7 +18,16 @@ fn file(store: &MetaStore, name: &str) -> Ino {
 }
 
 fn content(ino: Ino, size: u64, blocks: Vec<(u64, Content)>) -> FileContent {
-    FileContent { ino, size, base: 0, block_size: BLOCK, mtime_ns: Some(NOW), ctime_ns: NOW, blocks }
+    FileContent {
+        ino,
+        size,
+        base: 0,
+        block_size: BLOCK,
+        mtime_ns: Some(NOW),
+        ctime_ns: NOW,
+        blocks,
+        reserved: Reservation::default(),
+    }
 }
 
 /// References counted from the maps of files.

@@ -97,24 +97,26 @@ fn a_store_of_a_newer_schema_is_refused_and_left_as_it_is() {
     let engine = MemoryEngine::default();
     let schema = key::setting(Space::Internal, "schema");
     let mut batch = Batch::default();
-    batch.put(Table::Settings, schema.clone(), encode_number(3));
+    batch.put(Table::Settings, schema.clone(), encode_number(4));
     engine.commit(batch, Durability::Process).expect("commits");
     let refused = MetaStore::with_engine(Box::new(engine.clone()), DEFAULTS, NOW).map(drop);
     assert!(matches!(&refused, Err(MetaError::Damaged { why, .. }) if why.contains("newer")), "{refused:?}");
-    assert_eq!(engine.view().get(Table::Settings, &schema).expect("reads"), Some(encode_number(3)));
+    assert_eq!(engine.view().get(Table::Settings, &schema).expect("reads"), Some(encode_number(4)));
 }
 
 #[test]
-fn a_store_from_before_writing_is_taken_over() {
-    let engine = MemoryEngine::default();
-    let store = on(engine.clone());
-    merge(&store, Ino::ROOT, &[object("f", "e")]);
-    let schema = key::setting(Space::Internal, "schema");
-    let mut batch = Batch::default();
-    batch.put(Table::Settings, schema.clone(), encode_number(1));
-    engine.commit(batch, Durability::Process).expect("commits");
-    assert_eq!(names(&on(engine.clone()), Ino::ROOT), ["f"]);
-    assert_eq!(engine.view().get(Table::Settings, &schema).expect("reads"), Some(encode_number(2)));
+fn a_store_from_before_writing_or_before_quotas_is_taken_over() {
+    for older in [1, 2] {
+        let engine = MemoryEngine::default();
+        let store = on(engine.clone());
+        merge(&store, Ino::ROOT, &[object("f", "e")]);
+        let schema = key::setting(Space::Internal, "schema");
+        let mut batch = Batch::default();
+        batch.put(Table::Settings, schema.clone(), encode_number(older));
+        engine.commit(batch, Durability::Process).expect("commits");
+        assert_eq!(names(&on(engine.clone()), Ino::ROOT), ["f"]);
+        assert_eq!(engine.view().get(Table::Settings, &schema).expect("reads"), Some(encode_number(3)));
+    }
 }
 
 #[test]
