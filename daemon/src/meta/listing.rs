@@ -5,6 +5,7 @@ use super::engine::{KeyRange, Table};
 use super::inode::{decode_inode, read_for_change};
 use super::names::{count_links, links_of};
 use super::rows::{Txn, damaged};
+use super::subtree::{Holds, holds_ours};
 use super::{Change, DefaultAttrs, Dirent, FileKind, ListedEntry, ListedNode, ListingState, MetaError, MetaStore};
 use crate::format::rows::{InodeRow, Link, decode_text, key};
 use crate::ids::Ino;
@@ -27,6 +28,10 @@ enum Step<'a> {
     Add(&'a ListedEntry),
     Replace(&'a ListedEntry, Dirent),
     Remove(Vec<u8>, Dirent),
+    /// The store no longer has this directory, and something below it exists only here: from now on it does, too.
+    Keep(Ino),
+    /// A directory that is too large to be judged now: what is below it goes when somebody looks inside, and it at the next listing.
+    Leave,
 }
 
 impl Step<'_> {
@@ -37,6 +42,7 @@ impl Step<'_> {
             Step::Add(entry) => listed(entry),
             Step::Replace(entry, old) => listed(entry) - links_of(old.kind),
             Step::Remove(_, old) => -links_of(old.kind),
+            Step::Keep(_) | Step::Leave => 0,
         }
     }
 }
@@ -85,6 +91,19 @@ fn plan<'a>(existing: Vec<Existing>, entries: &[&'a ListedEntry]) -> Vec<Step<'a
             _ => {}
         }
     }
+}
+
+/// Keeps directories that are to go or to be replaced, but have something below them that exists only here.
+fn spare_ours<'a>(txn: &mut Txn<'_>, steps: Vec<Step<'a>>) -> Result<Vec<Step<'a>>, MetaError> {
+    let spare = |step: Step<'a>| match &step {
+        Step::Remove(_, old) | Step::Replace(_, old) if old.kind == FileKind::Directory => Ok(match holds_ours(txn, old.ino)? {
+            Holds::Nothing => step,
+            Holds::Ours => Step::Keep(old.ino),
+            Holds::TooMuch => Step::Leave,
+        }),
+        _ => Ok(step),
+    };
+    steps.into_iter().map(spare).collect()
 }
 
 /// Refuses pages that would break the order of the directory.
@@ -170,7 +189,8 @@ impl MetaStore {
     /// Merges one page of a listing, in one transaction with the directory's new state.
     ///
     /// `entries` are sorted by name and complete for names in the half-open interval `covers` (`None` = unbounded):
-    /// a name in it that the page lacks and that came from the store is removed. A file whose ETag (or kind) differs gets a *new* inode, so that
+    /// a name in it that the page lacks and that came from the store is removed, unless it is a directory below which something exists only
+    /// here. A file whose ETag (or kind) differs gets a *new* inode, so that
     /// old and new bytes never share a page cache; an unchanged one keeps its inode and attributes, and is not rewritten.
     /// Inodes that lost their last name are kept while `in_use` says so, and freed by [`MetaStore::free_orphans`].
     /// A directory that is gone takes no entries: nothing changes.
@@ -189,6 +209,7 @@ impl MetaStore {
             };
             let shown = settle_whiteouts(txn, parent, &covers, entries)?;
             let steps = plan(existing(txn, parent, &covers)?, &shown);
+            let steps = spare_ours(txn, steps)?;
             let links: i32 = steps.iter().map(Step::links).sum();
             if links != 0 {
                 count_links(&mut directory, links);
@@ -202,7 +223,7 @@ impl MetaStore {
     }
 
     fn apply(&self, txn: &mut Txn<'_>, parent: Ino, steps: Vec<Step<'_>>, now_ns: i64) -> Result<Vec<Change>, MetaError> {
-        let fresh = steps.iter().filter(|step| !matches!(step, Step::Remove(..))).count();
+        let fresh = steps.iter().filter(|step| matches!(step, Step::Add(_) | Step::Replace(..))).count();
         let mut numbers = self.take_inos(fresh as u64)?;
         let mut create = |txn: &mut Txn<'_>, entry: &ListedEntry| {
             let ino = Ino(numbers.next().expect("one number was taken for each new inode"));
@@ -214,7 +235,7 @@ impl MetaStore {
         };
         let mut changes = Vec::with_capacity(steps.len());
         for step in steps {
-            changes.push(match step {
+            let change = match step {
                 Step::Add(entry) => {
                     txn.depend_absent(Table::Dirents, &key::dirent(parent, &entry.name))?;
                     Change::Added { name: entry.name.clone(), ino: create(txn, entry) }
@@ -231,7 +252,17 @@ impl MetaStore {
                     txn.orphan(old);
                     Change::Removed { name, old }
                 }
-            });
+                Step::Keep(dir) => {
+                    if let Some(mut row) = read_for_change(txn, dir)? {
+                        // As a file that was written: ours, with what the store has below it.
+                        row.base = Some(0);
+                        txn.write(Table::Inodes, &key::ino(dir), row.encode());
+                    }
+                    continue;
+                }
+                Step::Leave => continue,
+            };
+            changes.push(change);
         }
         Ok(changes)
     }

@@ -30,6 +30,7 @@ mod rename;
 mod rows;
 mod settings;
 mod share;
+mod subtree;
 mod xattr;
 
 #[cfg(test)]

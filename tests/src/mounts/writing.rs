@@ -1,7 +1,7 @@
 //! Writing to a mount: the exercisers, and what they do not cover.
 
 use crate::exercise::{fsx, pjdfstest, stress, trees};
-use crate::fixtures::mounted::{Mounted, Options, Site};
+use crate::fixtures::mounted::{Mounted, Options, Site, eventually};
 use forebay_daemon::config::{Deployment, MetadataTtl};
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -232,4 +232,24 @@ fn a_scratch_mount_is_written_and_read() {
     std::fs::write(mount.path("f"), &content).expect("writes");
     std::fs::File::open(mount.path("f")).expect("opens").sync_all().expect("syncs");
     assert!(mount.read("f").expect("reads") == content);
+}
+
+#[test]
+fn what_was_written_below_a_prefix_outlives_the_prefix() {
+    let site = Site::new();
+    site.bucket().put("d/sub/theirs", "x", []);
+    let options = Options { ttl: MetadataTtl::For(Duration::from_millis(200)), ..Options::default() };
+    let mount = site.mount(&options);
+    assert_eq!(mount.read("d/sub/theirs").unwrap(), b"x");
+    std::fs::write(mount.path("d/sub/mine"), b"only here").unwrap();
+    site.bucket().delete("d/sub/theirs");
+    eventually("the deleted object is gone", || std::fs::metadata(mount.path("d/sub/theirs")).is_err());
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(700));
+        std::fs::read_dir(mount.root()).unwrap().count();
+        assert_eq!(mount.read("d/sub/mine").unwrap(), b"only here");
+    }
+    drop(mount);
+    let mount = site.mount(&options);
+    assert_eq!(mount.read("d/sub/mine").unwrap(), b"only here");
 }

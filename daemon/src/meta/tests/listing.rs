@@ -49,6 +49,31 @@ fn a_replaced_file_begins_anew() {
 }
 
 #[test]
+fn a_prefix_that_is_gone_leaves_what_was_made_below_it() {
+    for replaced in [false, true] {
+        let store = in_memory();
+        merge(&store, Ino::ROOT, &[prefix("d"), prefix("empty")]);
+        let dir = ino_of(&store, Ino::ROOT, "d");
+        merge(&store, dir, &[prefix("sub"), object("theirs", "e")]);
+        let sub = ino_of(&store, dir, "sub");
+        let node = NewNode { kind: FileKind::File, perm: 0o600, umask: 0, owner: (0, 0), rdev: 0, target: b"" };
+        let (mine, _) = store.create(sub, b"mine", node, NOW).expect("makes");
+        let now: &[ListedEntry] = if replaced { &[object("d", "e")] } else { &[] };
+        let gone = merge(&store, Ino::ROOT, now);
+        assert!(matches!(&gone[..], [Change::Removed { name, .. }] if name == b"empty"), "{gone:?}");
+        assert_eq!(merge(&store, Ino::ROOT, now), [], "it stays");
+        assert_eq!(merge(&store, dir, &[]).len(), 1, "what was the store's goes");
+        store.free_orphans(&|_| false, &mut |_| {}).expect("frees");
+        assert_eq!((ino_of(&store, Ino::ROOT, "d"), ino_of(&store, dir, "sub"), ino_of(&store, sub, "mine")), (dir, sub, mine));
+        assert_sound(&store);
+        merge(&store, Ino::ROOT, &[prefix("d")]);
+        merge(&store, dir, &[object("again", "e")]);
+        assert_eq!(ino_of(&store, Ino::ROOT, "d"), dir, "the prefix is back, and its objects show");
+        assert_sound(&store);
+    }
+}
+
+#[test]
 fn what_exists_only_here_is_left_alone() {
     let store = in_memory();
     merge(&store, Ino::ROOT, &[object("local", "e"), object("other", "e")]);
