@@ -4,7 +4,6 @@ use super::{Start, Workload, reading};
 use crate::harness::data::Dataset;
 use crate::harness::error::Result;
 use crate::harness::meter::{Meter, Unit, Work};
-use crate::harness::store::Profile;
 use crate::peer::{Kind, Mounted, Reach};
 use crate::target::{Rule, Target};
 
@@ -28,10 +27,6 @@ impl Workload for CachedSeq {
 
     fn dataset(&self) -> &Dataset {
         &self.set
-    }
-
-    fn profile(&self) -> Profile {
-        Profile::LOOPBACK
     }
 
     fn start(&self) -> Start {

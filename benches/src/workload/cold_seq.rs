@@ -1,6 +1,6 @@
 //! Large objects from the store, read once from start to end.
 
-use super::{Start, Workload, reading};
+use super::{Workload, reading};
 use crate::harness::data::Dataset;
 use crate::harness::error::Result;
 use crate::harness::meter::{Meter, Unit, Work};
@@ -34,10 +34,6 @@ impl Workload for ColdSeq {
 
     fn profile(&self) -> Profile {
         self.profile
-    }
-
-    fn start(&self) -> Start {
-        Start::Fresh
     }
 
     fn unit(&self) -> Unit {

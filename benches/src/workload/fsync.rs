@@ -1,12 +1,11 @@
 //! How long an `fsync` takes.
 
-use super::{Start, Workload, writing};
+use super::{Workload, writing};
 use crate::harness::data::Dataset;
 use crate::harness::error::Result;
 use crate::harness::meter::{Meter, Unit, Work};
 use crate::harness::stats::median;
-use crate::harness::store::Profile;
-use crate::peer::{Kind, Mounted, Reach};
+use crate::peer::{Mounted, Reach};
 use crate::target::{Rule, Target};
 
 /// Bytes appended before each.
@@ -34,24 +33,12 @@ impl Workload for Fsync {
         &self.set
     }
 
-    fn profile(&self) -> Profile {
-        Profile::LOOPBACK
-    }
-
-    fn start(&self) -> Start {
-        Start::Fresh
-    }
-
     fn unit(&self) -> Unit {
         Unit::Milliseconds
     }
 
     fn baseline(&self) -> &'static str {
         "plain"
-    }
-
-    fn takes(&self, kind: Kind) -> bool {
-        kind != Kind::Client
     }
 
     fn run(&self, peer: &Mounted, meter: &mut Meter<'_>) -> Result<()> {

@@ -1,6 +1,6 @@
 //! `ls -lR`: every directory read and every entry's attributes asked for, on a new mount and then again.
 
-use super::{Start, Workload, reading};
+use super::{Workload, reading};
 use crate::harness::data::Dataset;
 use crate::harness::error::{Error, Result};
 use crate::harness::meter::{Meter, Unit, Work};
@@ -35,10 +35,6 @@ impl Workload for Listing {
 
     fn profile(&self) -> Profile {
         self.profile
-    }
-
-    fn start(&self) -> Start {
-        Start::Fresh
     }
 
     fn unit(&self) -> Unit {

@@ -51,15 +51,21 @@ pub trait Workload {
     /// The data it reads.
     fn dataset(&self) -> &Dataset;
     /// How far away the store is.
-    fn profile(&self) -> Profile;
+    fn profile(&self) -> Profile {
+        Profile::LOOPBACK
+    }
     /// How every round starts.
-    fn start(&self) -> Start;
+    fn start(&self) -> Start {
+        Start::Fresh
+    }
     /// What it counts.
     fn unit(&self) -> Unit;
     /// The peer that ratios are taken to.
     fn baseline(&self) -> &'static str;
-    /// Whether it can be run on a kind of peer.
-    fn takes(&self, kind: Kind) -> bool;
+    /// Whether it can be run on a kind of peer: on whatever is a file system.
+    fn takes(&self, kind: Kind) -> bool {
+        kind != Kind::Client
+    }
     /// Whether the machine has what it needs.
     fn possible(&self) -> Result<()> {
         Ok(())

@@ -5,7 +5,6 @@ use crate::harness::data::Dataset;
 use crate::harness::error::{Error, Result};
 use crate::harness::meter::{Meter, Unit, Work};
 use crate::harness::process;
-use crate::harness::store::Profile;
 use crate::harness::system;
 use crate::peer::{Kind, Mounted, Reach};
 use crate::target::{Rule, Target};
@@ -52,10 +51,6 @@ impl Workload for Random4k {
 
     fn dataset(&self) -> &Dataset {
         &self.set
-    }
-
-    fn profile(&self) -> Profile {
-        Profile::LOOPBACK
     }
 
     fn start(&self) -> Start {

@@ -1,11 +1,10 @@
 //! One large file written and synced.
 
-use super::{Start, Workload, writing};
+use super::{Workload, writing};
 use crate::harness::data::Dataset;
 use crate::harness::error::Result;
 use crate::harness::meter::{Meter, Unit, Work};
-use crate::harness::store::Profile;
-use crate::peer::{Kind, Mounted, Reach};
+use crate::peer::{Mounted, Reach};
 use crate::target::{Rule, Target};
 
 /// Sequential writing.
@@ -30,24 +29,12 @@ impl Workload for WriteSeq {
         &self.set
     }
 
-    fn profile(&self) -> Profile {
-        Profile::LOOPBACK
-    }
-
-    fn start(&self) -> Start {
-        Start::Fresh
-    }
-
     fn unit(&self) -> Unit {
         Unit::MibPerSecond
     }
 
     fn baseline(&self) -> &'static str {
         "plain"
-    }
-
-    fn takes(&self, kind: Kind) -> bool {
-        kind != Kind::Client
     }
 
     fn run(&self, peer: &Mounted, meter: &mut Meter<'_>) -> Result<()> {

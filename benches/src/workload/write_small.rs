@@ -1,12 +1,11 @@
 //! Many small files made, looked at, renamed and removed, by one thread.
 
-use super::{Start, Workload, writing};
+use super::{Workload, writing};
 use crate::harness::data::Dataset;
 use crate::harness::error::Result;
 use crate::harness::meter::{Meter, Unit, Work};
-use crate::harness::store::Profile;
 use crate::harness::system;
-use crate::peer::{Kind, Mounted, Reach};
+use crate::peer::{Mounted, Reach};
 use crate::target::{Rule, Target};
 use std::fs;
 use std::path::Path;
@@ -39,24 +38,12 @@ impl Workload for WriteSmall {
         &self.set
     }
 
-    fn profile(&self) -> Profile {
-        Profile::LOOPBACK
-    }
-
-    fn start(&self) -> Start {
-        Start::Fresh
-    }
-
     fn unit(&self) -> Unit {
         Unit::FilesPerSecond
     }
 
     fn baseline(&self) -> &'static str {
         "bindfs"
-    }
-
-    fn takes(&self, kind: Kind) -> bool {
-        kind != Kind::Client
     }
 
     fn run(&self, peer: &Mounted, meter: &mut Meter<'_>) -> Result<()> {

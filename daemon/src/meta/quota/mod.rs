@@ -3,7 +3,7 @@
 //! What counts is what exists only here: an inode that was made, moved or written here, and the blocks of it that were written here, each
 //! as far as the file's end and in whole sectors. Nothing counts that is in the bucket and was only read.
 //!
-//! [`books`] is what is used and allowed, in memory; [`count`] derives from the writes of a transaction how usage changes, and enters that
+//! [`books`] is what is used and allowed, in memory; [`mod@count`] derives from the writes of a transaction how usage changes, and enters that
 //! in the same transaction; [`admin`] sets limits and counts trees that were there before; [`reserve`] is for data that is written and not in
 //! the metadata yet; [`check`] counts everything again.
 //!
