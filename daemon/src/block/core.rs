@@ -8,7 +8,7 @@ use super::held::Holds;
 use super::index::{Entry, Index, Replaced, SegmentNo};
 use super::keeper::Bell;
 use super::lane::{Site, Write};
-use super::put::{Desk, Work};
+use super::put::{Desk, Tools, Work};
 use crate::format::{FrameSummary, SegmentClass};
 use crate::ids::{BlockId, FsId};
 use crate::io::{BufferPool, IoError, IoOp, IoRequest};
@@ -20,6 +20,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Work for the threads that verify and decompress large reads.
 pub(super) type Chore = Box<dyn FnOnce() + Send>;
+
+/// What becomes of extents that are not full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// They are written.
+    Written,
+    /// A flush is to follow: where it would have nothing else to do they are written through, and it is saved.
+    Durable,
+}
 
 #[derive(Default)]
 pub(super) struct Counters {
@@ -45,6 +54,8 @@ pub(super) struct Core {
     pub(super) counters: Counters,
     pub(super) next_seq: AtomicU64,
     pub(super) desk: Desk,
+    /// For blocks that are taken in on the thread that puts them.
+    pub(super) tools: Mutex<Tools>,
     /// What is known about held blocks beside their flags in the index.
     pub(super) holds: Holds,
     pub(super) work: Sender<Work>,
@@ -179,17 +190,17 @@ impl Core {
     }
 
     /// Starts the writes of a device's lanes.
-    pub(super) fn launch(self: &Arc<Self>, disk_at: usize, writes: Vec<Write>) {
+    pub(super) fn launch(self: &Arc<Self>, disk_at: usize, op: IoOp, writes: Vec<Write>) {
         if writes.is_empty() {
             return;
         }
         let requests = writes.into_iter().map(|write| {
             let (core, segment, ticket) = (self.clone(), write.segment, write.ticket);
             IoRequest {
-                op: IoOp::Write,
+                op,
                 offset: write.offset,
                 buf: write.buf,
-                done: Box::new(move |outcome| core.written(disk_at, &segment, ticket, outcome.result)),
+                done: Box::new(move |outcome| core.written(disk_at, op, &segment, ticket, outcome.result)),
             }
         });
         let requests = requests.collect();
@@ -197,12 +208,13 @@ impl Core {
     }
 
     /// Writes what is being filled on every lane.
-    pub(super) fn cut_all(self: &Arc<Self>) {
+    pub(super) fn cut_all(self: &Arc<Self>, cut: Cut) {
         for (at, disk) in self.disks.iter().enumerate() {
+            let op = if cut == Cut::Durable && !disk.is_unflushed() { IoOp::WriteThrough } else { IoOp::Write };
             for class in SegmentClass::ALL {
                 let mut writes = Vec::new();
                 disk.lane(class).cut(self.site(disk, class, false), &mut writes);
-                self.launch(at, writes);
+                self.launch(at, op, writes);
             }
         }
     }

@@ -137,6 +137,8 @@ pub(super) struct Disk {
     first: u32,
     /// The sum of `held` of all segments.
     held: AtomicU64,
+    /// Something was written that may not be durable.
+    unflushed: AtomicBool,
     /// Segments that the file system below has no space for.
     unbacked: AtomicU64,
     attached: AtomicBool,
@@ -160,6 +162,8 @@ impl Disk {
             segments: (0..geometry.segments).map(|_| Segment::free()).collect(),
             first,
             held: AtomicU64::new(0),
+            // Who had it before may have left something.
+            unflushed: AtomicBool::new(true),
             unbacked: AtomicU64::new(0),
             attached: AtomicBool::new(false),
             refused: AtomicBool::new(false),
@@ -178,6 +182,21 @@ impl Disk {
     /// The segment's number on this device, if it is on this device.
     pub(super) fn local(&self, segment: SegmentNo) -> Option<u32> {
         segment.0.checked_sub(self.first).filter(|local| *local < self.geometry.segments)
+    }
+
+    /// Whether something was written that may not be durable.
+    pub(super) fn is_unflushed(&self) -> bool {
+        self.unflushed.load(Ordering::Acquire)
+    }
+
+    /// Notes a completed write that may not be durable; before anybody is told of it.
+    pub(super) fn note_unflushed(&self) {
+        self.unflushed.store(true, Ordering::Release);
+    }
+
+    /// The device is about to be flushed; `false` if there is no need. If it fails, [`Self::note_unflushed`] is due again.
+    pub(super) fn begin_flush(&self) -> bool {
+        self.unflushed.swap(false, Ordering::AcqRel)
     }
 
     /// Counts in a frame that an index entry is about to point to.

@@ -117,7 +117,17 @@ impl BlockStore {
     /// # Panics
     /// If the block is empty or larger than the block size.
     pub fn put_local(&self, plain: Bytes, place: DeviceId, done: PutDone) {
-        self.admit(plain, place, true, done);
+        if let Some(put) = self.admit(plain, place, true, done) {
+            self.core().take_in_elsewhere(put);
+        }
+    }
+
+    /// The same, with the work done on the caller's thread where that is possible: sooner done for one block, later for many. Waits for a free
+    /// segment.
+    pub fn put_local_here(&self, plain: Bytes, place: DeviceId, done: PutDone) {
+        if let Some(put) = self.admit(plain, place, true, done) {
+            self.core().take_in_here(put);
+        }
     }
 
     /// The result of a local put is referenced, durably. It stays held.

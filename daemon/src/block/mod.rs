@@ -35,8 +35,8 @@ mod victim;
 
 pub use check::{CheckReport, Violation};
 
-use self::core::Core;
-use self::put::Work;
+use self::core::{Core, Cut};
+use self::put::{Put, Work};
 use crate::ids::{BlockId, DeviceId, FsId};
 use crate::io::{BufferPool, IoError};
 use bytes::Bytes;
@@ -221,15 +221,20 @@ impl BlockStore {
     /// # Panics
     /// If the block is empty or larger than the block size.
     pub fn put(&self, plain: Bytes, place: DeviceId, done: PutDone) {
-        self.admit(plain, place, false, done);
+        if let Some(put) = self.admit(plain, place, false, done) {
+            self.core().take_in_elsewhere(put);
+        }
     }
     /// Waits until everything put so far is on its device, then makes it durable.
     pub fn flush(&self) -> Result<(), PutError> {
         let core = self.core();
-        core.desk.drain(&|| core.cut_all());
-        for disk in core.disks.iter().filter(|disk| core.serves(disk)) {
+        core.desk.drain(Cut::Durable, &|| core.cut_all(Cut::Durable));
+        for disk in core.disks.iter().filter(|disk| core.serves(disk) && disk.begin_flush()) {
             let flushed = core.array.device(disk.id).flush();
             core.record(disk, &flushed);
+            if flushed.is_err() {
+                disk.note_unflushed();
+            }
             flushed.map_err(|source| PutError::Io { device: disk.id, source })?;
         }
         Ok(())
@@ -237,7 +242,7 @@ impl BlockStore {
     /// Waits until everything put so far is on its device.
     pub fn drain(&self) -> Result<(), PutError> {
         let core = self.core();
-        core.desk.drain(&|| core.cut_all());
+        core.desk.drain(Cut::Written, &|| core.cut_all(Cut::Written));
         Ok(())
     }
     /// The plain length of a stored block, in bytes.
@@ -258,9 +263,9 @@ impl BlockStore {
         if core.closing.swap(true, Ordering::AcqRel) {
             return;
         }
-        core.desk.drain(&|| core.cut_all());
+        core.desk.drain(Cut::Written, &|| core.cut_all(Cut::Written));
         // A put admitted while the first drain began is in the second.
-        core.desk.drain(&|| core.cut_all());
+        core.desk.drain(Cut::Written, &|| core.cut_all(Cut::Written));
         self.running.stop();
         self.running.join();
         for disk in core.disks.iter().filter(|disk| core.serves(disk)) {
@@ -270,15 +275,15 @@ impl BlockStore {
         }
     }
 
-    fn admit(&self, plain: Bytes, place: DeviceId, local: bool, done: PutDone) {
+    fn admit(&self, plain: Bytes, place: DeviceId, local: bool, done: PutDone) -> Option<Put> {
         let core = self.core();
         assert!(!plain.is_empty() && plain.len() <= core.config.block_size as usize, "a block has 1 to block_size bytes");
         match core.desk.admit(plain.len(), local, done, &|| core.is_closing()) {
-            Ok(waiter) => {
-                let sent = core.work.send(Work::Put { plain, place, local, waiter });
-                assert!(sent.is_ok(), "the queue lives as long as the store");
+            Ok(waiter) => Some(Put { plain, place, local, waiter }),
+            Err(done) => {
+                done(Err(PutError::Closing));
+                None
             }
-            Err(done) => done(Err(PutError::Closing)),
         }
     }
 

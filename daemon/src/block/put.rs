@@ -10,7 +10,7 @@
 //!    the block is then held and claimed (see [`super::held`]). That is settled in one step with leaving the list of those under way: a
 //!    local put that joins a clean one is not forgotten.
 
-use super::core::Core;
+use super::core::{Core, Cut};
 use super::index::Entry;
 use super::lane::{Cargo, Flight, Frame, OpenSegment};
 use super::verify::Existing;
@@ -18,7 +18,7 @@ use super::{PutDone, PutError};
 use crate::codec::Encoder;
 use crate::format::{Encoding, SegmentClass};
 use crate::ids::{BlockId, DeviceId};
-use crate::io::IoError;
+use crate::io::{IoError, IoOp};
 use crate::units::SECTOR;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -28,6 +28,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const PENDING_SHARDS: usize = 16;
+/// How long a drain waits before it looks again what could be written.
+const DRAIN_PAUSE: Duration = Duration::from_millis(20);
 
 /// Somebody who waits for a block to be on its device.
 pub(super) struct Waiter {
@@ -38,19 +40,22 @@ pub(super) struct Waiter {
     done: PutDone,
 }
 
+/// A block to be put.
+pub(super) struct Put {
+    /// Its bytes.
+    pub(super) plain: Bytes,
+    /// Where it should go.
+    pub(super) place: DeviceId,
+    /// Whether it is to be held.
+    pub(super) local: bool,
+    /// Who waits.
+    pub(super) waiter: Waiter,
+}
+
 /// Work for the encoder threads.
 pub(super) enum Work {
     /// A block just put.
-    Put {
-        /// Its bytes.
-        plain: Bytes,
-        /// Where it should go.
-        place: DeviceId,
-        /// Whether it is to be held.
-        local: bool,
-        /// Who waits.
-        waiter: Waiter,
-    },
+    Put(Put),
     /// A block whose write failed.
     Again {
         /// Its identity.
@@ -74,6 +79,8 @@ struct Admitted {
     /// Puts are counted under the phase in which they began; a flush starts a new phase and waits for the old one to drain.
     phase: usize,
     puts: [usize; 2],
+    /// Somebody waits for everything put so far.
+    draining: Option<Cut>,
 }
 
 /// Where puts queue up, are counted, and find each other.
@@ -163,18 +170,26 @@ impl Desk {
         waiters.into_iter().for_each(|waiter| self.answer(waiter, Err(error.clone())));
     }
 
-    /// Waits until everything admitted before this call has been answered, calling `nudge` now and then.
-    pub(super) fn drain(&self, nudge: &dyn Fn()) {
+    /// Waits until everything admitted before this call has been answered. `nudge` cuts what is being filled; for what encoders add later they
+    /// do that themselves (see [`Self::draining`]).
+    pub(super) fn drain(&self, cut: Cut, nudge: &dyn Fn()) {
         let _one_at_a_time = self.flushing.lock();
         let mut admitted = self.admitted.lock();
         let old = admitted.phase;
         admitted.phase = 1 - old;
+        admitted.draining = Some(cut);
         while admitted.puts[old] > 0 {
             parking_lot::MutexGuard::unlocked(&mut admitted, nudge);
             if admitted.puts[old] > 0 {
-                self.changed.wait_for(&mut admitted, Duration::from_millis(2));
+                self.changed.wait_for(&mut admitted, DRAIN_PAUSE);
             }
         }
+        admitted.draining = None;
+    }
+
+    /// Whether somebody waits for what is put: extents are then cut when there is nothing left to add, and not filled up at leisure.
+    fn draining(&self) -> Option<Cut> {
+        self.admitted.lock().draining
     }
 }
 
@@ -188,17 +203,37 @@ pub(super) struct Tools {
 /// The body of an encoder thread.
 pub(super) fn encode_loop(core: &Arc<Core>, work: &crossbeam_channel::Receiver<Work>) {
     let mut tools = Tools::default();
-    while let Ok(work) = work.recv() {
-        match work {
-            Work::Put { plain, place, local, waiter } => core.take_in(&mut tools, plain, place, local, waiter),
+    while let Ok(next) = work.recv() {
+        match next {
+            Work::Put(put) => core.take_in(&mut tools, put),
             Work::Again { id, plain, local, failed, error } => core.try_again(&mut tools, id, plain, local, failed, error),
             Work::Stop => return,
+        }
+        if work.is_empty()
+            && let Some(cut) = core.desk.draining()
+        {
+            core.cut_all(cut);
         }
     }
 }
 
 impl Core {
-    fn take_in(self: &Arc<Self>, tools: &mut Tools, plain: Bytes, place: DeviceId, local: bool, waiter: Waiter) {
+    /// Takes a block in on the caller's thread, unless another does so: a thread need not be woken for a single block.
+    pub(super) fn take_in_here(self: &Arc<Self>, put: Put) {
+        match self.tools.try_lock() {
+            Some(mut tools) => self.take_in(&mut tools, put),
+            None => self.take_in_elsewhere(put),
+        }
+    }
+
+    /// Leaves a block to the encoder threads.
+    pub(super) fn take_in_elsewhere(&self, put: Put) {
+        let sent = self.work.send(Work::Put(put));
+        assert!(sent.is_ok(), "the queue lives as long as the store");
+    }
+
+    fn take_in(self: &Arc<Self>, tools: &mut Tools, put: Put) {
+        let Put { plain, place, local, waiter } = put;
         let id = BlockId::of(&plain);
         let len = plain.len() as u64;
         if !self.desk.join(id, waiter) {
@@ -291,7 +326,7 @@ impl Core {
             if !writes.is_empty() && disk.free_segments() < disk.low_water() {
                 self.keeper.ring();
             }
-            self.launch(at, writes);
+            self.launch(at, IoOp::Write, writes);
             match appended {
                 Ok(()) => {
                     self.linger.ring();
@@ -306,8 +341,18 @@ impl Core {
     }
 
     /// A device has answered the write of an extent.
-    pub(super) fn written(self: &Arc<Self>, at: usize, segment: &Arc<OpenSegment>, ticket: u64, result: Result<(), IoError>) {
+    pub(super) fn written(
+        self: &Arc<Self>,
+        at: usize,
+        op: IoOp,
+        segment: &Arc<OpenSegment>,
+        ticket: u64,
+        result: Result<(), IoError>,
+    ) {
         let disk = &self.disks[at];
+        if op == IoOp::Write {
+            disk.note_unflushed();
+        }
         self.record(disk, &result);
         if self.is_abandoned() {
             return;

@@ -25,7 +25,7 @@ use super::room::moving_order;
 use super::transfer::read_all;
 use super::victim::choose;
 use crate::format::{ExtentHeader, FooterTrailer, FrameSummary, GRAIN, SegmentClass};
-use crate::io::{IoError, read_blocking, write_blocking};
+use crate::io::{IoError, IoOp, read_blocking, write_blocking};
 use crate::units::{SECTOR, sector_up};
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
@@ -227,7 +227,7 @@ impl Core {
         }
         let mut writes = Vec::new();
         disk.lane(SegmentClass::Main).cut(self.site(disk, SegmentClass::Main, true), &mut writes);
-        self.launch(at, writes);
+        self.launch(at, IoOp::Write, writes);
         group.wait(&|| self.is_abandoned());
     }
 
@@ -267,7 +267,7 @@ impl Core {
         let mut writes = Vec::new();
         let site = self.site(disk, SegmentClass::Main, true);
         let appended = disk.lane(SegmentClass::Main).append(site, &frame, cargo, &mut writes);
-        self.launch(at, writes);
+        self.launch(at, IoOp::Write, writes);
         if appended.is_err() {
             group.arrived();
         }

@@ -52,6 +52,9 @@ fn reads_give_what_was_written(device: Arc<dyn Device>, pool: BufferPool) {
         write_blocking(&*device, offset, marked(&pool, len, mark)).unwrap();
         let read = read_blocking(&*device, &pool, offset, len).unwrap();
         assert!(read.len() == len && read.iter().all(|byte| *byte == mark), "{len} bytes at {offset}");
+        outcome_of(&*device, IoOp::WriteThrough, offset, marked(&pool, len, mark + 100)).result.unwrap();
+        let read = read_blocking(&*device, &pool, offset, len).unwrap();
+        assert!(read.iter().all(|byte| *byte == mark + 100), "{len} bytes at {offset}, written through");
     }
 }
 

@@ -43,7 +43,7 @@ impl LiveCounters {
     pub(super) fn transferred(&self, op: IoOp, bytes: usize) {
         let (requests, total) = match op {
             IoOp::Read => (&self.reads, &self.read_bytes),
-            IoOp::Write => (&self.writes, &self.written_bytes),
+            IoOp::Write | IoOp::WriteThrough => (&self.writes, &self.written_bytes),
         };
         requests.fetch_add(1, Relaxed);
         total.fetch_add(bytes as u64, Relaxed);

@@ -215,7 +215,7 @@ fn flip(mut request: IoRequest, byte: usize, bit: u8) -> IoRequest {
             *byte ^= 1 << (bit % 8);
         }
     };
-    if request.op == IoOp::Write {
+    if request.op.is_write() {
         turn(&mut request.buf);
     }
     let done = request.done;

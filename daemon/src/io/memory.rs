@@ -1,7 +1,7 @@
 //! A device in memory with two images: what was written, and what a power cut would leave.
 //!
 //! Invariants:
-//! 1. A completed write is in the live image; only `flush` (or luck, at a power cut) takes it to the durable one.
+//! 1. A completed write is in the live image; only `flush` (or luck, at a power cut) takes it to the durable one. One written through is in both.
 //! 2. A power cut keeps or loses each sector written since the last flush by itself: writes may be torn at sectors.
 //! 3. Memory is taken only for pages that were written.
 
@@ -67,6 +67,15 @@ impl Images {
         for (sector, bytes) in (first..).zip(buf.chunks(SECTOR)) {
             self.live.sector_mut(sector).copy_from_slice(bytes);
             self.unflushed.insert(sector);
+        }
+    }
+
+    fn write_through(&mut self, offset: u64, buf: &[u8]) {
+        self.write(offset, buf);
+        let first = offset / SECTOR as u64;
+        for sector in first..first + (buf.len() / SECTOR) as u64 {
+            self.unflushed.remove(&sector);
+            self.durable.copy_sector(sector, &self.live);
         }
     }
 
@@ -144,6 +153,7 @@ fn serve(shared: &Shared, len: u64, mut request: IoRequest) {
         match request.op {
             IoOp::Read => images.read(request.offset, &mut request.buf),
             IoOp::Write => images.write(request.offset, &request.buf),
+            IoOp::WriteThrough => images.write_through(request.offset, &request.buf),
         }
         shared.counters.transferred(request.op, request.buf.len());
     }
@@ -226,6 +236,19 @@ mod tests {
         assert!(left.contains(&1) && left.contains(&2), "{left:?}");
         assert_eq!(left, marks(&device.power_cut(7), 64), "the seed decides");
         assert_eq!(marks(&device, 64), vec![2; 64], "the device itself goes on");
+    }
+
+    #[test]
+    fn what_is_written_through_survives_every_power_cut_and_nothing_else_with_it() {
+        let device = MemoryDevice::new(1 << 20);
+        write(&device, 0, 16, 1);
+        let mut buf = BufferPool::new(0).alloc(8 * SECTOR);
+        buf.fill(2);
+        let through = crate::io::transfer_blocking(&device, IoOp::WriteThrough, 4 * SECTOR as u64, buf);
+        through.expect("a write in range succeeds");
+        let left: Vec<_> = (0..20).map(|seed| marks(&device.power_cut(seed), 16)).collect();
+        assert!(left.iter().all(|marks| marks[4..12] == [2; 8]), "{left:?}");
+        assert!(left.iter().any(|marks| marks[..4] != [1; 4]), "the rest was not made durable: {left:?}");
     }
 
     #[test]

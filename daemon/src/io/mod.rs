@@ -73,6 +73,8 @@ pub enum IoOp {
     Read,
     /// Buffer to device.
     Write,
+    /// The same, and durable when answered (`RWF_DSYNC`), which says nothing of other writes.
+    WriteThrough,
 }
 
 impl IoOp {
@@ -80,8 +82,13 @@ impl IoOp {
     pub fn name(self) -> &'static str {
         match self {
             IoOp::Read => "read",
-            IoOp::Write => "write",
+            IoOp::Write | IoOp::WriteThrough => "write",
         }
+    }
+
+    /// Whether the device changes.
+    pub fn is_write(self) -> bool {
+        self != IoOp::Read
     }
 }
 
@@ -143,7 +150,7 @@ fn check_range(op: IoOp, offset: u64, len: usize, device_len: u64) -> Result<(),
     }
     match op {
         IoOp::Read => Err(IoError::UnexpectedEnd { offset, len }),
-        IoOp::Write => os(op.name(), libc::ENOSPC),
+        IoOp::Write | IoOp::WriteThrough => os(op.name(), libc::ENOSPC),
     }
 }
 

@@ -66,7 +66,7 @@ fn cp_of_a_gibibyte_moves_no_data_and_the_copy_outlives_the_original_and_a_remou
     let mount = site.mount(&options);
     write_big(&mount.path("original"), 8192);
     let (before, held) = (written_to_devices(&mount), mount.fs.status().cache.held_bytes);
-    assert!(before > 16 * MIB, "every block is on a device: {before}");
+    assert!(before > 8192 * 512, "every block is on a device, if compressed: {before}");
     let done = Command::new("cp").arg(mount.path("original")).arg(mount.path("copy")).status().expect("cp runs");
     assert!(done.success());
     let copy = File::open(mount.path("copy")).expect("opens");

@@ -286,7 +286,7 @@ impl Cache {
     /// One round. What fails stays dirty, and the file knows of it.
     pub(super) fn flush_files(self: &Arc<Self>, files: &[Arc<CachedFile>]) {
         let began = Instant::now();
-        let round: Vec<Rounded> = files.iter().filter_map(|file| self.begin(file)).collect();
+        let round: Vec<Rounded> = files.iter().filter_map(|file| self.begin(file, files.len() == 1)).collect();
         if !round.is_empty() {
             let (count, put) = (round.len(), began.elapsed());
             // Everything put is on its device after this, and in a persistent deployment durable: data before metadata.
@@ -309,7 +309,8 @@ impl Cache {
         self.forget_clean();
     }
 
-    fn begin(self: &Arc<Self>, file: &Arc<CachedFile>) -> Option<Rounded> {
+    /// Puts what is dirty of a file, which is `alone` in its round or not.
+    fn begin(self: &Arc<Self>, file: &Arc<CachedFile>, alone: bool) -> Option<Rounded> {
         let block_size = u64::from(self.config.block_size);
         let mut state = file.written().lock();
         if file.is_unlinked() && !file.has_handles() {
@@ -335,7 +336,11 @@ impl Cache {
                     Err(error) => outcome.failure = Some(error),
                 }
             };
-            self.store.put_local(bytes.clone(), place, Box::new(done));
+            if snapshot.blocks.len() == 1 && alone {
+                self.store.put_local_here(bytes.clone(), place, Box::new(done));
+            } else {
+                self.store.put_local(bytes.clone(), place, Box::new(done));
+            }
         }
         Some(Rounded { file: Arc::clone(file), snapshot, outcome })
     }

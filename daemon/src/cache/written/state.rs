@@ -301,10 +301,13 @@ impl Slot {
             let wanted = if end > block_size / 4 { block_size } else { end.next_power_of_two() };
             self.data.reserve_exact(wanted - self.data.len());
         }
-        if self.data.len() < end {
-            self.data.resize(end, 0);
+        if self.data.len() < at {
+            self.data.resize(at, 0);
         }
-        self.data[at..end].copy_from_slice(bytes);
+        // A stream only appends: nothing is zeroed before it is written.
+        let (over, beyond) = bytes.split_at(bytes.len().min(self.data.len() - at));
+        self.data[at..at + over.len()].copy_from_slice(over);
+        self.data.extend_from_slice(beyond);
         let counted = self.memory;
         self.memory = counted.max(self.data.capacity());
         self.memory - counted

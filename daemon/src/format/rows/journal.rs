@@ -4,8 +4,8 @@
 //! payload length:4  crc32c of the rest:4  sequence number:8  payload     (little-endian)
 //! payload:  writes (number)  then each write: table:1  key (counted)  00 | 01 value (counted)
 //! ```
-//! Sequence numbers have no gaps. A journal ends at the first record that is cut short, fails its checksum, or has another
-//! number than expected: what a power cut leaves is a prefix of what was written.
+//! Sequence numbers have no gaps. A journal ends at the first record that is cut short, fails its checksum (zeros do), or has another
+//! number than expected: what a power cut leaves is a prefix of what was written. A file may have zeros after its last record.
 
 use super::RowError;
 use super::wire::{Reader, Writer};

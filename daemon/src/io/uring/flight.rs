@@ -101,7 +101,7 @@ impl Flight {
         }
         Verdict::Finished(Err(match op {
             IoOp::Read => IoError::UnexpectedEnd { offset: self.offset, len: self.len as usize },
-            IoOp::Write => self.os_error(libc::EIO),
+            IoOp::Write | IoOp::WriteThrough => self.os_error(libc::EIO),
         }))
     }
 

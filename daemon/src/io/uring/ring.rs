@@ -213,13 +213,15 @@ impl Ring {
             Work::Transfer(op) => op,
         };
         let piece = flight.piece();
+        let durability = if op == IoOp::WriteThrough { libc::RWF_DSYNC } else { 0 };
         match (op, self.fixed.index_of(piece.address)) {
             (IoOp::Read, Some(index)) => opcode::ReadFixed::new(fd, piece.address, piece.len, index).offset(piece.offset).build(),
             (IoOp::Read, None) => opcode::Read::new(fd, piece.address, piece.len).offset(piece.offset).build(),
-            (IoOp::Write, Some(index)) => {
-                opcode::WriteFixed::new(fd, piece.address, piece.len, index).offset(piece.offset).build()
+            (_, Some(index)) => {
+                let write = opcode::WriteFixed::new(fd, piece.address, piece.len, index);
+                write.offset(piece.offset).rw_flags(durability).build()
             }
-            (IoOp::Write, None) => opcode::Write::new(fd, piece.address, piece.len).offset(piece.offset).build(),
+            (_, None) => opcode::Write::new(fd, piece.address, piece.len).offset(piece.offset).rw_flags(durability).build(),
         }
     }
 

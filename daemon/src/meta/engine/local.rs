@@ -267,6 +267,7 @@ impl Shared {
             if last == *flushed {
                 return Ok(());
             }
+            writer.journal.write_ahead();
             let (files, dir) = writer.journal.unsynced();
             (files, dir, last)
         };
