@@ -129,6 +129,7 @@ impl FileSystem {
         let config =
             VfsConfig { key_prefix, metadata_ttl: settings.metadata_ttl, posix_metadata: settings.posix_metadata, layout };
         let vfs = Vfs::new(parts, config);
+        vfs.redo_intents().map_err(|error| StartError(error.to_string()))?;
         let target = settings.memory_target.0;
         handle.spawn(memory::govern(Arc::downgrade(&cache), target, give_back));
         let this = FileSystem {

@@ -29,10 +29,10 @@ pub use directory::{Ahead, DirectoryAhead, NEAR};
 pub use file::{CachedFile, FileSpec};
 pub use local::LocalData;
 pub use read::Reader;
-pub use written::{By, DoneReply, SIZE_MAX, Seek};
+pub use written::{By, DoneReply, SIZE_MAX, Seek, intents_by_file};
 
 use crate::block::BlockStore;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::ids::Ino;
 use crate::meta::MetaStore;
 use crate::repository::{ObjectHead, Repository};
@@ -40,7 +40,7 @@ use crate::stripe::DeviceArray;
 use bytes::Bytes;
 use filemap::FileMaps;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -137,6 +137,8 @@ pub struct Cache {
     /// Held while references to blocks change in the metadata and what follows from that in the block store.
     references: Mutex<()>,
     released: written::Released,
+    /// Files that are not what was synced of them.
+    refused: Mutex<HashSet<Ino>>,
     /// Whether anything has lost its last name since what had was freed.
     has_unlinked: AtomicBool,
 }
@@ -151,6 +153,7 @@ impl Cache {
             references: Mutex::default(),
             released: written::Released::default(),
             has_unlinked: AtomicBool::new(false),
+            refused: Mutex::default(),
             meta,
             budget: Arc::new(MemoryBudget::new(config.fetch_bytes)),
             retained: budget::Retained::default(),
@@ -195,7 +198,7 @@ impl Cache {
     /// Sets a file's times by `set`: what a write before that would have set no longer counts, also where it is being flushed.
     pub fn set_times<T>(&self, ino: Ino, set: impl FnOnce() -> T) -> T {
         let Some(file) = self.flusher.dirty_file(ino) else { return set() };
-        let _no_commit = self.references.lock();
+        let _no_commit = self.without_log(&file);
         let result = set();
         file.written().lock().times_were_set();
         result
@@ -234,6 +237,9 @@ impl Cache {
     /// The shared state of a file. Where nobody has it in use it is made from `spec`, which reads the metadata only then: nothing of
     /// the file can be on its way there.
     pub fn file(&self, ino: Ino, spec: impl FnOnce() -> Result<FileSpec, Error>) -> Result<Arc<CachedFile>, Error> {
+        if self.refused.lock().contains(&ino) {
+            return Err(Error::new(ErrorKind::Io, format!("what was synced of {ino} is on a device that is not in service")));
+        }
         let mut files = self.files.lock();
         if let Some(file) = files.get(&ino).and_then(Weak::upgrade) {
             return Ok(file);
@@ -245,6 +251,11 @@ impl Cache {
             files.retain(|_, file| file.strong_count() > 0);
         }
         Ok(file)
+    }
+
+    /// Has nobody get at a file any more.
+    pub fn refuse(&self, ino: Ino) {
+        self.refused.lock().insert(ino);
     }
 
     /// Whether a file's state is in use: open, being fetched, or fetched ahead.

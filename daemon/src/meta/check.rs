@@ -78,7 +78,13 @@ impl MetaStore {
                 Ok(())
             })?;
         }
-        Ok(violations)
+        let mut failure = None;
+        self.intents(&mut |ino, _, _| match read_inode(&reading, ino) {
+            Ok(Some(_)) => {}
+            Ok(None) => violations.push(Violation::Leftover { ino, table: Table::Intents.name() }),
+            Err(error) => failure = Some(error),
+        })?;
+        failure.map_or(Ok(violations), Err)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::engine::{KeyRange, Order, Table};
 use super::inode::read_for_change;
+use super::intent;
 use super::map::decode_chunk;
 use super::quota::{Reservation, Spending};
 use super::rows::{Txn, damaged};
@@ -13,7 +14,7 @@ use super::{BLOCKS_PER_CHUNK, Inode, MapChunk, MetaError, MetaStore};
 use crate::format::rows::{HOLE, RowError, decode_number, encode_number, key};
 use crate::ids::{BlockId, Ino};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 /// File-map rows cut off in one transaction.
 const CUT_ROWS: usize = 256;
@@ -46,6 +47,8 @@ pub struct FileContent {
     pub blocks: Vec<(u64, Content)>,
     /// What was reserved for them.
     pub reserved: Reservation,
+    /// The intents that this is the outcome of.
+    pub intents: Range<u64>,
 }
 
 impl FileContent {
@@ -121,7 +124,7 @@ impl MetaStore {
         })
     }
 
-    /// Cuts a file to `size`: rows of its map behind that go from the end on, a bounded number per transaction, each of which leaves a
+    /// Cuts a file to `size`, and forgets its intents: rows of its map behind that go from the end on, a bounded number per transaction, each of which leaves a
     /// file that is merely less cut. The last block, where the cut goes through one that is here, is for the next round to write.
     pub fn cut_content(&self, ino: Ino, size: u64, base: u64, block_size: u64, now_ns: i64) -> Result<Vec<u64>, MetaError> {
         let mut released = Vec::new();
@@ -179,6 +182,7 @@ pub(super) fn record(
     row.mtime_ns = file.mtime_ns.unwrap_or(row.mtime_ns);
     row.ctime_ns = row.ctime_ns.max(file.ctime_ns);
     txn.write(Table::Inodes, &key::ino(file.ino), row.encode());
+    intent::remove(txn, file.ino, file.intents.clone());
     write_blocks(txn, file, references)
 }
 
@@ -230,6 +234,7 @@ fn cut_step(
     now_ns: i64,
 ) -> Result<(Vec<u64>, bool), MetaError> {
     let Some(mut row) = read_for_change(txn, ino)? else { return Ok((Vec::new(), false)) };
+    intent::remove_all(txn, ino)?;
     let first_gone = size.div_ceil(block_size);
     let chunk_bytes = block_size * BLOCKS_PER_CHUNK;
     let mut rows = Vec::new();

@@ -55,11 +55,13 @@ pub enum Table {
     Usage = 14,
     /// For whom an inode counts, by inode.
     Charges = 15,
+    /// Small writes that were synced before their blocks were stored, by inode and place.
+    Intents = 16,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 15] = [
+    pub const ALL: [Table; 16] = [
         Table::Inodes,
         Table::Dirents,
         Table::FileMap,
@@ -75,6 +77,7 @@ impl Table {
         Table::Quotas,
         Table::Usage,
         Table::Charges,
+        Table::Intents,
     ];
 
     /// The table's name, for messages.
@@ -95,6 +98,7 @@ impl Table {
             Table::Quotas => "quotas",
             Table::Usage => "usage",
             Table::Charges => "charges",
+            Table::Intents => "intents",
         }
     }
 }

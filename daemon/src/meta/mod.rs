@@ -20,6 +20,7 @@ mod epochs;
 mod hidden;
 mod ino;
 mod inode;
+mod intent;
 mod listing;
 mod map;
 mod names;
@@ -37,8 +38,8 @@ mod xattr;
 mod tests;
 
 pub use crate::format::rows::{
-    BLOCKS_PER_CHUNK, Dirent, FileKind, HOLE, InodeRow as Inode, Limit, ListingState, MapChunk, Origin, QuotaId, QuotaKind,
-    QuotaLimits, Usage,
+    BLOCKS_PER_CHUNK, Dirent, FileKind, HOLE, InodeRow as Inode, Intent, Limit, ListingState, MapChunk, Origin, QuotaId,
+    QuotaKind, QuotaLimits, Usage,
 };
 pub use acl::AclKind;
 pub use content::{Content, FileContent};

@@ -58,6 +58,8 @@ impl MetaStore {
                 mtime_ns: Some(share.now_ns),
                 ctime_ns: share.now_ns,
                 reserved: Reservation::default(),
+                // Whatever was logged of it has been recorded: nothing of it is dirty.
+                intents: 0..0,
                 blocks: (share.to.1..).zip(blocks.iter().copied()).collect(),
             };
             let mut references = References::default();

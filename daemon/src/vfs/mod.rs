@@ -23,6 +23,7 @@ mod posix;
 mod quota;
 mod read;
 mod readdir;
+mod redo;
 mod remove;
 mod setattr;
 mod stripe;

@@ -6,6 +6,7 @@ mod copying;
 mod crash;
 mod devices;
 mod faults;
+mod intents;
 mod names;
 mod power;
 mod quota;

@@ -1,7 +1,7 @@
 //! Mounts that lose their power while they are written to: at every moment at which that could make a difference.
 
 use crate::exercise::crash::{self, Kept, Rules};
-use crate::fixtures::mounted::{Options, Place, Site};
+use crate::fixtures::mounted::{Options, Site};
 use crate::fixtures::power::{Left, Moment, Power};
 use forebay_daemon::units::MIB;
 use std::collections::BTreeMap;
@@ -56,20 +56,13 @@ fn options(left: Left) -> Options {
     Options { replace_devices: Some(left.devices), replace_metadata: Some(left.metadata), ..Options::default() }
 }
 
-/// Where mounts after a cut are made: another place of the same bucket.
-fn elsewhere(site: &Site) -> (tempfile::TempDir, Place) {
-    let home = tempfile::tempdir().expect("a temporary directory");
-    std::fs::create_dir(home.path().join("mnt")).expect("a mount point");
-    let place = Place { home: home.path().to_owned(), ..site.place() };
-    (home, place)
-}
-
 /// Mounts what each cut left and compares it with the log; how many cuts there were at each kind of moment, and synced files in them.
 fn check(site: &Site, cuts: Receiver<Cut>) -> (BTreeMap<Moment, u64>, usize) {
     let (mut at, mut synced) = (BTreeMap::new(), 0);
     for Cut { number, moment, left, log } in cuts {
-        let (home, place) = elsewhere(site);
-        let log_path = home.path().join("log");
+        let elsewhere = site.place().elsewhere();
+        let place = &elsewhere.place;
+        let log_path = place.home.join("log");
         std::fs::write(&log_path, log).expect("writes the log");
         let mount = place.mount(&options(left));
         let dir = mount.path(DIR);
@@ -164,8 +157,8 @@ fn what_nobody_synced_is_durable_after_a_second() {
     std::thread::sleep(Duration::from_millis(1600));
     for seed in 0..8 {
         let (left, ()) = power.cut(seed, || ());
-        let (_home, place) = elsewhere(&site);
-        let after = place.mount(&options(left));
+        let elsewhere = site.place().elsewhere();
+        let after = elsewhere.place.mount(&options(left));
         assert_eq!(after.read("written").expect("it is there"), b"by a round");
         assert!(after.path("renamed").is_dir() && !after.path("made").exists());
     }

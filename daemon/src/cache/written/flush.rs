@@ -6,6 +6,7 @@
 
 use super::DoneReply;
 use super::copy::Sharing;
+use super::intent::LOG_BYTES;
 use super::state::Snapshot;
 use super::write::Waiting;
 use crate::block::PutError;
@@ -30,6 +31,8 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(in crate::cache) enum Job {
     /// Makes a file durable; without one, the changes of names and attributes so far.
     Sync { file: Option<Arc<CachedFile>>, reply: DoneReply },
+    /// Has a round record what the intent log has of a file.
+    Settle { file: Arc<CachedFile>, reply: DoneReply },
     /// Cuts a file.
     Cut(Cut),
     /// Makes blocks of one file blocks of another.
@@ -66,6 +69,8 @@ pub(in crate::cache) struct Flusher {
     queue: Mutex<Queue>,
     wake: Condvar,
     used: AtomicUsize,
+    /// Bytes in the intent log.
+    logged: AtomicUsize,
     limit: usize,
     durable: bool,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -90,6 +95,7 @@ impl Flusher {
             queue: Mutex::default(),
             wake: Condvar::new(),
             used: AtomicUsize::new(0),
+            logged: AtomicUsize::new(0),
             limit,
             durable,
             thread: Mutex::default(),
@@ -139,6 +145,21 @@ impl Flusher {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Bytes in the intent log.
+    pub(super) fn logged(&self) -> usize {
+        self.logged.load(Ordering::Relaxed)
+    }
+
+    /// Intents were added.
+    pub(super) fn note_logged(&self, bytes: usize) {
+        self.logged.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Intents are gone.
+    pub(super) fn forget_logged(&self, bytes: usize) {
+        self.logged.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// A file got dirty.
     pub(super) fn note_dirty(&self, file: &Arc<CachedFile>) {
         let is_new = !std::mem::replace(&mut file.written().lock().queued, true);
@@ -169,7 +190,8 @@ impl Flusher {
         let now = Instant::now();
         let held_back = queue.not_before.is_some_and(|at| now < at);
         let old = queue.since.is_some_and(|since| now.duration_since(since) >= GROUP_COMMIT);
-        !queue.dirty.is_empty() && !held_back && (old || self.used() > self.limit / 2 || !queue.parked.is_empty())
+        let much = self.used() > self.limit / 2 || self.logged() > LOG_BYTES;
+        !queue.dirty.is_empty() && !held_back && (old || much || !queue.parked.is_empty())
     }
 
     /// Waits for something to do; `None` once closed.
@@ -230,6 +252,11 @@ impl Cache {
         for job in jobs {
             match job {
                 Job::Sync { file, reply } => syncs.push((file, reply)),
+                Job::Settle { file, reply } => {
+                    self.sync_all(std::mem::take(&mut syncs));
+                    self.flush_files(&[file]);
+                    reply(Ok(()));
+                }
                 Job::Cut(cut) => {
                     self.sync_all(std::mem::take(&mut syncs));
                     self.cut(cut);
@@ -247,8 +274,14 @@ impl Cache {
     fn cut(self: &Arc<Self>, cut: Cut) {
         // What was written below the cut comes first: else a crash would leave an older file, cut.
         let block_size = u64::from(self.config.block_size);
-        if !cut.flushed && cut.file.written().lock().next_held(0).is_some_and(|first| first * block_size < cut.size) {
+        let is_logged = || cut.size > 0 && !cut.file.written().lock().log.places.is_empty();
+        let is_below = || cut.file.written().lock().next_held(0).is_some_and(|first| first * block_size < cut.size);
+        if is_logged() || (!cut.flushed && is_below()) {
             self.flush_files(&[Arc::clone(&cut.file)]);
+        }
+        if is_logged() {
+            let message = format!("'{}' cannot be cut: what was synced of it could not be stored", cut.file.key());
+            return (cut.reply)(Err(Error::new(ErrorKind::Io, message)));
         }
         let Some(index) = self.needed_to_cut(&cut.file, cut.size) else {
             let outcome = self.cut_now(&cut.file, cut.size, cut.now_ns);
@@ -269,7 +302,8 @@ impl Cache {
         }
         let mut files: HashMap<Ino, Arc<CachedFile>> = HashMap::new();
         files.extend(syncs.iter().flat_map(|(file, _)| file).map(|file| (file.ino(), Arc::clone(file))));
-        self.flush_files(&files.into_values().collect::<Vec<_>>());
+        let rounds = self.log(files.into_values().collect());
+        self.flush_files(&rounds);
         let durable = self.make_durable().map_err(|error| Error::new(ErrorKind::Io, format!("metadata: {error}")));
         syncs.into_iter().for_each(|(_, reply)| reply(durable.clone()));
     }
@@ -314,6 +348,7 @@ impl Cache {
         let block_size = u64::from(self.config.block_size);
         let mut state = file.written().lock();
         if file.is_unlinked() && !file.has_handles() {
+            self.flusher.forget_logged(state.log.bytes);
             let freed = state.discard();
             drop(state);
             self.flusher.give_back(freed);
@@ -381,6 +416,7 @@ impl Cache {
         }
         let freed = file.written().lock().end_flush(&rounded.snapshot, true);
         self.flusher.give_back(freed);
+        self.flusher.forget_logged(rounded.snapshot.log.bytes);
     }
 
     fn give_up(&self, rounded: &Rounded, error: &Error) {
@@ -444,6 +480,7 @@ fn content_of(rounded: &Rounded) -> FileContent {
         ctime_ns: snapshot.ctime_ns,
         blocks,
         reserved: snapshot.reserved.clone(),
+        intents: snapshot.log.places.clone(),
     }
 }
 

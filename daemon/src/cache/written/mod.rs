@@ -2,7 +2,7 @@
 //!
 //! [`state`] is what one file has dirty; `write`, `read` and `resize` work on it, and `charge` has quotas pay for it; `flush` is the one thread
 //! that makes it local data: blocks first, then one metadata transaction for all files of a round. `copy` makes blocks of one file blocks of
-//! another, between rounds.
+//! another, between rounds. `intent` makes small syncs durable without a round.
 //!
 //! Invariants:
 //! 1. A byte that was written is in a dirty block, in a block being flushed, or in a block that the file's map names; a reader looks in that
@@ -16,6 +16,7 @@ mod charge;
 mod copy;
 mod errors;
 mod flush;
+mod intent;
 mod read;
 mod release;
 mod resize;
@@ -27,6 +28,7 @@ mod write;
 pub use copy::By;
 pub(super) use errors::{Told, WriteErrors};
 pub(super) use flush::Flusher;
+pub use intent::by_file as intents_by_file;
 pub(super) use release::Released;
 pub use seek::Seek;
 pub(super) use state::Written;

@@ -138,6 +138,8 @@ impl Cache {
         let _references = self.references.lock();
         let cut = self.meta.cut_content(file.ino(), size, base, packed.block_size, now_ns);
         let released = cut.map_err(|error| Error::new(ErrorKind::Io, format!("'{}' could not be cut: {error}", file.key())))?;
+        let logged = std::mem::take(&mut file.written().lock().log);
+        self.flusher.forget_logged(logged.bytes);
         let chunk_bytes = packed.block_size * BLOCKS_PER_CHUNK;
         self.maps.drop_rows(file.ino(), size / chunk_bytes..old.div_ceil(chunk_bytes));
         self.release(&released);

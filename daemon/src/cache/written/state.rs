@@ -1,5 +1,6 @@
 //! What one file has dirty. Pure: no I/O, no threads.
 
+use super::intent::{Logged, Unlogged};
 use crate::meta::Reservation;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub block_size: u64,
     /// What quotas have reserved for it.
     pub reserved: Reservation,
+    /// What of it is in the intent log.
+    pub(super) log: Logged,
     times_set: u64,
 }
 
@@ -52,6 +55,10 @@ pub struct State {
     pub queued: bool,
     /// What quotas have reserved for what is dirty.
     pub reservation: Reservation,
+    /// What the next intent is to say.
+    pub(super) unlogged: Unlogged,
+    /// What the intent log has of it.
+    pub(super) log: Logged,
     slots: BTreeMap<u64, Slot>,
     /// Blocks of the round under way, with the memory they count for.
     flushing: BTreeMap<u64, (Bytes, usize)>,
@@ -122,6 +129,7 @@ impl State {
         }
         self.size = self.size.max(end);
         (self.mtime_ns, self.ctime_ns, self.changed) = (Some(now_ns), now_ns, true);
+        self.unlogged.note(offset..end);
         grown
     }
 
@@ -197,7 +205,9 @@ impl State {
                 slot.data.truncate((size % block_size) as usize);
             }
             self.base = self.base.min(size);
+            self.unlogged.lose();
         }
+        self.unlogged.note(size..size);
         self.size = size;
         (self.mtime_ns, self.ctime_ns, self.changed) = (Some(now_ns), now_ns, true);
         freed
@@ -210,6 +220,7 @@ impl State {
             self.loading.remove(&index);
             freed += self.slots.insert(index, Slot::default()).map_or(0, |slot| slot.memory);
         }
+        self.unlogged.lose();
         (self.mtime_ns, self.ctime_ns, self.changed) = (Some(now_ns), now_ns, true);
         freed
     }
@@ -220,6 +231,7 @@ impl State {
         let mut kept = behind.split_off(&blocks.end);
         self.slots.append(&mut kept);
         self.loading.retain(|index| !blocks.contains(index));
+        self.unlogged.lose();
         self.size = self.size.max(end);
         behind.into_values().map(|slot| slot.memory).sum()
     }
@@ -241,6 +253,7 @@ impl State {
         debug_assert!(slots.keys().next_back().is_none_or(|last| last * block_size < size), "a cut drops what is behind it");
         self.flushing = slots.into_iter().map(cut).collect();
         self.changed = false;
+        self.unlogged = Unlogged::default();
         let blocks = self.flushing.iter().map(|(index, (data, _))| (*index, data.clone())).collect();
         Some(Snapshot {
             size,
@@ -250,6 +263,7 @@ impl State {
             blocks,
             block_size,
             reserved: self.reservation.take(),
+            log: self.log.clone(),
             times_set: self.times_set,
         })
     }
@@ -276,7 +290,10 @@ impl State {
                 self.slots.insert(index, Slot { data: data.to_vec(), memory });
             }
         }
-        if !done {
+        if done {
+            self.log.forget(&snapshot.log);
+        } else {
+            self.unlogged.lose();
             self.reservation.absorb(snapshot.reserved.clone());
             self.mtime_ns = self.mtime_ns.or(self.mtime_of(snapshot));
             self.changed = true;
@@ -287,6 +304,7 @@ impl State {
     /// Drops everything dirty: the file is gone. Returns the memory given back.
     pub fn discard(&mut self) -> usize {
         self.changed = false;
+        self.log = Logged::default();
         self.reservation.take().give_back();
         self.loading.clear();
         std::mem::take(&mut self.slots).into_values().map(|slot| slot.memory).sum()

@@ -13,6 +13,7 @@
 //! quota                     kind:1 number:8           kind 0 = user, 1 = group, 2 = project
 //! usage                     kind:1 number:8 shard:1
 //! charge                    ino:8
+//! intent                    ino:8 place:8
 //! setting                   space:1 name              space 0 = the store's own, 1 = its users'
 //! ```
 
@@ -103,6 +104,17 @@ pub fn further_name(ino: Ino, parent: Ino, name: &[u8]) -> Vec<u8> {
 pub fn split_further_name(prefix: &[u8]) -> Option<(Ino, &[u8])> {
     let rest = prefix.get(8..)?;
     Some((leading_ino(rest)?, dirent_name(rest)?))
+}
+
+/// The key of an intent, by its place in the file's log.
+pub fn intent(ino: Ino, place: u64) -> [u8; 16] {
+    chunk(ino, place)
+}
+
+/// File and place in an intent's key; `None` if it is not one.
+pub fn split_intent(key: &[u8]) -> Option<(Ino, u64)> {
+    let (ino, place) = key.split_first_chunk::<8>()?;
+    Some((Ino(u64::from_be_bytes(*ino)), u64::from_be_bytes(place.try_into().ok()?)))
 }
 
 /// The key of a block's reference count.

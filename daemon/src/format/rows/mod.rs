@@ -11,6 +11,7 @@
 
 mod dirent;
 mod inode;
+mod intent;
 pub mod journal;
 pub mod key;
 mod listing;
@@ -21,6 +22,7 @@ mod wire;
 
 pub use dirent::Dirent;
 pub use inode::{FileKind, InodeRow, Layout, Link, Origin};
+pub use intent::Intent;
 pub use listing::ListingState;
 pub use map::{BLOCKS_PER_CHUNK, HOLE, MapChunk};
 pub use quota::{Charge, Limit, QuotaId, QuotaKind, QuotaLimits, QuotaRow, Usage};

@@ -212,6 +212,9 @@ fn check_canonical(bytes: &[u8]) {
     if let Ok(row) = Charge::decode(bytes) {
         assert_eq!(row.encode(), bytes);
     }
+    if let Ok(row) = Intent::decode(bytes) {
+        assert_eq!(row.encode(), bytes);
+    }
     if let Ok(row) = InodeRow::decode(bytes) {
         assert_eq!(row.encode(), bytes);
     }
@@ -291,6 +294,18 @@ fn golden_quota_rows_and_keys() {
     }
     assert_eq!(key::split_quota(&[3, 0, 0, 0, 0, 0, 0, 0, 1]), None, "no such kind");
     assert_eq!(key::split_quota(&[0, 1, 0, 0, 0, 0, 0, 0, 1]), None, "no such user");
+}
+
+#[test]
+fn golden_intent() {
+    let intent = Intent { size: 300, mtime_ns: Some(5), ctime_ns: 6, pieces: vec![(290, b"end".to_vec()), (2, Vec::new())] };
+    let golden = concat!("0101", "ac02", "0600000000000000", "0500000000000000", "02", "a20203656e64", "0200");
+    assert_eq!(hex(&intent.encode()), golden);
+    assert_eq!(Intent::decode(&intent.encode()), Ok(intent.clone()));
+    let timeless = Intent { mtime_ns: None, ..intent };
+    assert_eq!(Intent::decode(&timeless.encode()), Ok(timeless));
+    assert_eq!(key::split_intent(&key::intent(Ino(300), 7)), Some((Ino(300), 7)));
+    assert_eq!(key::split_intent(&key::intent(Ino(300), 7)[..15]), None);
 }
 
 #[test]
