@@ -29,7 +29,7 @@ pub use directory::{Ahead, DirectoryAhead, NEAR};
 pub use file::{CachedFile, FileSpec};
 pub use local::LocalData;
 pub use read::Reader;
-pub use written::{By, DoneReply, SIZE_MAX, Seek, intents_by_file};
+pub use written::{By, DoneReply, SIZE_MAX, Seek};
 
 use crate::block::BlockStore;
 use crate::error::{Error, ErrorKind};

@@ -78,13 +78,12 @@ impl MetaStore {
                 Ok(())
             })?;
         }
-        let mut failure = None;
-        self.intents(&mut |ino, _, _| match read_inode(&reading, ino) {
-            Ok(Some(_)) => {}
-            Ok(None) => violations.push(Violation::Leftover { ino, table: Table::Intents.name() }),
-            Err(error) => failure = Some(error),
-        })?;
-        failure.map_or(Ok(violations), Err)
+        for log in self.intents()? {
+            if read_inode(&reading, log.ino)?.is_none() {
+                violations.push(Violation::Leftover { ino: log.ino, table: Table::Intents.name() });
+            }
+        }
+        Ok(violations)
     }
 }
 

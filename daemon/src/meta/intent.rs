@@ -14,6 +14,29 @@ use crate::format::rows::{Intent, RowError, key};
 use crate::ids::Ino;
 use std::ops::{ControlFlow, Range};
 
+/// The intents of one file, in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IntentLog {
+    /// The file.
+    pub ino: Ino,
+    /// Their places in its log.
+    pub places: Range<u64>,
+    /// What they say.
+    pub intents: Vec<Intent>,
+}
+
+impl IntentLog {
+    fn add(logs: &mut Vec<Self>, (ino, place): (Ino, u64), intent: Intent) {
+        match logs.last_mut().filter(|log| log.ino == ino) {
+            Some(log) => {
+                log.places.end = place + 1;
+                log.intents.push(intent);
+            }
+            None => logs.push(IntentLog { ino, places: place..place + 1, intents: vec![intent] }),
+        }
+    }
+}
+
 impl MetaStore {
     /// Adds an intent to each of some files, in one transaction; each with its place in its file's log.
     pub fn log_intents(&self, intents: &[(Ino, u64, Intent)]) -> Result<(), MetaError> {
@@ -25,24 +48,21 @@ impl MetaStore {
         })
     }
 
-    /// Visits the intents of all files, file by file and in their order.
-    pub fn intents(&self, visit: &mut dyn FnMut(Ino, u64, Intent)) -> Result<(), MetaError> {
+    /// The intents there are, of all files.
+    pub fn intents(&self) -> Result<Vec<IntentLog>, MetaError> {
         let everything = KeyRange { start: Vec::new(), end: None };
-        let mut failure = None;
-        self.reading().view.scan(Table::Intents, &everything, Order::Ascending, &mut |key, row| match (
-            key::split_intent(key),
-            Intent::decode(row),
-        ) {
-            (Some((ino, place)), Ok(intent)) => {
-                visit(ino, place, intent);
-                ControlFlow::Continue(())
+        let (mut logs, mut failure) = (Vec::new(), None);
+        self.reading().view.scan(Table::Intents, &everything, Order::Ascending, &mut |key, row| {
+            match (key::split_intent(key), Intent::decode(row)) {
+                (Some(at), Ok(intent)) => {
+                    IntentLog::add(&mut logs, at, intent);
+                    return ControlFlow::Continue(());
+                }
+                (_, decoded) => failure = Some(decoded.err().unwrap_or(RowError::Field("key"))),
             }
-            (_, decoded) => {
-                failure = Some(decoded.err().unwrap_or(RowError::Field("key")));
-                ControlFlow::Break(())
-            }
+            ControlFlow::Break(())
         })?;
-        failure.map_or(Ok(()), |why| Err(damaged(Table::Intents)(why)))
+        failure.map_or(Ok(logs), |why| Err(damaged(Table::Intents)(why)))
     }
 
     /// Removes intents of a file that is gone.

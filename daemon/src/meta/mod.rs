@@ -45,6 +45,7 @@ pub use acl::AclKind;
 pub use content::{Content, FileContent};
 pub use create::NewNode;
 pub use epochs::TreeView;
+pub use intent::IntentLog;
 pub use quota::{DEFAULT_GRACE_S, Enforce, Graces, Quota, QuotaState, QuotaViolation, Reservation, block_bytes};
 pub use remove::Removed;
 pub use rename::{Mode as RenameMode, Renamed};

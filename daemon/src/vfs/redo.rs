@@ -1,11 +1,8 @@
 //! After a start: what was synced by intents and not recorded before the last end is done over.
 
 use super::{Vfs, metadata_error};
-use crate::cache::intents_by_file;
 use crate::error::Result;
-use crate::ids::Ino;
-use crate::meta::Intent;
-use std::ops::Range;
+use crate::meta::IntentLog;
 
 impl Vfs {
     /// Does over what intents say; before anything is served. A file for which that cannot be done (a block of it is on a device out of
@@ -15,8 +12,9 @@ impl Vfs {
     /// Only where the metadata cannot be read.
     pub fn redo_intents(&self) -> Result<()> {
         let mut files = 0_usize;
-        for (ino, places, intents) in intents_by_file(&self.0.meta).map_err(metadata_error)? {
-            if let Err(error) = self.redo(ino, places, &intents) {
+        for log in self.0.meta.intents().map_err(metadata_error)? {
+            let ino = log.ino;
+            if let Err(error) = self.redo(&log) {
                 tracing::error!(%ino, %error, "what was synced of a file could not be done over: it cannot be opened before a mount with all its devices");
                 self.0.cache.refuse(ino);
             }
@@ -28,11 +26,11 @@ impl Vfs {
         Ok(())
     }
 
-    fn redo(&self, ino: Ino, places: Range<u64>, intents: &[Intent]) -> Result<()> {
-        let Some(row) = self.0.meta.inode(ino).map_err(metadata_error)? else {
-            return self.0.meta.forget_intents(ino, places).map_err(metadata_error);
+    fn redo(&self, log: &IntentLog) -> Result<()> {
+        let Some(row) = self.0.meta.inode(log.ino).map_err(metadata_error)? else {
+            return self.0.meta.forget_intents(log.ino, log.places.clone()).map_err(metadata_error);
         };
-        let file = self.0.file_of(ino, &row)?;
-        self.0.cache.redo(&file, places, intents, self.0.clock.wall_ns())
+        let file = self.0.file_of(log.ino, &row)?;
+        self.0.cache.redo(&file, log, self.0.clock.wall_ns())
     }
 }

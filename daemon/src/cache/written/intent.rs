@@ -11,8 +11,7 @@ use crate::cache::file::CachedFile;
 use crate::cache::filemap::Mapped;
 use crate::cache::local::LocalData;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::Ino;
-use crate::meta::{Enforce, Intent};
+use crate::meta::{Enforce, Intent, IntentLog};
 use parking_lot::MutexGuard;
 use std::ops::Range;
 use std::sync::Arc;
@@ -202,7 +201,8 @@ impl Cache {
     }
 
     /// Does over what was logged of a file and not recorded before the last end. Blocks.
-    pub fn redo(self: &Arc<Self>, file: &Arc<CachedFile>, places: Range<u64>, intents: &[Intent], now_ns: i64) -> Result<()> {
+    pub fn redo(self: &Arc<Self>, file: &Arc<CachedFile>, log: &IntentLog, now_ns: i64) -> Result<()> {
+        let intents = &log.intents[..];
         let LocalData::Packed(packed) = file.local();
         loop {
             let mut state = file.written().lock();
@@ -216,7 +216,7 @@ impl Cache {
                 Ok(grown) => {
                     self.flusher.take(grown);
                     file.set_size(state.size);
-                    state.log.places = places;
+                    state.log.places = log.places.clone();
                     state.unlogged.lose();
                     drop(state);
                     self.flusher.note_dirty(file);
@@ -253,19 +253,4 @@ impl Cache {
         }
         self.references.lock()
     }
-}
-
-/// The inode and intents of each file that has some, in order.
-pub fn by_file(
-    meta: &crate::meta::MetaStore,
-) -> std::result::Result<Vec<(Ino, Range<u64>, Vec<Intent>)>, crate::meta::MetaError> {
-    let mut files: Vec<(Ino, Range<u64>, Vec<Intent>)> = Vec::new();
-    meta.intents(&mut |ino, place, intent| match files.last_mut() {
-        Some((last, places, intents)) if *last == ino => {
-            places.end = place + 1;
-            intents.push(intent);
-        }
-        _ => files.push((ino, place..place + 1, vec![intent])),
-    })?;
-    Ok(files)
 }

@@ -28,7 +28,6 @@ mod write;
 pub use copy::By;
 pub(super) use errors::{Told, WriteErrors};
 pub(super) use flush::Flusher;
-pub use intent::by_file as intents_by_file;
 pub(super) use release::Released;
 pub use seek::Seek;
 pub(super) use state::Written;
