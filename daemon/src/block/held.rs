@@ -174,6 +174,12 @@ impl BlockStore {
         let core = self.core();
         core.disks.iter().filter(|disk| core.serves(disk)).map(room).sum()
     }
+
+    /// Whether any device is in service.
+    pub fn is_in_service(&self) -> bool {
+        let core = self.core();
+        core.disks.iter().any(|disk| core.serves(disk))
+    }
 }
 
 impl Core {

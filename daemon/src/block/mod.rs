@@ -126,9 +126,12 @@ pub enum ReadFault {
 /// Why a block was not stored.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PutError {
-    /// No device can take it: all full of what must be kept, or out of service.
+    /// No device can take it: all in service are full of what must be kept.
     #[error("no space in the cache")]
     NoSpace,
+    /// No device is in service.
+    #[error("no device of the cache is in service")]
+    NoDevice,
     /// The device failed.
     #[error("block could not be written to {device}")]
     Io {

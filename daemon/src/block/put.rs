@@ -255,7 +255,8 @@ impl Core {
         let candidates = self.candidates(place, None);
         let cargo = Cargo::Put { id, plain: plain.clone(), local, retried: false };
         if !self.store(tools, id, &plain, &candidates, cargo) {
-            self.desk.fail(&id, &PutError::NoSpace);
+            let all_gone = !self.disks.iter().any(|disk| self.serves(disk));
+            self.desk.fail(&id, if all_gone { &PutError::NoDevice } else { &PutError::NoSpace });
         }
     }
 

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// Tells the mapping process where to work.
 const MAPPED: &str = "FOREBAY_MAPPED_FSX";
+/// A million operations.
+const AT_LENGTH: fsx::Plan =
+    fsx::Plan { seed: 9, operations: 1_000_000, max_file_bytes: 4 << 20, mmap: true, compare_every: 5000 };
 /// Bytes of a block.
 const BLOCK: usize = 128 << 10;
 
@@ -36,14 +39,45 @@ fn one_file_under_random_operations_is_what_a_copy_in_memory_is_also_after_a_rem
     fsx::verify(mount.root(), &outcome).unwrap_or_else(|failure| panic!("after a remount: {failure}"));
 }
 
+/// The same at length, and the one below: `cargo nextest run --release -p forebay-tests --run-ignored only file_at_length`
+#[test]
+#[ignore = "minutes; CI runs it with optimised code"]
+fn one_file_at_length() {
+    let site = Site::new();
+    let mount = site.mount(&Options::default());
+    let plan = fsx::Plan { mmap: false, ..AT_LENGTH };
+    let outcome = fsx::run(mount.root(), &plan).unwrap_or_else(|failure| panic!("{failure}"));
+    fsx::verify(mount.root(), &outcome).unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{:?}, not offered: {:?}", outcome.done, outcome.not_offered);
+    drop(mount);
+    let mount = site.mount(&Options::default());
+    fsx::verify(mount.root(), &outcome).unwrap_or_else(|failure| panic!("after a remount: {failure}"));
+}
+
+#[test]
+#[ignore = "minutes; CI runs it with optimised code"]
+fn one_mapped_file_at_length() {
+    exercise_mapped("mounts::writing::the_mapping_process_at_length");
+}
+
+#[test]
+#[ignore = "the process of the test above"]
+fn the_mapping_process_at_length() {
+    exercise_where_told(&AT_LENGTH);
+}
+
 /// The exerciser that maps the file runs in a process of its own: a page fault in the process that serves the mount would wait
 /// for itself.
 #[test]
 fn one_mapped_file_under_random_operations_is_what_a_copy_in_memory_is() {
+    exercise_mapped("mounts::writing::the_mapping_process");
+}
+
+fn exercise_mapped(process: &str) {
     let site = Site::new();
     let mount = site.mount(&Options::default());
     let mut exerciser = Command::new(std::env::current_exe().expect("the test program"));
-    exerciser.args(["mounts::writing::the_mapping_process", "--exact", "--include-ignored", "--nocapture"]);
+    exerciser.args([process, "--exact", "--include-ignored", "--nocapture"]);
     let output = exerciser.env(MAPPED, mount.root()).output().expect("runs");
     assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let before = mount.read("fsx").expect("reads");
@@ -54,9 +88,12 @@ fn one_mapped_file_under_random_operations_is_what_a_copy_in_memory_is() {
 #[test]
 #[ignore = "the process of the test above"]
 fn the_mapping_process() {
+    exercise_where_told(&fsx::Plan { seed: 8, operations: 3000, ..fsx::Plan::default() });
+}
+
+fn exercise_where_told(plan: &fsx::Plan) {
     let Some(dir) = std::env::var_os(MAPPED) else { return };
-    let plan = fsx::Plan { seed: 8, operations: 3000, ..fsx::Plan::default() };
-    let outcome = fsx::run(Path::new(&dir), &plan).unwrap_or_else(|failure| panic!("{failure}"));
+    let outcome = fsx::run(Path::new(&dir), plan).unwrap_or_else(|failure| panic!("{failure}"));
     fsx::verify(Path::new(&dir), &outcome).unwrap_or_else(|failure| panic!("{failure}"));
 }
 

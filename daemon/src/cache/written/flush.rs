@@ -121,6 +121,9 @@ impl Flusher {
     pub(super) fn admit(&self, cache: &Cache, bytes: usize) -> Result<(), Error> {
         let wanted = (self.used() + bytes) as u64;
         if cache.store.room_for_local() < wanted && !cache.free_room(wanted) {
+            if !cache.store.is_in_service() {
+                return Err(Error::new(ErrorKind::Io, "no device of the cache is in service"));
+            }
             return Err(Error::new(ErrorKind::NoSpace, "the cache is full of data that exists only here"));
         }
         Ok(())
