@@ -61,8 +61,20 @@ impl FakeFs {
         };
         let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         let times = (1_500_000_000_000_000_001, 1_600_000_000_000_000_002, -5);
-        let attr =
-            Attr { ino, kind, perm, uid, gid, nlink: 1, size, atime_ns: times.0, mtime_ns: times.1, ctime_ns: times.2, rdev: 0 };
+        let attr = Attr {
+            ino,
+            kind,
+            perm,
+            uid,
+            gid,
+            nlink: 1,
+            size,
+            allocated: size,
+            atime_ns: times.0,
+            mtime_ns: times.1,
+            ctime_ns: times.2,
+            rdev: 0,
+        };
         Ok(Entry { attr, ttl: TTL })
     }
 }

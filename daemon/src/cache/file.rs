@@ -24,6 +24,8 @@ pub struct FileSpec {
     pub size: u64,
     /// Bytes that come from the object where no block is here; `None` for a file that is its object, unchanged.
     pub base: Option<u64>,
+    /// Bytes that have something in them.
+    pub allocated: u64,
     /// Where its blocks go.
     pub layout: Layout,
 }
@@ -77,7 +79,7 @@ impl CachedFile {
             local,
             size: AtomicU64::new(spec.size),
             is_written: AtomicBool::new(spec.base.is_some()),
-            written: Written::clean(spec.size, base),
+            written: Written::clean(spec.size, base, spec.allocated),
             write_errors: WriteErrors::default(),
             unlinked: AtomicBool::new(false),
             map_gate: RwLock::new(()),

@@ -95,6 +95,8 @@ pub struct CacheCounters {
 pub struct Unflushed {
     /// Size in bytes.
     pub size: u64,
+    /// Bytes that have something in them.
+    pub allocated: u64,
     /// When it was last written, if that is not in the metadata.
     pub mtime_ns: Option<i64>,
     /// When it was last changed.
@@ -189,7 +191,8 @@ impl Cache {
     pub fn unflushed(&self, ino: Ino) -> Option<Unflushed> {
         let file = self.flusher.dirty_file(ino)?;
         let state = file.written().lock();
-        Some(Unflushed { size: state.size, mtime_ns: state.mtime_ns, ctime_ns: state.ctime_ns })
+        let allocated = self.allocated(&file, &state);
+        Some(Unflushed { size: state.size, allocated, mtime_ns: state.mtime_ns, ctime_ns: state.ctime_ns })
     }
 
     /// Sets a file's times by `set`: what a write before that would have set no longer counts, also where it is being flushed.

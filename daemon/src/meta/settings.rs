@@ -7,9 +7,10 @@ use crate::format::rows::key::{self, Space};
 use crate::format::rows::{InodeRow, decode_number, decode_text, encode_number, encode_text};
 use crate::ids::{Epoch, Ino};
 
-/// The schema this program writes: tables, keys, and how they hang together. 2 is 1 with what writing needs, 3 is 2 with quotas; a store of an
-/// older schema becomes one of this as it is.
-const SCHEMA: u64 = 3;
+/// The schema this program writes: tables, keys, and how they hang together. 2 is 1 with what writing needs, 3 is 2 with quotas, 4 is 3
+/// with counts of what files allocate; a store of an older schema becomes one of this as it is.
+const SCHEMA: u64 = 4;
+const WITHOUT_ALLOCATED: u64 = 3;
 const WITHOUT_QUOTAS: u64 = 2;
 const WITHOUT_WRITING: u64 = 1;
 
@@ -40,7 +41,7 @@ fn existing(engine: &dyn Engine) -> Result<Option<Epoch>, MetaError> {
     let Some(row) = view.get(Table::Settings, &schema_key())? else { return Ok(None) };
     match decode_number(&row).map_err(damaged(Table::Settings))? {
         SCHEMA => epoch_of(&*view),
-        older @ (WITHOUT_WRITING | WITHOUT_QUOTAS) => {
+        older @ (WITHOUT_WRITING | WITHOUT_QUOTAS | WITHOUT_ALLOCATED) => {
             let mut batch = Batch::default();
             batch.expect(Table::Settings, schema_key(), Some(encode_number(older)));
             batch.put(Table::Settings, schema_key(), encode_number(SCHEMA));

@@ -39,7 +39,7 @@ use crate::clock::SharedClock;
 use crate::config::{MetadataTtl, PosixMetadata};
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ino;
-use crate::meta::{Inode, MetaError, MetaStore, Refusal};
+use crate::meta::{Inode, MetaError, MetaStore, Refusal, is_uncounted};
 use crate::repository::{ObjectHead, Repository};
 use crate::stripe::Layout;
 use directory::Directories;
@@ -154,7 +154,15 @@ impl Inner {
         let unflushed = self.cache.unflushed(ino);
         let row = self.meta.inode(ino).map_err(metadata_error)?;
         let row = row.ok_or_else(|| Error::new(ErrorKind::Stale, format!("{ino} no longer exists")))?;
-        Ok(with_unflushed(row, unflushed))
+        Ok(with_unflushed(self.counted(ino, row)?, unflushed))
+    }
+
+    /// A row with its count of what it allocates, if only it was made before there were any.
+    fn counted(&self, ino: Ino, row: Inode) -> crate::error::Result<Inode> {
+        if !is_uncounted(&row) {
+            return Ok(row);
+        }
+        Ok(self.meta.count_allocated(ino).map_err(metadata_error)?.unwrap_or(row))
     }
 
     fn names_changed(&self, dir: Ino) {
@@ -172,7 +180,7 @@ impl Inner {
 
 fn with_unflushed(mut row: Inode, unflushed: Option<Unflushed>) -> Inode {
     if let Some(unflushed) = unflushed {
-        row.size = unflushed.size;
+        (row.size, row.allocated) = (unflushed.size, Some(unflushed.allocated));
         row.mtime_ns = unflushed.mtime_ns.unwrap_or(row.mtime_ns);
         row.ctime_ns = row.ctime_ns.max(unflushed.ctime_ns);
     }

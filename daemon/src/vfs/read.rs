@@ -6,7 +6,7 @@ use super::{Inner, Vfs};
 use crate::cache::{CachedFile, FileSpec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
-use crate::meta::{FileKind, Inode};
+use crate::meta::{FileKind, Inode, allocated_bytes};
 use crate::repository::Pin;
 use crate::stripe::Layout;
 use futures::FutureExt;
@@ -84,7 +84,15 @@ impl Inner {
                 // Made here: there is nothing to fetch.
                 None => (name(), Pin { etag: String::new(), version: None }, Some(0)),
             };
-            Ok(FileSpec { ino, key, pin, size: row.size, base, layout: row.layout.unwrap_or(inherited) })
+            Ok(FileSpec {
+                ino,
+                key,
+                pin,
+                size: row.size,
+                base,
+                allocated: allocated_bytes(&row),
+                layout: row.layout.unwrap_or(inherited),
+            })
         })
     }
 }

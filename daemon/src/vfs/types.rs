@@ -32,6 +32,8 @@ pub struct Attr {
     pub nlink: u32,
     /// Size in bytes.
     pub size: u64,
+    /// Bytes that have something in them.
+    pub allocated: u64,
     /// Access time, ns since the Unix epoch.
     pub atime_ns: i64,
     /// Modification time, ns since the Unix epoch.

@@ -1,6 +1,7 @@
 //! Real mounts of a bucket on the loopback server.
 
 mod acls;
+mod allocated;
 mod consistency;
 mod copying;
 mod crash;

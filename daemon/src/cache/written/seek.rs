@@ -40,8 +40,11 @@ impl Cache {
     }
 
     fn is_data(&self, file: &CachedFile, index: u64) -> Result<bool, Error> {
-        if file.written().lock().holds(index) {
-            return Ok(true);
+        {
+            let state = file.written().lock();
+            if state.holds(index) {
+                return Ok(state.has_data(index));
+            }
         }
         self.has_content(file, index).map_err(|error| metadata_error(file, &error))
     }
