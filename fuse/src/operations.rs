@@ -48,7 +48,7 @@ operations! {
     fn rmdir(&self, parent: Ino, name: &[u8]) -> Answer<()>;
     fn rename(&self, parent: Ino, name: &[u8], new_parent: Ino, new_name: &[u8], mode: RenameMode) -> Answer<()>;
     fn create(&self, parent: Ino, name: &[u8], perm: u16, flags: i32, caller: Caller) -> Answer<(Entry, OpenedFile)>;
-    fn write(&self, handle: HandleId, offset: u64, data: &[u8], caller: Option<Caller>, reply: WriteReply);
+    fn write(&self, handle: HandleId, offset: u64, data: &[u8], caller: Option<Caller>, drops_ids: bool, reply: WriteReply);
     fn fsync(&self, handle: HandleId, reply: DoneReply);
     fn fsyncdir(&self, reply: DoneReply);
     fn flush(&self, handle: HandleId) -> Result<()>;

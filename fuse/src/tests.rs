@@ -177,7 +177,7 @@ impl Operations for FakeFs {
     fn create(&self, _: Ino, _: &[u8], _: u16, _: i32, _: Caller) -> Answer<(Entry, OpenedFile)> {
         later(no(ErrorKind::ReadOnly))
     }
-    fn write(&self, _: HandleId, _: u64, _: &[u8], _: Option<Caller>, reply: WriteReply) {
+    fn write(&self, _: HandleId, _: u64, _: &[u8], _: Option<Caller>, _: bool, reply: WriteReply) {
         reply(no(ErrorKind::TooLarge));
     }
     fn fsync(&self, _: HandleId, reply: DoneReply) {

@@ -26,6 +26,8 @@ pub struct FileSpec {
     pub base: Option<u64>,
     /// Bytes that have something in them.
     pub allocated: u64,
+    /// Whether it has set-ID bits.
+    pub set_ids: bool,
     /// Where its blocks go.
     pub layout: Layout,
 }
@@ -60,6 +62,8 @@ pub struct CachedFile {
     written: Written,
     write_errors: WriteErrors,
     unlinked: AtomicBool,
+    /// Whether it may have set-ID bits that a write takes away.
+    set_ids: AtomicBool,
     /// Held for writing while the file is cut, for reading while a fetched block is entered in its map.
     map_gate: RwLock<()>,
     pin: RwLock<Pin>,
@@ -82,6 +86,7 @@ impl CachedFile {
             written: Written::clean(spec.size, base, spec.allocated),
             write_errors: WriteErrors::default(),
             unlinked: AtomicBool::new(false),
+            set_ids: AtomicBool::new(spec.set_ids),
             map_gate: RwLock::new(()),
             pin: RwLock::new(spec.pin.clone()),
             changed: AtomicBool::new(false),
@@ -137,6 +142,16 @@ impl CachedFile {
 
     pub(super) fn is_unlinked(&self) -> bool {
         self.unlinked.load(Ordering::Acquire)
+    }
+
+    /// Notes that the file may have set-ID bits; after they are in its row.
+    pub fn note_set_ids(&self) {
+        self.set_ids.store(true, Ordering::Release);
+    }
+
+    /// Whether the file may have set-ID bits; whoever is told so sees to it that they go.
+    pub fn take_set_ids(&self) -> bool {
+        self.set_ids.load(Ordering::Acquire) && self.set_ids.swap(false, Ordering::AcqRel)
     }
 
     /// Writes to devices that failed.

@@ -204,6 +204,13 @@ impl Cache {
         result
     }
 
+    /// A file may have set-ID bits by now.
+    pub fn note_set_ids(&self, ino: Ino) {
+        if let Some(file) = self.files.lock().get(&ino).and_then(Weak::upgrade) {
+            file.note_set_ids();
+        }
+    }
+
     /// A file has lost its last name.
     pub fn unlinked(&self, ino: Ino) {
         self.has_unlinked.store(true, Ordering::Release);

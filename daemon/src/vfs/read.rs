@@ -1,6 +1,7 @@
 //! `open`, `read`, `release`.
 
 use super::handles::Handle;
+use super::setattr::has_ids;
 use super::types::{Answer, Entry, HandleId, OpenedFile, ReadReply};
 use super::{Inner, Vfs};
 use crate::cache::{CachedFile, FileSpec};
@@ -91,6 +92,7 @@ impl Inner {
                 size: row.size,
                 base,
                 allocated: allocated_bytes(&row),
+                set_ids: has_ids(&row),
                 layout: row.layout.unwrap_or(inherited),
             })
         })

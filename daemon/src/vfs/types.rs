@@ -70,6 +70,8 @@ pub struct SetAttr {
     pub atime: Option<SetTime>,
     /// Modification time.
     pub mtime: Option<SetTime>,
+    /// Whether set-user-ID and set-group-ID go with it, as when somebody without the right to keep them cuts a file, or its owner changes.
+    pub drops_ids: bool,
 }
 
 /// A time to set.

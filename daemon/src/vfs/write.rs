@@ -36,8 +36,14 @@ impl Vfs {
     }
 
     /// Writes through a handle. Without a caller it is the kernel that writes pages of a mapping back: quotas count it and cannot refuse it.
-    pub fn write(&self, handle: HandleId, offset: u64, data: &[u8], caller: Option<Caller>, reply: WriteReply) {
-        match self.0.handles.file(handle) {
+    /// `drops_ids`: who writes may not keep the file's set-ID bits; they are gone before the write can be seen.
+    pub fn write(&self, handle: HandleId, offset: u64, data: &[u8], caller: Option<Caller>, drops_ids: bool, reply: WriteReply) {
+        let reader = self
+            .0
+            .handles
+            .file(handle)
+            .and_then(|reader| if drops_ids { self.0.drop_ids(reader.file()).map(|()| reader) } else { Ok(reader) });
+        match reader {
             Ok(reader) => self.0.cache.write(reader.file(), offset, data, enforce(caller), self.0.clock.wall_ns(), reply),
             Err(error) => reply(Err(error)),
         }
@@ -125,6 +131,9 @@ impl Inner {
         let opened = self.open_known(&entry)?;
         if flags & libc::O_TRUNC != 0 {
             let file = self.file_of(entry.attr.ino, &self.inode(entry.attr.ino)?)?;
+            if caller.uid != 0 {
+                self.drop_ids(&file)?;
+            }
             self.resize(&file, 0, Enforce::of_user(caller.uid)).await?;
         }
         let attr = attr_of(entry.attr.ino, &self.inode(entry.attr.ino)?);

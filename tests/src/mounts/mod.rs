@@ -12,4 +12,5 @@ mod power;
 mod quota;
 mod reads;
 mod restart;
+mod set_ids;
 mod writing;
