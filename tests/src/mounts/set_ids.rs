@@ -18,10 +18,12 @@ fn open(path: &Path) -> File {
     OpenOptions::new().read(true).write(true).open(path).expect("opens")
 }
 
+type Change = fn(&Path);
+
 /// Changes of a file, by name. All are made by a user whose file it is, or by root.
-const CHANGES: [(&str, fn(&Path)); 12] = [
-    ("write", |path| drop(open(path).write_at(b"new", 2).expect("writes"))),
-    ("write nothing", |path| drop(open(path).write_at(b"", 2).expect("writes"))),
+const CHANGES: [(&str, Change); 12] = [
+    ("write", |path| assert_eq!(open(path).write_at(b"new", 2).expect("writes"), 3)),
+    ("write nothing", |path| assert_eq!(open(path).write_at(b"", 2).expect("writes"), 0)),
     ("two writes", |path| {
         let file = open(path);
         file.write_at(b"new", 2).expect("writes");
@@ -53,7 +55,7 @@ fn truncate(path: &Path, size: i64) -> i32 {
 }
 
 /// What is left of mode and capabilities of a file that was made with this mode and changed.
-fn left(dir: &Path, mode: u32, with_capability: bool, change: fn(&Path), uid: u32) -> (String, bool) {
+fn left(dir: &Path, mode: u32, with_capability: bool, change: Change, uid: u32) -> (String, bool) {
     let path = dir.join("f");
     let _ = std::fs::remove_file(&path);
     std::fs::write(&path, "something of a few bytes").expect("writes");
