@@ -115,7 +115,7 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        finish(&self.runtime, self.ops.open(Ino(ino.0)), move |result| match result {
+        finish(&self.runtime, self.ops.open(Ino(ino.0), flags.0), move |result| match result {
             Ok(opened) => reply.opened(FileHandle(opened.handle.0), open_flags(&opened, flags)),
             Err(error) => reply.error(report("open", &error)),
         });

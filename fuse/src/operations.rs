@@ -28,7 +28,7 @@ operations! {
     fn lookup(&self, parent: Ino, name: &[u8]) -> Answer<Lookup>;
     fn getattr(&self, ino: Ino) -> Answer<Entry>;
     fn readlink(&self, ino: Ino) -> Answer<Vec<u8>>;
-    fn open(&self, ino: Ino) -> Answer<OpenedFile>;
+    fn open(&self, ino: Ino, flags: i32) -> Answer<OpenedFile>;
     fn read(&self, handle: HandleId, offset: u64, len: u32, reply: ReadReply);
     fn release(&self, handle: HandleId);
     fn opendir(&self, ino: Ino) -> Answer<OpenedDir>;

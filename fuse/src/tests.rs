@@ -101,7 +101,7 @@ impl Operations for FakeFs {
     fn readlink(&self, _ino: Ino) -> Answer<Vec<u8>> {
         later(Ok(b"file".to_vec()))
     }
-    fn open(&self, ino: Ino) -> Answer<OpenedFile> {
+    fn open(&self, ino: Ino, _: i32) -> Answer<OpenedFile> {
         later(Ok(OpenedFile { handle: HandleId(ino.0), keep_cache: true }))
     }
     fn read(&self, handle: HandleId, offset: u64, len: u32, reply: ReadReply) {

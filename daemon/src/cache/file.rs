@@ -70,6 +70,8 @@ pub struct CachedFile {
     changed: AtomicBool,
     head_seen: AtomicBool,
     handles: AtomicUsize,
+    /// Those of them that may map the file for writing.
+    mapping_handles: AtomicUsize,
     blocks: Mutex<HashMap<u64, BlockState>>,
     /// Entries of `blocks`; lets the hit path skip the lock.
     resident: AtomicUsize,
@@ -92,6 +94,7 @@ impl CachedFile {
             changed: AtomicBool::new(false),
             head_seen: AtomicBool::new(false),
             handles: AtomicUsize::new(0),
+            mapping_handles: AtomicUsize::new(0),
             blocks: Mutex::default(),
             resident: AtomicUsize::new(0),
             spec,
@@ -199,12 +202,20 @@ impl CachedFile {
         self.changed.load(Ordering::Acquire)
     }
 
-    pub(super) fn handle_opened(&self) {
+    pub(super) fn handle_opened(&self, may_map: bool) {
+        self.mapping_handles.fetch_add(may_map.into(), Ordering::AcqRel);
         self.handles.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(super) fn handle_closed(&self) {
+    pub(super) fn handle_closed(&self, may_map: bool) {
+        self.mapping_handles.fetch_sub(may_map.into(), Ordering::AcqRel);
         self.handles.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// How many handles may have mapped the file for writing. What is written through a mapping is the kernel's secret until it writes it back,
+    /// at the latest when the mapping goes, which its handle outlives.
+    pub(super) fn mapping_handles(&self) -> usize {
+        self.mapping_handles.load(Ordering::Acquire)
     }
 
     pub(super) fn has_handles(&self) -> bool {

@@ -204,6 +204,12 @@ impl Cache {
         result
     }
 
+    /// Whether the kernel may have pages of a file that were written through a mapping and not to us.
+    pub fn may_be_mapped(&self, ino: Ino) -> bool {
+        let file = self.files.lock().get(&ino).and_then(Weak::upgrade);
+        file.is_some_and(|file| file.mapping_handles() > 0)
+    }
+
     /// A file may have set-ID bits by now.
     pub fn note_set_ids(&self, ino: Ino) {
         if let Some(file) = self.files.lock().get(&ino).and_then(Weak::upgrade) {

@@ -39,9 +39,10 @@ use crate::clock::SharedClock;
 use crate::config::{MetadataTtl, PosixMetadata};
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ino;
-use crate::meta::{Inode, MetaError, MetaStore, Refusal, is_uncounted};
+use crate::meta::{FileKind, Inode, MetaError, MetaStore, Refusal, allocated_bytes, is_uncounted};
 use crate::repository::{ObjectHead, Repository};
 use crate::stripe::Layout;
+use crate::units::SECTOR;
 use directory::Directories;
 use handles::Handles;
 use invalidate::Invalidator;
@@ -150,6 +151,20 @@ impl Inner {
 
     /// An inode as it is now, what was written and not flushed included.
     fn inode(&self, ino: Ino) -> crate::error::Result<Inode> {
+        Ok(self.with_mapped(ino, self.row(ino)?))
+    }
+
+    /// A file that may have been written through a mapping is not told to be empty: whoever copies it would not look inside.
+    fn with_mapped(&self, ino: Ino, mut row: Inode) -> Inode {
+        let seems_empty = row.kind == FileKind::File && row.size > 0 && allocated_bytes(&row) == 0;
+        if seems_empty && self.cache.may_be_mapped(ino) {
+            row.allocated = Some(SECTOR as u64);
+        }
+        row
+    }
+
+    /// The same without regard to mappings. Needs no lock of files in use.
+    fn row(&self, ino: Ino) -> crate::error::Result<Inode> {
         // In this order: what is flushed between the two is in the row.
         let unflushed = self.cache.unflushed(ino);
         let row = self.meta.inode(ino).map_err(metadata_error)?;

@@ -106,7 +106,7 @@ impl Inner {
             let mut entries = if at == 0 { self.dots(ino, ttl)? } else { Vec::new() };
             let first_row = if at == 0 { FIRST_ROW } else { at };
             for (i, (name, ino, row)) in rows.into_iter().enumerate() {
-                let row = with_unflushed(self.counted(ino, row)?, self.cache.unflushed(ino));
+                let row = self.with_mapped(ino, with_unflushed(self.counted(ino, row)?, self.cache.unflushed(ino)));
                 let entry = Entry { attr: attr_of(ino, &row), ttl };
                 entries.push(DirEntry { name, next_offset: first_row + i as u64 + 1, entry });
             }

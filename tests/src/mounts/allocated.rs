@@ -29,6 +29,11 @@ fn run(program: &str, arguments: &[&str], dir: &Path) -> String {
     String::from_utf8(done.stdout).expect("text")
 }
 
+/// A handle that cannot have mapped the file.
+fn write_only(path: &Path) -> File {
+    OpenOptions::new().write(true).create(true).truncate(false).open(path).expect("opens")
+}
+
 /// What a file should show: every block that is more than zeros, as far as the file's end.
 fn expected(content: &[u8]) -> u64 {
     let sectors = |block: &[u8]| if block.iter().all(|byte| *byte == 0) { 0 } else { block.len().div_ceil(4096) as u64 * 8 };
@@ -40,7 +45,7 @@ fn a_sparse_file_shows_what_is_in_it_at_once_and_after_a_remount() {
     let site = Site::new();
     let mount = site.mount(&Options::default());
     let (path, middle) = (mount.path("f"), 1 << 39);
-    let file = open(&path);
+    let file = write_only(&path);
     file.set_len(1 << 40).expect("lengthens");
     assert_eq!(blocks(&path), 0, "nothing is in it");
     file.write_all_at(&[7; 4096], middle).expect("writes");
@@ -55,7 +60,7 @@ fn a_sparse_file_shows_what_is_in_it_at_once_and_after_a_remount() {
     let mount = site.mount(&Options::default());
     let path = mount.path("f");
     assert_eq!(blocks(&path), shown);
-    let file = open(&path);
+    let file = write_only(&path);
     punch(&file, middle, 4096);
     assert_eq!(blocks(&path), 0, "the hole shows at once");
     assert!(seek(&file, SeekFrom::Data(0)).is_err(), "there is no data");
@@ -175,7 +180,9 @@ fn under_random_changes_what_shows_is_what_is_in_the_file() {
             }
         }
         let meta = path.metadata().expect("stats");
-        assert_eq!((meta.len(), meta.blocks()), (model.len() as u64, expected(&model)), "step {step}");
+        // A file that is open for reading and writing may be mapped: it is never told to be empty.
+        let least = if model.is_empty() { 0 } else { 8 };
+        assert_eq!((meta.len(), meta.blocks()), (model.len() as u64, expected(&model).max(least)), "step {step}");
     }
     drop((file, mount));
     let mount = site.mount(&Options::default());
@@ -187,4 +194,46 @@ fn read(file: &File, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, 0).expect("reads");
     bytes
+}
+
+/// Where the mapping process finds the mount.
+const MAPPED: &str = "FOREBAY_TEST_ALLOCATED";
+
+#[test]
+fn what_was_written_through_a_mapping_is_copied_by_those_who_go_by_holes() {
+    let site = Site::new();
+    let mount = site.mount(&Options::default());
+    let mut mapper = Command::new(std::env::current_exe().expect("the test program"));
+    mapper.args(["mounts::allocated::the_mapping_process", "--exact", "--include-ignored", "--nocapture"]);
+    let output = mapper.env(MAPPED, mount.root()).output().expect("runs");
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let mut expected = vec![0; 8 << 20];
+    expected[5 << 20] = 7;
+    for copy in ["f", "copy", "out/f"] {
+        assert!(mount.read(copy).expect("reads") == expected, "{copy}");
+    }
+    assert_eq!(blocks(&mount.path("f")), BLOCK / 512, "written back with the mapping");
+}
+
+#[test]
+#[ignore = "the process of the test above: a page fault in the process that serves the mount would wait for itself"]
+fn the_mapping_process() {
+    let Some(dir) = std::env::var_os(MAPPED) else { return };
+    let dir = Path::new(&dir);
+    let file = open(&dir.join("f"));
+    file.set_len(8 << 20).expect("lengthens");
+    // SAFETY: a shared mapping of the whole file, which nobody cuts.
+    let map = unsafe {
+        let access = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
+        rustix::mm::mmap(std::ptr::null_mut(), 8 << 20, access, rustix::mm::MapFlags::SHARED, &file, 0).expect("maps")
+    };
+    drop(file);
+    let reader = File::open(dir.join("f")).expect("opens");
+    assert_eq!((blocks(&dir.join("f")), seek(&reader, SeekFrom::Data(0))), (8, Ok(0)), "anything may be in it");
+    // SAFETY: within the mapping.
+    unsafe { map.cast::<u8>().add(5 << 20).write(7) };
+    run("cp", &["--sparse=auto", "f", "copy"], dir);
+    run("tar", &["-cSf", "f.tar", "f"], dir);
+    std::fs::create_dir(dir.join("out")).expect("makes a directory");
+    run("tar", &["-xSf", "f.tar", "-C", "out"], dir);
 }
