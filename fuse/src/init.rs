@@ -18,7 +18,7 @@ const CONGESTION_THRESHOLD: u16 = 240;
 ///
 /// Not among them, on purpose: `AUTO_INVAL_DATA` (the kernel would drop pages whenever a time stamp looks new; we invalidate
 /// exactly what changed, hence `EXPLICIT_INVAL_DATA`), `NO_OPEN_SUPPORT` (a handle pins an object's version, so opens must reach
-/// us), `WRITEBACK_CACHE` (excludes passthrough), `SETXATTR_EXT` (fuser does not parse what it adds).
+/// us), `WRITEBACK_CACHE` (excludes passthrough, and more: decision 0011), `SETXATTR_EXT` (fuser does not parse what it adds).
 const WANTED: [InitFlags; 12] = [
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_ASYNC_DIO,
