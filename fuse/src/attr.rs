@@ -60,7 +60,7 @@ pub(crate) fn file_attr(attr: &Attr) -> FileAttr {
     FileAttr {
         ino: INodeNo(attr.ino.0),
         size: attr.size,
-        blocks: attr.size.div_ceil(512),
+        blocks: attr.allocated.div_ceil(512),
         atime: system_time(attr.atime_ns),
         mtime: system_time(attr.mtime_ns),
         ctime: system_time(attr.ctime_ns),
@@ -86,6 +86,7 @@ pub(crate) fn absent() -> FileAttr {
         gid: 0,
         nlink: 0,
         size: 0,
+        allocated: 0,
         atime_ns: 0,
         mtime_ns: 0,
         ctime_ns: 0,

@@ -4,7 +4,7 @@
 
 use crate::attr::{absent, file_attr, kind_of_mode, perm_of_mode, set_time};
 use crate::errno::report;
-use crate::groups::belongs;
+use crate::groups::{belongs, keeps_set_ids};
 use crate::init;
 use crate::listing;
 use crate::operations::{Operations, finish};
@@ -115,7 +115,7 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        finish(&self.runtime, self.ops.open(Ino(ino.0)), move |result| match result {
+        finish(&self.runtime, self.ops.open(Ino(ino.0), flags.0), move |result| match result {
             Ok(opened) => reply.opened(FileHandle(opened.handle.0), open_flags(&opened, flags)),
             Err(error) => reply.error(report("open", &error)),
         });
@@ -213,7 +213,7 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
         size: Option<u64>,
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
-        _ctime: Option<SystemTime>,
+        ctime: Option<SystemTime>,
         _fh: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
@@ -221,8 +221,23 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let change =
-            SetAttr { perm: mode.map(perm_of_mode), uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
+        // With `HANDLE_KILLPRIV_V2` the kernel leaves set-ID bits to us. A change of nothing comes before a write, an allocation or a copy of a file
+        // that has them, or file capabilities: then they go unless the caller may keep them. Fuser does not pass on the flag that says so
+        // where the size changes.
+        let changes_nothing = [mode.is_some(), uid.is_some(), gid.is_some(), size.is_some(), atime.is_some(), mtime.is_some()]
+            .into_iter()
+            .all(|given| !given)
+            && ctime.is_none();
+        let owner_alone = (uid.is_some() || gid.is_some()) && mode.is_none();
+        let change = SetAttr {
+            perm: mode.map(perm_of_mode),
+            uid,
+            gid,
+            size,
+            atime: atime.map(set_time),
+            mtime: mtime.map(set_time),
+            drops_ids: owner_alone || ((changes_nothing || size.is_some()) && !keeps_set_ids(req)),
+        };
         finish(&self.runtime, self.ops.setattr(Ino(ino.0), change, caller(req, 0)), |result| match result {
             Ok(entry) => reply.attr(&entry.ttl, &file_attr(&entry.attr)),
             Err(error) => reply.error(report("setattr", &error)),
@@ -305,7 +320,8 @@ impl<O: Operations> Filesystem for ForebayFs<O> {
             Err(error) => reply.error(report("write", &error)),
         });
         let caller = (!write_flags.contains(WriteFlags::FUSE_WRITE_CACHE)).then(|| caller(req, 0));
-        self.ops.write(HandleId(fh.0), offset, data, caller, written);
+        let drops_ids = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        self.ops.write(HandleId(fh.0), offset, data, caller, drops_ids, written);
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {

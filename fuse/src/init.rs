@@ -13,12 +13,13 @@ const MAX_BACKGROUND: u16 = 256;
 const CONGESTION_THRESHOLD: u16 = 240;
 
 /// Capabilities wanted, each asked for only where the kernel offers it. `DONT_MASK` goes with `POSIX_ACL`: a directory's default list takes
-/// the place of the umask, so who knows the lists has to apply it.
+/// the place of the umask, so who knows the lists has to apply it. `HANDLE_KILLPRIV_V2`: without it the kernel asks for `security.capability`
+/// before each write; with it set-ID bits are ours to clear (`dispatch::setattr` and `write`).
 ///
 /// Not among them, on purpose: `AUTO_INVAL_DATA` (the kernel would drop pages whenever a time stamp looks new; we invalidate
 /// exactly what changed, hence `EXPLICIT_INVAL_DATA`), `NO_OPEN_SUPPORT` (a handle pins an object's version, so opens must reach
-/// us), `WRITEBACK_CACHE` (excludes passthrough), `SETXATTR_EXT` and `HANDLE_KILLPRIV_V2` (fuser does not parse what they add).
-const WANTED: [InitFlags; 11] = [
+/// us), `WRITEBACK_CACHE` (excludes passthrough, and more: decision 0011), `SETXATTR_EXT` (fuser does not parse what it adds).
+const WANTED: [InitFlags; 12] = [
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_ASYNC_DIO,
     InitFlags::FUSE_PARALLEL_DIROPS,
@@ -30,6 +31,7 @@ const WANTED: [InitFlags; 11] = [
     InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
     InitFlags::FUSE_POSIX_ACL,
     InitFlags::FUSE_DONT_MASK,
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
 ];
 
 /// The wanted capabilities among those offered.
@@ -71,7 +73,6 @@ mod tests {
             InitFlags::FUSE_NO_OPEN_SUPPORT,
             InitFlags::FUSE_WRITEBACK_CACHE,
             InitFlags::FUSE_SETXATTR_EXT,
-            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
         ] {
             assert!(!all.intersects(unwanted), "{unwanted:?}");
         }

@@ -28,7 +28,7 @@ operations! {
     fn lookup(&self, parent: Ino, name: &[u8]) -> Answer<Lookup>;
     fn getattr(&self, ino: Ino) -> Answer<Entry>;
     fn readlink(&self, ino: Ino) -> Answer<Vec<u8>>;
-    fn open(&self, ino: Ino) -> Answer<OpenedFile>;
+    fn open(&self, ino: Ino, flags: i32) -> Answer<OpenedFile>;
     fn read(&self, handle: HandleId, offset: u64, len: u32, reply: ReadReply);
     fn release(&self, handle: HandleId);
     fn opendir(&self, ino: Ino) -> Answer<OpenedDir>;
@@ -48,7 +48,7 @@ operations! {
     fn rmdir(&self, parent: Ino, name: &[u8]) -> Answer<()>;
     fn rename(&self, parent: Ino, name: &[u8], new_parent: Ino, new_name: &[u8], mode: RenameMode) -> Answer<()>;
     fn create(&self, parent: Ino, name: &[u8], perm: u16, flags: i32, caller: Caller) -> Answer<(Entry, OpenedFile)>;
-    fn write(&self, handle: HandleId, offset: u64, data: &[u8], caller: Option<Caller>, reply: WriteReply);
+    fn write(&self, handle: HandleId, offset: u64, data: &[u8], caller: Option<Caller>, drops_ids: bool, reply: WriteReply);
     fn fsync(&self, handle: HandleId, reply: DoneReply);
     fn fsyncdir(&self, reply: DoneReply);
     fn flush(&self, handle: HandleId) -> Result<()>;

@@ -61,8 +61,20 @@ impl FakeFs {
         };
         let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         let times = (1_500_000_000_000_000_001, 1_600_000_000_000_000_002, -5);
-        let attr =
-            Attr { ino, kind, perm, uid, gid, nlink: 1, size, atime_ns: times.0, mtime_ns: times.1, ctime_ns: times.2, rdev: 0 };
+        let attr = Attr {
+            ino,
+            kind,
+            perm,
+            uid,
+            gid,
+            nlink: 1,
+            size,
+            allocated: size,
+            atime_ns: times.0,
+            mtime_ns: times.1,
+            ctime_ns: times.2,
+            rdev: 0,
+        };
         Ok(Entry { attr, ttl: TTL })
     }
 }
@@ -89,7 +101,7 @@ impl Operations for FakeFs {
     fn readlink(&self, _ino: Ino) -> Answer<Vec<u8>> {
         later(Ok(b"file".to_vec()))
     }
-    fn open(&self, ino: Ino) -> Answer<OpenedFile> {
+    fn open(&self, ino: Ino, _: i32) -> Answer<OpenedFile> {
         later(Ok(OpenedFile { handle: HandleId(ino.0), keep_cache: true }))
     }
     fn read(&self, handle: HandleId, offset: u64, len: u32, reply: ReadReply) {
@@ -165,7 +177,7 @@ impl Operations for FakeFs {
     fn create(&self, _: Ino, _: &[u8], _: u16, _: i32, _: Caller) -> Answer<(Entry, OpenedFile)> {
         later(no(ErrorKind::ReadOnly))
     }
-    fn write(&self, _: HandleId, _: u64, _: &[u8], _: Option<Caller>, reply: WriteReply) {
+    fn write(&self, _: HandleId, _: u64, _: &[u8], _: Option<Caller>, _: bool, reply: WriteReply) {
         reply(no(ErrorKind::TooLarge));
     }
     fn fsync(&self, _: HandleId, reply: DoneReply) {

@@ -24,6 +24,10 @@ pub struct FileSpec {
     pub size: u64,
     /// Bytes that come from the object where no block is here; `None` for a file that is its object, unchanged.
     pub base: Option<u64>,
+    /// Bytes that have something in them.
+    pub allocated: u64,
+    /// Whether it has set-ID bits.
+    pub set_ids: bool,
     /// Where its blocks go.
     pub layout: Layout,
 }
@@ -58,12 +62,16 @@ pub struct CachedFile {
     written: Written,
     write_errors: WriteErrors,
     unlinked: AtomicBool,
+    /// Whether it may have set-ID bits that a write takes away.
+    set_ids: AtomicBool,
     /// Held for writing while the file is cut, for reading while a fetched block is entered in its map.
     map_gate: RwLock<()>,
     pin: RwLock<Pin>,
     changed: AtomicBool,
     head_seen: AtomicBool,
     handles: AtomicUsize,
+    /// Those of them that may map the file for writing.
+    mapping_handles: AtomicUsize,
     blocks: Mutex<HashMap<u64, BlockState>>,
     /// Entries of `blocks`; lets the hit path skip the lock.
     resident: AtomicUsize,
@@ -77,14 +85,16 @@ impl CachedFile {
             local,
             size: AtomicU64::new(spec.size),
             is_written: AtomicBool::new(spec.base.is_some()),
-            written: Written::clean(spec.size, base),
+            written: Written::clean(spec.size, base, spec.allocated),
             write_errors: WriteErrors::default(),
             unlinked: AtomicBool::new(false),
+            set_ids: AtomicBool::new(spec.set_ids),
             map_gate: RwLock::new(()),
             pin: RwLock::new(spec.pin.clone()),
             changed: AtomicBool::new(false),
             head_seen: AtomicBool::new(false),
             handles: AtomicUsize::new(0),
+            mapping_handles: AtomicUsize::new(0),
             blocks: Mutex::default(),
             resident: AtomicUsize::new(0),
             spec,
@@ -137,6 +147,16 @@ impl CachedFile {
         self.unlinked.load(Ordering::Acquire)
     }
 
+    /// Notes that the file may have set-ID bits; after they are in its row.
+    pub fn note_set_ids(&self) {
+        self.set_ids.store(true, Ordering::Release);
+    }
+
+    /// Whether the file may have set-ID bits; whoever is told so sees to it that they go.
+    pub fn take_set_ids(&self) -> bool {
+        self.set_ids.load(Ordering::Acquire) && self.set_ids.swap(false, Ordering::AcqRel)
+    }
+
     /// Writes to devices that failed.
     pub(super) fn write_errors(&self) -> &WriteErrors {
         &self.write_errors
@@ -182,12 +202,20 @@ impl CachedFile {
         self.changed.load(Ordering::Acquire)
     }
 
-    pub(super) fn handle_opened(&self) {
+    pub(super) fn handle_opened(&self, may_map: bool) {
+        self.mapping_handles.fetch_add(may_map.into(), Ordering::AcqRel);
         self.handles.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(super) fn handle_closed(&self) {
+    pub(super) fn handle_closed(&self, may_map: bool) {
+        self.mapping_handles.fetch_sub(may_map.into(), Ordering::AcqRel);
         self.handles.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// How many handles may have mapped the file for writing. What is written through a mapping is the kernel's secret until it writes it back,
+    /// at the latest when the mapping goes, which its handle outlives.
+    pub(super) fn mapping_handles(&self) -> usize {
+        self.mapping_handles.load(Ordering::Acquire)
     }
 
     pub(super) fn has_handles(&self) -> bool {

@@ -95,6 +95,8 @@ pub struct CacheCounters {
 pub struct Unflushed {
     /// Size in bytes.
     pub size: u64,
+    /// Bytes that have something in them.
+    pub allocated: u64,
     /// When it was last written, if that is not in the metadata.
     pub mtime_ns: Option<i64>,
     /// When it was last changed.
@@ -192,7 +194,8 @@ impl Cache {
     pub fn unflushed(&self, ino: Ino) -> Option<Unflushed> {
         let file = self.flusher.dirty_file(ino)?;
         let state = file.written().lock();
-        Some(Unflushed { size: state.size, mtime_ns: state.mtime_ns, ctime_ns: state.ctime_ns })
+        let allocated = self.allocated(&file, &state);
+        Some(Unflushed { size: state.size, allocated, mtime_ns: state.mtime_ns, ctime_ns: state.ctime_ns })
     }
 
     /// Sets a file's times by `set`: what a write before that would have set no longer counts, also where it is being flushed.
@@ -202,6 +205,19 @@ impl Cache {
         let result = set();
         file.written().lock().times_were_set();
         result
+    }
+
+    /// Whether the kernel may have pages of a file that were written through a mapping and not to us.
+    pub fn may_be_mapped(&self, ino: Ino) -> bool {
+        let file = self.files.lock().get(&ino).and_then(Weak::upgrade);
+        file.is_some_and(|file| file.mapping_handles() > 0)
+    }
+
+    /// A file may have set-ID bits by now.
+    pub fn note_set_ids(&self, ino: Ino) {
+        if let Some(file) = self.files.lock().get(&ino).and_then(Weak::upgrade) {
+            file.note_set_ids();
+        }
     }
 
     /// A file has lost its last name.

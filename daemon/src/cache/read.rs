@@ -29,12 +29,18 @@ pub struct Reader {
     file: Arc<CachedFile>,
     ahead: Mutex<ReadAhead>,
     told: Told,
+    may_map: bool,
 }
 
 impl Reader {
     /// The file.
     pub fn file(&self) -> &Arc<CachedFile> {
         &self.file
+    }
+
+    /// Whether the file may be mapped for writing, by this handle not counted.
+    pub(super) fn others_may_map(&self) -> bool {
+        self.file.mapping_handles() > usize::from(self.may_map)
     }
 
     /// The error of a write that did not reach its device, once.
@@ -45,7 +51,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.file.handle_closed();
+        self.file.handle_closed(self.may_map);
         if self.ahead.get_mut().is_sequential() {
             self.cache.sequential_readers.fetch_sub(1, Ordering::Relaxed);
         }
@@ -63,11 +69,11 @@ enum Part {
 }
 
 impl Cache {
-    /// Opens a reader on a file.
-    pub fn reader(self: &Arc<Self>, file: Arc<CachedFile>) -> Reader {
-        file.handle_opened();
+    /// Opens a reader on a file. `may_map`: whether whoever has it may map the file for writing.
+    pub fn reader(self: &Arc<Self>, file: Arc<CachedFile>, may_map: bool) -> Reader {
+        file.handle_opened(may_map);
         let told = file.write_errors().begin();
-        Reader { cache: Arc::clone(self), file, ahead: Mutex::default(), told }
+        Reader { cache: Arc::clone(self), file, ahead: Mutex::default(), told, may_map }
     }
 
     /// Reads `len` bytes at `offset`, fewer at the end of the file.

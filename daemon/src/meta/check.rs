@@ -1,10 +1,11 @@
 //! Checking a whole store against the invariants of its rows; for fsck and the tests.
 
+use super::allocated::recount;
 use super::dir::{decode_dirent, lookup};
 use super::engine::{KeyRange, Table};
 use super::inode::{decode_inode, read_inode};
 use super::rows::Reading;
-use super::{MetaError, MetaStore};
+use super::{FileKind, MetaError, MetaStore};
 use crate::format::rows::{InodeRow, Link, key};
 use crate::ids::Ino;
 use std::ops::ControlFlow;
@@ -31,6 +32,16 @@ pub enum Violation {
     /// Invariant 2: an inode that nothing names and nobody will free.
     #[error("{0} has no name and is not an orphan")]
     Lost(Ino),
+    /// A file's count of what it allocates is not what its map comes to.
+    #[error("{ino} is said to allocate {found} bytes and allocates {expected}")]
+    WrongAllocated {
+        /// The file.
+        ino: Ino,
+        /// What its row says.
+        found: u64,
+        /// What its map comes to.
+        expected: u64,
+    },
     /// Rows of an inode that is gone.
     #[error("{ino} has rows in {table} and none of its own")]
     Leftover {
@@ -60,8 +71,15 @@ impl MetaStore {
         })?;
         each(&reading, Table::Inodes, &mut |prefix, row| {
             let ino = key::leading_ino(prefix).unwrap_or(Ino(0));
-            if !is_held(&reading, ino, &decode_inode(row)?)? {
+            let row = decode_inode(row)?;
+            if !is_held(&reading, ino, &row)? {
                 violations.push(Violation::Lost(ino));
+            }
+            if let Some(found) = row.allocated.filter(|_| row.kind == FileKind::File) {
+                let expected = recount(&reading, ino, &row)?;
+                if found != expected {
+                    violations.push(Violation::WrongAllocated { ino, found, expected });
+                }
             }
             Ok(())
         })?;

@@ -4,6 +4,7 @@
 //! 1. The reference count of a fingerprint is the number of slots of file maps that hold a local block with it.
 //! 2. A count and the slot it counts change in one transaction. Whoever learns that a count fell to nothing may let go of the block.
 
+use super::allocated::{Change, Extent};
 use super::engine::{KeyRange, Order, Table};
 use super::inode::read_for_change;
 use super::intent;
@@ -66,6 +67,15 @@ impl FileContent {
     }
 }
 
+/// What recording a round of writing has come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Fingerprints of blocks that nothing refers to any more.
+    pub released: Vec<u64>,
+    /// Bytes that have something in them, of each file; 0 of one that is gone.
+    pub allocated: Vec<u64>,
+}
+
 /// Changes of reference counts, by fingerprint.
 #[derive(Default)]
 pub(super) struct References(BTreeMap<u64, i64>);
@@ -108,19 +118,20 @@ impl References {
 }
 
 impl MetaStore {
-    /// Records what files are after a round of writing, in one transaction. Inodes that are gone are skipped. Returns the fingerprints
-    /// of blocks that nothing refers to any more.
-    pub fn write_content(&self, files: &[FileContent]) -> Result<Vec<u64>, MetaError> {
+    /// Records what files are after a round of writing, in one transaction. Inodes that are gone are skipped.
+    pub fn write_content(&self, files: &[FileContent]) -> Result<Recorded, MetaError> {
         let now_ns = files.iter().map(|file| file.ctime_ns).max().unwrap_or(0);
         let reserved: Vec<_> = files.iter().map(|file| file.reserved.clone()).collect();
         let by = Spending { now_ns, reserved: &reserved, ..Spending::default() };
         self.transact_for(&by, |txn| {
-            let mut references = References::default();
+            let (mut references, mut allocated) = (References::default(), Vec::with_capacity(files.len()));
             for file in files {
-                let Some(row) = read_for_change(txn, file.ino)? else { continue };
-                record(txn, file, row, &mut references)?;
+                allocated.push(match read_for_change(txn, file.ino)? {
+                    Some(row) => record(txn, file, row, &mut references)?,
+                    None => 0,
+                });
             }
-            references.write(txn)
+            Ok(Recorded { released: references.write(txn)?, allocated })
         })
     }
 
@@ -171,29 +182,44 @@ fn chunk_number(prefix: &[u8]) -> Result<u64, MetaError> {
     Ok(number.0)
 }
 
-/// Writes what a file is now over the row it had.
+/// Writes what a file is now over the row it had; returns how many bytes of it have something in them.
 pub(super) fn record(
     txn: &mut Txn<'_>,
     file: &FileContent,
     mut row: Inode,
     references: &mut References,
-) -> Result<(), MetaError> {
+) -> Result<u64, MetaError> {
+    let (was, now) = (Extent::of(&row), Extent { size: file.size, base: file.base });
+    let mut change = Change::new(was, now);
+    write_blocks(txn, file, references, &mut change)?;
+    // Only a cut makes less of a file, unless it failed: then rows may be left behind the end.
+    let is_cut = now.size < was.size || now.base != was.base;
+    let allocated = if is_cut { change.anew(txn.reading(), file.ino)? } else { change.after(txn, file.ino, &row)? };
+    row.allocated = Some(allocated);
     (row.size, row.base) = (file.size, Some(file.base));
     row.mtime_ns = file.mtime_ns.unwrap_or(row.mtime_ns);
     row.ctime_ns = row.ctime_ns.max(file.ctime_ns);
     txn.write(Table::Inodes, &key::ino(file.ino), row.encode());
     intent::remove(txn, file.ino, file.intents.clone());
-    write_blocks(txn, file, references)
+    Ok(allocated)
 }
 
-fn write_blocks(txn: &mut Txn<'_>, file: &FileContent, references: &mut References) -> Result<(), MetaError> {
+fn write_blocks(
+    txn: &mut Txn<'_>,
+    file: &FileContent,
+    references: &mut References,
+    change: &mut Change,
+) -> Result<(), MetaError> {
     for chunk_blocks in file.blocks.chunk_by(|(a, _), (b, _)| a / BLOCKS_PER_CHUNK == b / BLOCKS_PER_CHUNK) {
-        let at = key::chunk(file.ino, chunk_blocks[0].0 / BLOCKS_PER_CHUNK);
+        let number = chunk_blocks[0].0 / BLOCKS_PER_CHUNK;
+        let at = key::chunk(file.ino, number);
         let before = txn.read(Table::FileMap, &at)?;
         let mut chunk = before.as_deref().map(decode_chunk).transpose()?.unwrap_or_default();
+        change.leaves(number, &chunk);
         for (index, content) in chunk_blocks {
             set_slot(&mut chunk, (index % BLOCKS_PER_CHUNK) as usize, file.mapped(*index, *content), references);
         }
+        change.becomes(number, &chunk);
         write_chunk(txn, &at, before.is_some(), &chunk)?;
     }
     Ok(())
@@ -246,22 +272,26 @@ fn cut_step(
     })?;
     let more = rows.len() > CUT_ROWS;
     let cut = rows.split_off(rows.len().saturating_sub(CUT_ROWS));
-    let mut references = References::default();
+    // Never more than what is recorded already: what was written since is for the next round, together with its size.
+    let reached = if more { cut.first().map_or(size, |(number, _)| number * chunk_bytes) } else { size };
+    let was = Extent::of(&row);
+    let now = Extent { size: row.size.min(reached), base: was.base.min(base.max(reached)) };
+    let (mut references, mut change) = (References::default(), Change::new(was, now));
     for (number, bytes) in &cut {
         let at = key::chunk(ino, *number);
         let mut chunk = decode_chunk(bytes)?;
+        change.leaves(*number, &chunk);
         txn.depend(Table::FileMap, &at)?;
         for slot in 0..chunk.blocks.len() {
             if number * BLOCKS_PER_CHUNK + slot as u64 >= first_gone {
                 set_slot(&mut chunk, slot, None, &mut references);
             }
         }
+        change.becomes(*number, &chunk);
         write_chunk(txn, &at, true, &chunk)?;
     }
-    // Never more than what is recorded already: what was written since is for the next round, together with its size.
-    let reached = if more { cut.first().map_or(size, |(number, _)| number * chunk_bytes) } else { size };
-    row.base = Some(row.base.unwrap_or(row.size).min(base.max(reached)));
-    row.size = row.size.min(reached);
+    row.allocated = Some(change.after(txn, ino, &row)?);
+    (row.size, row.base) = (now.size, Some(now.base));
     (row.mtime_ns, row.ctime_ns) = (now_ns, now_ns);
     txn.write(Table::Inodes, &key::ino(ino), row.encode());
     Ok((references.write(txn)?, more))

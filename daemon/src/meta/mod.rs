@@ -11,6 +11,7 @@
 //!    [`MetaStore::flush`] a power cut.
 
 mod acl;
+mod allocated;
 pub mod check;
 mod content;
 mod create;
@@ -42,7 +43,8 @@ pub use crate::format::rows::{
     QuotaKind, QuotaLimits, Usage,
 };
 pub use acl::AclKind;
-pub use content::{Content, FileContent};
+pub use allocated::{allocated_bytes, claim, is_uncounted};
+pub use content::{Content, FileContent, Recorded};
 pub use create::NewNode;
 pub use epochs::TreeView;
 pub use intent::IntentLog;

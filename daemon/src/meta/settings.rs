@@ -7,8 +7,8 @@ use crate::format::rows::key::{self, Space};
 use crate::format::rows::{InodeRow, decode_number, decode_text, encode_number, encode_text};
 use crate::ids::{Epoch, Ino};
 
-/// The schema this program writes: tables, keys, and how they hang together. 2 is 1 with what writing needs, 3 is 2 with quotas, 4 is 3 with
-/// intents; a store of an older schema becomes one of this as it is.
+/// The schema this program writes: tables, keys, and how they hang together. 2 is 1 with what writing needs, 3 is 2 with quotas, 4 is 3
+/// with counts of what files allocate and with intents; a store of an older schema becomes one of this as it is.
 const SCHEMA: u64 = 4;
 const WITHOUT_INTENTS: u64 = 3;
 const WITHOUT_QUOTAS: u64 = 2;

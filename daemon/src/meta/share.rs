@@ -32,6 +32,8 @@ pub struct SharedBlocks {
     pub blocks: Vec<Content>,
     /// Bytes that the file that got them has from its origin.
     pub base: u64,
+    /// Size in bytes of the file that got them, as it is recorded, and how many bytes of it have something in them.
+    pub recorded: (u64, u64),
     /// Fingerprints of blocks that nothing refers to any more.
     pub released: Vec<u64>,
 }
@@ -63,8 +65,8 @@ impl MetaStore {
                 blocks: (share.to.1..).zip(blocks.iter().copied()).collect(),
             };
             let mut references = References::default();
-            content::record(txn, &file, row, &mut references)?;
-            Ok(SharedBlocks { blocks, base, released: references.write(txn)? })
+            let allocated = content::record(txn, &file, row, &mut references)?;
+            Ok(SharedBlocks { blocks, base, recorded: (file.size, allocated), released: references.write(txn)? })
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The store on its memory and faulty engines, and on disk.
 
+mod allocated;
 mod content;
 mod epochs;
 mod inodes;

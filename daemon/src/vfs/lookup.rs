@@ -8,7 +8,7 @@ use super::{Inner, Vfs, metadata_error};
 use crate::config::PosixMetadata;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
-use crate::meta::{FileKind, Inode};
+use crate::meta::{FileKind, Inode, allocated_bytes};
 use futures::FutureExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,6 +151,7 @@ pub(super) fn attr_of(ino: Ino, row: &Inode) -> Attr {
         gid: row.gid,
         nlink: row.nlink,
         size: row.size,
+        allocated: allocated_bytes(row),
         atime_ns: row.atime_ns,
         mtime_ns: row.mtime_ns,
         ctime_ns: row.ctime_ns,

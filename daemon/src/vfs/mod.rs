@@ -40,9 +40,10 @@ use crate::clock::SharedClock;
 use crate::config::{MetadataTtl, PosixMetadata};
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ino;
-use crate::meta::{Inode, MetaError, MetaStore, Refusal};
+use crate::meta::{FileKind, Inode, MetaError, MetaStore, Refusal, allocated_bytes, is_uncounted};
 use crate::repository::{ObjectHead, Repository};
 use crate::stripe::Layout;
+use crate::units::SECTOR;
 use directory::Directories;
 use handles::Handles;
 use invalidate::Invalidator;
@@ -151,11 +152,33 @@ impl Inner {
 
     /// An inode as it is now, what was written and not flushed included.
     fn inode(&self, ino: Ino) -> crate::error::Result<Inode> {
+        Ok(self.with_mapped(ino, self.row(ino)?))
+    }
+
+    /// A file that may have been written through a mapping is not told to be empty: whoever copies it would not look inside.
+    fn with_mapped(&self, ino: Ino, mut row: Inode) -> Inode {
+        let seems_empty = row.kind == FileKind::File && row.size > 0 && allocated_bytes(&row) == 0;
+        if seems_empty && self.cache.may_be_mapped(ino) {
+            row.allocated = Some(SECTOR as u64);
+        }
+        row
+    }
+
+    /// The same without regard to mappings. Needs no lock of files in use.
+    fn row(&self, ino: Ino) -> crate::error::Result<Inode> {
         // In this order: what is flushed between the two is in the row.
         let unflushed = self.cache.unflushed(ino);
         let row = self.meta.inode(ino).map_err(metadata_error)?;
         let row = row.ok_or_else(|| Error::new(ErrorKind::Stale, format!("{ino} no longer exists")))?;
-        Ok(with_unflushed(row, unflushed))
+        Ok(with_unflushed(self.counted(ino, row)?, unflushed))
+    }
+
+    /// A row with its count of what it allocates, if only it was made before there were any.
+    fn counted(&self, ino: Ino, row: Inode) -> crate::error::Result<Inode> {
+        if !is_uncounted(&row) {
+            return Ok(row);
+        }
+        Ok(self.meta.count_allocated(ino).map_err(metadata_error)?.unwrap_or(row))
     }
 
     fn names_changed(&self, dir: Ino) {
@@ -173,7 +196,7 @@ impl Inner {
 
 fn with_unflushed(mut row: Inode, unflushed: Option<Unflushed>) -> Inode {
     if let Some(unflushed) = unflushed {
-        row.size = unflushed.size;
+        (row.size, row.allocated) = (unflushed.size, Some(unflushed.allocated));
         row.mtime_ns = unflushed.mtime_ns.unwrap_or(row.mtime_ns);
         row.ctime_ns = row.ctime_ns.max(unflushed.ctime_ns);
     }

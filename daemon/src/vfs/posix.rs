@@ -118,7 +118,9 @@ impl Inner {
             after != row
         };
         if changed {
-            self.meta.update_inode(ino, &change).map_err(metadata_error)?;
+            if let Some(row) = self.meta.update_inode(ino, &change).map_err(metadata_error)? {
+                self.note_set_ids(ino, &row);
+            }
             self.forget_in_kernel(ino, attrs)?;
         }
         Ok(())

@@ -1,28 +1,29 @@
 //! `open`, `read`, `release`.
 
 use super::handles::Handle;
+use super::setattr::has_ids;
 use super::types::{Answer, Entry, HandleId, OpenedFile, ReadReply};
 use super::{Inner, Vfs};
 use crate::cache::{CachedFile, FileSpec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
-use crate::meta::{FileKind, Inode};
+use crate::meta::{FileKind, Inode, allocated_bytes};
 use crate::repository::Pin;
 use crate::stripe::Layout;
 use futures::FutureExt;
 use std::sync::Arc;
 
 impl Vfs {
-    /// Opens a file; the handle stays with the version it found. Whether the caller may write is the kernel's to check.
+    /// Opens a file with flags as `open` has them; the handle stays with the version it found. Whether the caller may write is the kernel's to check.
     ///
     /// # Errors
     /// `Stale` if the inode's object was replaced (look the name up again).
-    pub fn open(&self, ino: Ino) -> Answer<OpenedFile> {
+    pub fn open(&self, ino: Ino, flags: i32) -> Answer<OpenedFile> {
         match self.getattr(ino) {
-            Answer::Ready(entry) => Answer::Ready(entry.and_then(|entry| self.0.open_known(&entry))),
+            Answer::Ready(entry) => Answer::Ready(entry.and_then(|entry| self.0.open_known(&entry, flags))),
             Answer::Pending(entry) => {
                 let inner = Arc::clone(&self.0);
-                Answer::Pending(async move { inner.open_known(&entry.await?) }.boxed())
+                Answer::Pending(async move { inner.open_known(&entry.await?, flags) }.boxed())
             }
         }
     }
@@ -41,8 +42,13 @@ impl Vfs {
     }
 }
 
+/// Whether a file opened like this may be mapped for writing.
+pub(super) fn may_map(flags: i32) -> bool {
+    flags & libc::O_ACCMODE == libc::O_RDWR
+}
+
 impl Inner {
-    pub(super) fn open_known(self: &Arc<Self>, entry: &Entry) -> Result<OpenedFile> {
+    pub(super) fn open_known(self: &Arc<Self>, entry: &Entry, flags: i32) -> Result<OpenedFile> {
         let ino = entry.attr.ino;
         match entry.attr.kind {
             FileKind::File => {}
@@ -55,10 +61,15 @@ impl Inner {
         if file.is_changed() {
             return Err(Error::new(ErrorKind::Stale, format!("object '{}' was replaced in the bucket", file.key())));
         }
+        let seems_empty = row.size > 0 && allocated_bytes(&row) == 0;
         if let Some(link) = row.link.filter(|_| row.base.is_none() && !row.local) {
             self.read_ahead_across_files(link.parent, &link.name, &file);
         }
-        let handle = self.handles.insert(Handle::File(Arc::new(self.cache.reader(file))));
+        let handle = self.handles.insert(Handle::File(Arc::new(self.cache.reader(file, may_map(flags)))));
+        if may_map(flags) && seems_empty {
+            // What the kernel remembers says that nothing is in it, which a mapping may change unseen.
+            self.invalidator.inode(ino);
+        }
         // A replaced object is a new inode, so pages the kernel has of this one are always right.
         Ok(OpenedFile { handle, keep_cache: true })
     }
@@ -74,7 +85,7 @@ impl Inner {
 
     pub(super) fn cached_file(&self, ino: Ino, inherited: Layout) -> Result<Arc<CachedFile>> {
         self.cache.file(ino, || {
-            let row = self.inode(ino)?;
+            let row = self.row(ino)?;
             let name =
                 || row.link.as_ref().map_or_else(|| ino.to_string(), |link| String::from_utf8_lossy(&link.name).into_owned());
             let (key, pin, base) = match &row.origin {
@@ -84,7 +95,16 @@ impl Inner {
                 // Made here: there is nothing to fetch.
                 None => (name(), Pin { etag: String::new(), version: None }, Some(0)),
             };
-            Ok(FileSpec { ino, key, pin, size: row.size, base, layout: row.layout.unwrap_or(inherited) })
+            Ok(FileSpec {
+                ino,
+                key,
+                pin,
+                size: row.size,
+                base,
+                allocated: allocated_bytes(&row),
+                set_ids: has_ids(&row),
+                layout: row.layout.unwrap_or(inherited),
+            })
         })
     }
 }

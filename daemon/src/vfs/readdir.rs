@@ -105,11 +105,11 @@ impl Inner {
             let rows = self.meta.read_dir(ino, after.as_deref(), READ_ROWS).map_err(metadata_error)?;
             let mut entries = if at == 0 { self.dots(ino, ttl)? } else { Vec::new() };
             let first_row = if at == 0 { FIRST_ROW } else { at };
-            entries.extend(rows.into_iter().enumerate().map(|(i, (name, ino, row))| DirEntry {
-                name,
-                next_offset: first_row + i as u64 + 1,
-                entry: Entry { attr: attr_of(ino, &with_unflushed(row, self.cache.unflushed(ino))), ttl },
-            }));
+            for (i, (name, ino, row)) in rows.into_iter().enumerate() {
+                let row = self.with_mapped(ino, with_unflushed(self.counted(ino, row)?, self.cache.unflushed(ino)));
+                let entry = Entry { attr: attr_of(ino, &row), ttl };
+                entries.push(DirEntry { name, next_offset: first_row + i as u64 + 1, entry });
+            }
             let end = at + entries.len() as u64;
             if offset < end || entries.is_empty() {
                 // At the end of the directory the window is empty and starts where the reader asked.

@@ -32,6 +32,8 @@ pub struct Attr {
     pub nlink: u32,
     /// Size in bytes.
     pub size: u64,
+    /// Bytes that have something in them.
+    pub allocated: u64,
     /// Access time, ns since the Unix epoch.
     pub atime_ns: i64,
     /// Modification time, ns since the Unix epoch.
@@ -68,6 +70,8 @@ pub struct SetAttr {
     pub atime: Option<SetTime>,
     /// Modification time.
     pub mtime: Option<SetTime>,
+    /// Whether set-user-ID and set-group-ID go with it, as when somebody without the right to keep them cuts a file, or its owner changes.
+    pub drops_ids: bool,
 }
 
 /// A time to set.

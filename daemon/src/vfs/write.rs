@@ -3,6 +3,7 @@
 use super::handles::Handle;
 use super::lookup::attr_of;
 use super::quota::enforce;
+use super::read::may_map;
 use super::types::{Answer, Caller, DoneReply, Entry, HandleId, Lookup, OpenedFile, Seek, WriteReply};
 use super::{Inner, Vfs};
 use crate::cache::CachedFile;
@@ -26,18 +27,24 @@ impl Vfs {
                 Answer::Pending(
                     async move {
                         let entry = made.await?;
-                        Ok((entry, inner.open_new(&entry)?))
+                        Ok((entry, inner.open_new(&entry, flags)?))
                     }
                     .boxed(),
                 )
             }
-            made => Answer::Ready(made.and_then(|entry| Ok((entry, self.0.open_new(&entry)?)))),
+            made => Answer::Ready(made.and_then(|entry| Ok((entry, self.0.open_new(&entry, flags)?)))),
         }
     }
 
     /// Writes through a handle. Without a caller it is the kernel that writes pages of a mapping back: quotas count it and cannot refuse it.
-    pub fn write(&self, handle: HandleId, offset: u64, data: &[u8], caller: Option<Caller>, reply: WriteReply) {
-        match self.0.handles.file(handle) {
+    /// `drops_ids`: who writes may not keep the file's set-ID bits; they are gone before the write can be seen.
+    pub fn write(&self, handle: HandleId, offset: u64, data: &[u8], caller: Option<Caller>, drops_ids: bool, reply: WriteReply) {
+        let reader = self
+            .0
+            .handles
+            .file(handle)
+            .and_then(|reader| if drops_ids { self.0.drop_ids(reader.file()).map(|()| reader) } else { Ok(reader) });
+        match reader {
             Ok(reader) => self.0.cache.write(reader.file(), offset, data, enforce(caller), self.0.clock.wall_ns(), reply),
             Err(error) => reply(Err(error)),
         }
@@ -97,7 +104,7 @@ impl Vfs {
     pub fn lseek(&self, handle: HandleId, offset: u64, what: Seek) -> Answer<u64> {
         let seek = || {
             let reader = self.0.handles.file(handle)?;
-            let found = self.0.cache.seek(reader.file(), offset, what)?;
+            let found = self.0.cache.seek(&reader, offset, what)?;
             found.ok_or_else(|| Error::new(ErrorKind::NoSuchData, format!("nothing at or after {offset}")))
         };
         Answer::Ready(seek())
@@ -105,9 +112,9 @@ impl Vfs {
 }
 
 impl Inner {
-    fn open_new(&self, entry: &Entry) -> Result<OpenedFile> {
+    fn open_new(&self, entry: &Entry, flags: i32) -> Result<OpenedFile> {
         let file = self.file_of(entry.attr.ino, &self.inode(entry.attr.ino)?)?;
-        let handle = self.handles.insert(Handle::File(Arc::new(self.cache.reader(file))));
+        let handle = self.handles.insert(Handle::File(Arc::new(self.cache.reader(file, may_map(flags)))));
         Ok(OpenedFile { handle, keep_cache: true })
     }
 
@@ -122,9 +129,12 @@ impl Inner {
         let Lookup::Found(entry) = self.resolve(parent, name).await? else {
             return Err(Error::new(ErrorKind::NotFound, "the file was there and is gone"));
         };
-        let opened = self.open_known(&entry)?;
+        let opened = self.open_known(&entry, flags)?;
         if flags & libc::O_TRUNC != 0 {
             let file = self.file_of(entry.attr.ino, &self.inode(entry.attr.ino)?)?;
+            if caller.uid != 0 {
+                self.drop_ids(&file)?;
+            }
             self.resize(&file, 0, Enforce::of_user(caller.uid)).await?;
         }
         let attr = attr_of(entry.attr.ino, &self.inode(entry.attr.ino)?);

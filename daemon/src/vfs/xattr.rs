@@ -50,7 +50,9 @@ impl Vfs {
             if let Some(kind) = AclKind::of(name) {
                 let acl = Acl::decode(value).map_err(acl_error)?;
                 let set = self.0.meta.set_acl(ino, kind, acl.as_ref(), in_group, self.0.clock.wall_ns());
-                return set.map_err(metadata_error);
+                set.map_err(metadata_error)?;
+                self.0.note_set_ids(ino, &self.0.inode(ino)?);
+                return Ok(());
             }
             if value.len() > VALUE_MAX {
                 return Err(Error::new(ErrorKind::Range, format!("an attribute of {} bytes", value.len())));

@@ -1,6 +1,7 @@
 //! Real mounts of a bucket on the loopback server.
 
 mod acls;
+mod allocated;
 mod consistency;
 mod copying;
 mod crash;
@@ -12,5 +13,6 @@ mod power;
 mod quota;
 mod reads;
 mod restart;
+mod set_ids;
 mod write_faults;
 mod writing;

@@ -4,6 +4,7 @@
 
 use super::SIZE_MAX;
 use super::flush::Job;
+use super::state::Recorded;
 use crate::cache::Cache;
 use crate::cache::file::CachedFile;
 use crate::cache::filemap::Mapped;
@@ -11,7 +12,7 @@ use crate::cache::local::LocalData;
 use crate::cache::read::{Reader, metadata_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::BlockIndex;
-use crate::meta::{Content, Enforce, FileContent, Share};
+use crate::meta::{Enforce, FileContent, Share, SharedBlocks};
 use futures::channel::oneshot;
 use std::sync::Arc;
 
@@ -198,19 +199,21 @@ impl Cache {
         let _references = self.references.lock();
         let share = Share { from: (source.ino(), from), to: (dest.ino(), to), count, block_size, now_ns: by.now_ns };
         let shared = self.meta.share_content(&share).map_err(|error| metadata_error(dest, &error))?;
-        self.show_shared(dest, to, &shared.blocks, shared.base);
+        self.show_shared(dest, to, &shared);
         self.release(&shared.released);
         Ok(shared.blocks.len() as u64)
     }
 
     /// Lets readers find shared blocks by the map, in place of what memory has.
-    fn show_shared(&self, dest: &Arc<CachedFile>, first: u64, blocks: &[Content], base: u64) {
-        let (block_size, end) = (self.block_size(), first + blocks.len() as u64);
+    fn show_shared(&self, dest: &Arc<CachedFile>, first: u64, shared: &SharedBlocks) {
+        let (block_size, end) = (self.block_size(), first + shared.blocks.len() as u64);
         let mut state = dest.written().lock();
         let freed = state.supersede(first..end, end * block_size);
+        let (size, allocated) = shared.recorded;
+        state.recorded = Recorded { size, allocated };
         dest.set_size(state.size);
-        for (index, content) in (first..end).zip(blocks) {
-            let id = FileContent::map_entry(index, *content, block_size, base);
+        for (index, content) in (first..end).zip(&shared.blocks) {
+            let id = FileContent::map_entry(index, *content, block_size, shared.base);
             self.maps.show_local(dest.ino(), BlockIndex(index), id);
         }
         drop(state);

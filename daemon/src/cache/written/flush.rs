@@ -7,7 +7,7 @@
 use super::DoneReply;
 use super::copy::Sharing;
 use super::intent::LOG_BYTES;
-use super::state::Snapshot;
+use super::state::{Recorded, Snapshot};
 use super::write::Waiting;
 use crate::block::PutError;
 use crate::cache::Cache;
@@ -391,11 +391,11 @@ impl Cache {
         let _references = self.references.lock();
         let contents: Vec<FileContent> = round.iter().map(content_of).collect();
         match self.meta.write_content(&contents) {
-            Ok(released) => {
-                for (rounded, content) in round.iter().zip(&contents) {
-                    self.show(rounded, content);
+            Ok(recorded) => {
+                for ((rounded, content), allocated) in round.iter().zip(&contents).zip(recorded.allocated) {
+                    self.show(rounded, content, allocated);
                 }
-                self.release(&released);
+                self.release(&recorded.released);
                 false
             }
             Err(error) => {
@@ -409,15 +409,21 @@ impl Cache {
     }
 
     /// Lets readers find flushed blocks by the map, then lets memory go.
-    fn show(&self, rounded: &Rounded, content: &FileContent) {
+    fn show(&self, rounded: &Rounded, content: &FileContent, allocated: u64) {
         let file = &rounded.file;
-        for (index, block) in &content.blocks {
+        for (_, block) in &content.blocks {
             if let Content::Block(id) = block {
                 self.store.keep(id);
             }
+        }
+        // Map and count change in one step for whoever asks how much the file allocates.
+        let mut state = file.written().lock();
+        for (index, block) in &content.blocks {
             self.maps.show_local(file.ino(), BlockIndex(*index), content.mapped(*index, *block));
         }
-        let freed = file.written().lock().end_flush(&rounded.snapshot, true);
+        state.recorded = Recorded { size: content.size, allocated };
+        let freed = state.end_flush(&rounded.snapshot, true);
+        drop(state);
         self.flusher.give_back(freed);
         self.flusher.forget_logged(rounded.snapshot.log.bytes);
     }

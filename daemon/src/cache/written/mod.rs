@@ -12,6 +12,7 @@
 //! 4. A block is let go of only after the commit that dropped the last reference to it is durable.
 //! 5. Dirty memory stays within its budget: writes beyond it wait for a round to end.
 
+mod allocated;
 mod charge;
 mod copy;
 mod errors;

@@ -1,13 +1,14 @@
 //! Changing sizes, and making ranges zeros.
 
 use super::flush::{Cut, Job};
-use super::state::State;
+use super::state::{Recorded, State};
 use super::{DoneReply, SIZE_MAX};
 use crate::cache::Cache;
 use crate::cache::file::CachedFile;
 use crate::cache::local::LocalData;
+use crate::cache::read::metadata_error;
 use crate::error::{Error, ErrorKind};
-use crate::meta::{BLOCKS_PER_CHUNK, Enforce};
+use crate::meta::{BLOCKS_PER_CHUNK, Enforce, allocated_bytes};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -143,6 +144,10 @@ impl Cache {
         let chunk_bytes = packed.block_size * BLOCKS_PER_CHUNK;
         self.maps.drop_rows(file.ino(), size / chunk_bytes..old.div_ceil(chunk_bytes));
         self.release(&released);
+        let row = self.meta.inode(file.ino()).map_err(|error| metadata_error(file, &error))?;
+        if let Some(row) = row {
+            file.written().lock().recorded = Recorded { size: row.size, allocated: allocated_bytes(&row) };
+        }
         Ok(())
     }
 

@@ -3,10 +3,9 @@
 use crate::cache::Cache;
 use crate::cache::file::CachedFile;
 use crate::cache::local::LocalData;
-use crate::cache::read::metadata_error;
+use crate::cache::read::{Reader, metadata_error};
 use crate::error::Error;
 use crate::meta::BLOCKS_PER_CHUNK;
-use std::sync::Arc;
 
 /// What to look for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +18,14 @@ pub enum Seek {
 
 impl Cache {
     /// The first offset at or after `from` that is what is looked for. `None` beyond the end, or without any data behind.
-    pub fn seek(&self, file: &Arc<CachedFile>, from: u64, what: Seek) -> Result<Option<u64>, Error> {
+    /// What others may have mapped for writing is data as a whole: pages that only the kernel has could be anywhere in it.
+    pub fn seek(&self, reader: &Reader, from: u64, what: Seek) -> Result<Option<u64>, Error> {
+        let file = reader.file();
         let size = file.size();
         if from >= size {
             return Ok(None);
         }
-        if !file.is_written() {
+        if !file.is_written() || reader.others_may_map() {
             return Ok(Some(if what == Seek::Data { from } else { size }));
         }
         let LocalData::Packed(packed) = file.local();
@@ -40,8 +41,11 @@ impl Cache {
     }
 
     fn is_data(&self, file: &CachedFile, index: u64) -> Result<bool, Error> {
-        if file.written().lock().holds(index) {
-            return Ok(true);
+        {
+            let state = file.written().lock();
+            if state.holds(index) {
+                return Ok(state.has_data(index));
+            }
         }
         self.has_content(file, index).map_err(|error| metadata_error(file, &error))
     }

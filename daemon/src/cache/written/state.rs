@@ -36,6 +36,15 @@ pub struct Snapshot {
     times_set: u64,
 }
 
+/// What the metadata says of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Size in bytes.
+    pub size: u64,
+    /// Bytes that have something in them.
+    pub allocated: u64,
+}
+
 /// The dirty state of a file.
 #[derive(Debug, Default)]
 pub struct State {
@@ -59,6 +68,8 @@ pub struct State {
     pub(super) unlogged: Unlogged,
     /// What the intent log has of it.
     pub(super) log: Logged,
+    /// What is in the metadata.
+    pub recorded: Recorded,
     slots: BTreeMap<u64, Slot>,
     /// Blocks of the round under way, with the memory they count for.
     flushing: BTreeMap<u64, (Bytes, usize)>,
@@ -80,7 +91,7 @@ pub fn pieces(range: Range<u64>, block_size: u64) -> impl Iterator<Item = (u64, 
 impl State {
     /// The state of a file that nothing of is dirty.
     pub fn clean(size: u64, base: u64) -> Self {
-        State { size, base, ..State::default() }
+        State { size, base, recorded: Recorded { size, allocated: 0 }, ..State::default() }
     }
 
     /// Whether there is something to flush.
@@ -166,6 +177,22 @@ impl State {
             (Some(slot), _) => !slot.data.is_empty(),
             (None, flushing) => flushing.is_some_and(|(data, _)| !data.is_empty()),
         }
+    }
+
+    /// Whether what memory has of a block is more than zeros, which no round would store.
+    pub fn has_data(&self, index: u64) -> bool {
+        let data = match (self.slots.get(&index), self.flushing.get(&index)) {
+            (Some(slot), _) => &slot.data[..],
+            (None, Some((data, _))) => &data[..],
+            (None, None) => return false,
+        };
+        data.iter().any(|byte| *byte != 0)
+    }
+
+    /// The blocks that memory has, in any order.
+    pub fn all_held(&self) -> impl Iterator<Item = u64> {
+        let only_flushing = self.flushing.keys().filter(|index| !self.slots.contains_key(index));
+        self.slots.keys().chain(only_flushing).copied()
     }
 
     /// The first block at or after an index that memory has.
@@ -340,8 +367,9 @@ pub struct Written {
 
 impl Written {
     /// Nothing dirty.
-    pub fn clean(size: u64, base: u64) -> Self {
-        Written { state: parking_lot::Mutex::new(State::clean(size, base)) }
+    pub fn clean(size: u64, base: u64, allocated: u64) -> Self {
+        let recorded = Recorded { size, allocated };
+        Written { state: parking_lot::Mutex::new(State { recorded, ..State::clean(size, base) }) }
     }
 
     /// The state, locked.

@@ -7,7 +7,7 @@ use crate::cache::file::CachedFile;
 use crate::cache::local::LocalData;
 use crate::cache::read::metadata_error;
 use crate::error::{Error, ErrorKind};
-use crate::meta::{Enforce, Inode, MetaError, Refusal};
+use crate::meta::{Enforce, MetaError, Refusal, claim};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -67,7 +67,6 @@ impl Cache {
         if file.is_written() {
             return Ok(());
         }
-        let claim = |row: &mut Inode| row.base = row.base.or(Some(row.size));
         match self.meta.update_inode_for(file.ino(), enforce, now_ns, &claim) {
             Ok(_) => {}
             Err(MetaError::Refused(refusal @ Refusal::OverQuota(_))) => {

@@ -4,7 +4,7 @@
 //! version:1  flags:2 (LE)  perm uid gid nlink size (numbers)  mtime:8
 //! [atime:8 unless it is mtime]  [ctime:8 unless it is mtime]
 //! [special: kind:1  rdev (number)]
-//! [base (number)]
+//! [base (number)  [allocated (number)]]
 //! [origin:  key (counted)  etag (see below)  [version id (counted)]]
 //! [layout:  stripe_count:1  stripe_size (number)]
 //! [parent:  ino (number)  name: its length if the origin's key ends in it, else counted]
@@ -127,6 +127,8 @@ pub struct InodeRow {
     pub attrs_changed: bool,
     /// The content was changed here: only bytes below this come from the origin, where the map names no block.
     pub base: Option<u64>,
+    /// Bytes that have something in them, where that was counted; only of a file whose content was changed here.
+    pub allocated: Option<u64>,
     /// Where the content comes from; of a directory moved here, the prefix its entries come from.
     pub origin: Option<Origin>,
     /// Stripe layout set here.
@@ -150,7 +152,8 @@ const NAME_IN_FULL: u16 = 1 << 9;
 const LOCAL: u16 = 1 << 10;
 const ATTRS_CHANGED: u16 = 1 << 11;
 const BASE: u16 = 1 << 12;
-const ALL_FLAGS: u16 = (1 << 13) - 1;
+const ALLOCATED: u16 = 1 << 13;
+const ALL_FLAGS: u16 = (1 << 14) - 1;
 const PERM_MAX: u16 = 0o7777;
 
 impl InodeRow {
@@ -171,6 +174,7 @@ impl InodeRow {
             local: false,
             attrs_changed: false,
             base: None,
+            allocated: None,
             origin: None,
             layout: None,
             link,
@@ -198,6 +202,9 @@ impl InodeRow {
         }
         if let Some(base) = self.base {
             row.number(base);
+            if let Some(allocated) = self.allocated {
+                row.number(allocated);
+            }
         }
         if let Some(origin) = &self.origin {
             row.counted(origin.key.as_bytes());
@@ -228,6 +235,7 @@ impl InodeRow {
             | bit(self.local, LOCAL)
             | bit(self.attrs_changed, ATTRS_CHANGED)
             | bit(self.base.is_some(), BASE)
+            | bit(self.base.is_some() && self.allocated.is_some(), ALLOCATED)
             | bit(self.posix_known, POSIX_KNOWN)
             | bit(self.atime_ns != self.mtime_ns, ATIME)
             | bit(self.ctime_ns != self.mtime_ns, CTIME)
@@ -243,7 +251,8 @@ impl InodeRow {
         let mut row = Reader::row(bytes)?;
         let flags = u16::from_le_bytes([row.byte()?, row.byte()?]);
         let has = |flag: u16| flags & flag != 0;
-        if flags & !ALL_FLAGS != 0 || (has(VERSION_ID) && !has(ORIGIN)) || (has(NAME_IN_FULL) && !has(LINK)) {
+        let without = |flag: u16, needs: u16| has(flag) && !has(needs);
+        if flags & !ALL_FLAGS != 0 || without(VERSION_ID, ORIGIN) || without(NAME_IN_FULL, LINK) || without(ALLOCATED, BASE) {
             return Err(RowError::Field("flags"));
         }
         let perm = row.small("perm")?;
@@ -256,6 +265,7 @@ impl InodeRow {
         let ctime_ns = decode_time(&mut row, has(CTIME), mtime_ns, "ctime")?;
         let (kind, rdev) = decode_kind(&mut row, flags & KIND_BITS)?;
         let base = if has(BASE) { Some(row.number("base")?) } else { None };
+        let allocated = if has(ALLOCATED) { Some(row.number("allocated")?) } else { None };
         let origin = if has(ORIGIN) { Some(decode_origin(&mut row, has(VERSION_ID))?) } else { None };
         let layout =
             if has(LAYOUT) { Some(Layout { stripe_count: row.byte()?, stripe_size: row.number("stripe_size")? }) } else { None };
@@ -276,6 +286,7 @@ impl InodeRow {
             local: has(LOCAL),
             attrs_changed: has(ATTRS_CHANGED),
             base,
+            allocated,
             origin,
             layout,
             link,

@@ -49,6 +49,7 @@ prop_compose! {
         link in of((any::<u64>(), any_name())),
         name_from_key in any::<bool>(),
         (rdev, local, attrs_changed, base) in any::<(u32, bool, bool, Option<u64>)>(),
+        allocated in of(any::<u64>()),
     ) -> InodeRow {
         let (uid, gid, nlink) = owner;
         let (mtime_ns, atime_ns, ctime_ns) = if same_times { (times.0, times.0, times.0) } else { times };
@@ -71,6 +72,7 @@ prop_compose! {
             local,
             attrs_changed,
             base,
+            allocated: allocated.filter(|_| base.is_some()),
             origin,
             layout,
             link,
@@ -259,6 +261,31 @@ fn golden_inode() {
         "10", // parent 300, name: the key's last 16 bytes
     );
     assert_eq!(hex(&file().encode()), golden);
+}
+
+#[test]
+fn golden_inode_of_a_written_file() {
+    let link = Link { parent: Ino(1), name: b"f".to_vec() };
+    let row = InodeRow::new(FileKind::File, 0o600, (0, 0), 0, Some(link));
+    let row = InodeRow { size: 300, base: Some(2), allocated: Some(4096), local: true, ..row };
+    let golden = concat!(
+        "01",   // version
+        "0037", // flags: link, name in full, local, base, allocated
+        "8003",
+        "00",
+        "00",
+        "01",
+        "ac02",             // perm uid gid nlink size
+        "0000000000000000", // mtime
+        "02",               // base
+        "8020",             // allocated
+        "01",
+        "0166", // parent, name
+    );
+    assert_eq!(hex(&row.encode()), golden);
+    let before_counts = InodeRow { allocated: None, ..row };
+    assert_eq!(hex(&before_counts.encode()), golden.replacen("0037", "0017", 1).replacen("028020", "02", 1));
+    check_canonical(&before_counts.encode());
 }
 
 #[test]

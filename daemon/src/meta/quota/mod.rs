@@ -38,7 +38,7 @@ use crate::format::rows::{Charge, FileKind, HOLE, InodeRow, MapChunk};
 use crate::units::SECTOR;
 
 /// Bytes of a block.
-const BLOCK: u64 = Settings::BLOCK_SIZE as u64;
+pub(super) const BLOCK: u64 = Settings::BLOCK_SIZE as u64;
 
 /// Grace periods of one kind of quota, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -79,12 +79,12 @@ fn a_block_is_released_with_its_last_reference() {
     let store = in_memory();
     let (a, b) = (file(&store, "a"), file(&store, "b"));
     let one = Content::Block(block(1));
-    assert_eq!(store.write_content(&[content(a, 2 * BLOCK, vec![(0, one), (1, one)])]).expect("writes"), NOTHING);
-    assert_eq!(store.write_content(&[content(b, BLOCK, vec![(0, one)])]).expect("writes"), NOTHING);
+    assert_eq!(store.write_content(&[content(a, 2 * BLOCK, vec![(0, one), (1, one)])]).expect("writes").released, NOTHING);
+    assert_eq!(store.write_content(&[content(b, BLOCK, vec![(0, one)])]).expect("writes").released, NOTHING);
     assert!(store.is_referenced(block(1).fingerprint()).expect("reads"));
     assert_eq!(store.cut_content(a, BLOCK, 0, BLOCK, NOW).expect("cuts"), NOTHING);
     let other = content(a, BLOCK, vec![(0, Content::Block(block(2)))]);
-    assert_eq!(store.write_content(&[other]).expect("writes"), NOTHING);
+    assert_eq!(store.write_content(&[other]).expect("writes").released, NOTHING);
     store.unlink(Ino::ROOT, b"b", NOW).expect("unlinks");
     let mut released = Vec::new();
     store.free_orphans(&|_| false, &mut |mut more| released.append(&mut more)).expect("frees");
@@ -179,7 +179,7 @@ proptest! {
                 Op::Write(at, blocks) => {
                     // 0 is a block of zeros.
                     let blocks = blocks.into_iter().map(|(index, n)| (index, if n == 0 { Content::Zeros } else { Content::Block(block(n)) }));
-                    store.write_content(&[content(files[at], 300 * BLOCK, blocks.collect())]).expect("writes")
+                    store.write_content(&[content(files[at], 300 * BLOCK, blocks.collect())]).expect("writes").released
                 }
                 Op::Cut(at, blocks) => store.cut_content(files[at], blocks * BLOCK, 0, BLOCK, NOW).expect("cuts"),
                 Op::Share((a, from), (b, to), count) => {

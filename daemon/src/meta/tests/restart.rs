@@ -105,7 +105,7 @@ fn a_store_of_a_newer_schema_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn a_store_from_before_writing_or_before_quotas_is_taken_over() {
+fn a_store_of_an_older_schema_is_taken_over() {
     for older in [1, 2, 3] {
         let engine = MemoryEngine::default();
         let store = on(engine.clone());
