@@ -1,6 +1,7 @@
 //! What the parts of the store share: devices, index, caches, counters; and the bookkeeping of index entries.
 
 use super::BlockStoreConfig;
+use super::PutError;
 use super::disk::{Disk, footprint};
 use super::ghost::Ghosts;
 use super::header_cache::{HeaderCache, HeaderKey};
@@ -54,6 +55,8 @@ pub(super) struct Core {
     pub(super) counters: Counters,
     pub(super) next_seq: AtomicU64,
     pub(super) desk: Desk,
+    /// One flush at a time: a second must not return before what the first has begun is done.
+    pub(super) flushing: Mutex<()>,
     /// For blocks that are taken in on the thread that puts them.
     pub(super) tools: Mutex<Tools>,
     /// What is known about held blocks beside their flags in the index.
@@ -187,6 +190,35 @@ impl Core {
             Ok(()) => self.array.record_ok(disk.id),
             Err(error) => self.array.record_error(disk.id, error),
         }
+    }
+
+    /// Flushes a device. Where that fails, extents may be missing from the open segments: a scan would not find what is appended behind them.
+    pub(super) fn flush_disk(&self, disk: &Disk) -> Result<(), IoError> {
+        let flushed = self.array.device(disk.id).flush();
+        self.record(disk, &flushed);
+        if flushed.is_err() {
+            disk.note_flush_failed();
+            SegmentClass::ALL.into_iter().for_each(|class| disk.lane(class).give_up_segment());
+        }
+        flushed
+    }
+
+    /// Makes durable what was put before and is on its device, or says that this cannot be done.
+    pub(super) fn flush_disks(&self) -> Result<(), PutError> {
+        for disk in &self.disks {
+            let (owed, failed) = (disk.take_owed(), disk.take_flush_failed());
+            let fail = |source| PutError::Io { device: disk.id, source };
+            if failed || (owed && disk.is_unflushed() && !self.serves(disk)) {
+                return Err(fail(IoError::Offline));
+            }
+            if self.serves(disk) && disk.begin_flush() {
+                self.flush_disk(disk).map_err(|source| {
+                    disk.take_flush_failed();
+                    fail(source)
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// Starts the writes of a device's lanes.

@@ -139,6 +139,10 @@ pub(super) struct Disk {
     held: AtomicU64,
     /// Something was written that may not be durable.
     unflushed: AtomicBool,
+    /// Local blocks were written since the last flush that was asked for.
+    owes_flush: AtomicBool,
+    /// A flush failed that nobody was told of yet.
+    flush_failed: AtomicBool,
     /// Segments that the file system below has no space for.
     unbacked: AtomicU64,
     attached: AtomicBool,
@@ -164,6 +168,8 @@ impl Disk {
             held: AtomicU64::new(0),
             // Who had it before may have left something.
             unflushed: AtomicBool::new(true),
+            owes_flush: AtomicBool::new(false),
+            flush_failed: AtomicBool::new(false),
             unbacked: AtomicU64::new(0),
             attached: AtomicBool::new(false),
             refused: AtomicBool::new(false),
@@ -192,6 +198,27 @@ impl Disk {
     /// Notes a completed write that may not be durable; before anybody is told of it.
     pub(super) fn note_unflushed(&self) {
         self.unflushed.store(true, Ordering::Release);
+    }
+
+    /// Notes that a local block is about to be answered for: whoever asks for a flush must get one, or an error.
+    pub(super) fn owe_flush(&self) {
+        self.owes_flush.store(true, Ordering::Release);
+    }
+
+    /// Whether local blocks wait for a flush; they do no longer.
+    pub(super) fn take_owed(&self) -> bool {
+        self.owes_flush.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes a flush that failed: what was written before it may be lost.
+    pub(super) fn note_flush_failed(&self) {
+        self.note_unflushed();
+        self.flush_failed.store(true, Ordering::Release);
+    }
+
+    /// Whether a flush failed since somebody was told.
+    pub(super) fn take_flush_failed(&self) -> bool {
+        self.flush_failed.swap(false, Ordering::AcqRel)
     }
 
     /// The device is about to be flushed; `false` if there is no need. If it fails, [`Self::note_unflushed`] is due again.

@@ -165,8 +165,7 @@ impl Core {
         if closed.is_empty() {
             return;
         }
-        let flushed = self.array.device(disk.id).flush();
-        self.record(disk, &flushed);
+        let flushed = self.flush_disk(disk);
         for segment in closed {
             if flushed.is_ok() {
                 let written = self.write_footer(disk, &segment, true);

@@ -231,16 +231,9 @@ impl BlockStore {
     /// Waits until everything put so far is on its device, then makes it durable.
     pub fn flush(&self) -> Result<(), PutError> {
         let core = self.core();
+        let _one_at_a_time = core.flushing.lock();
         core.desk.drain(Cut::Durable, &|| core.cut_all(Cut::Durable));
-        for disk in core.disks.iter().filter(|disk| core.serves(disk) && disk.begin_flush()) {
-            let flushed = core.array.device(disk.id).flush();
-            core.record(disk, &flushed);
-            if flushed.is_err() {
-                disk.note_unflushed();
-            }
-            flushed.map_err(|source| PutError::Io { device: disk.id, source })?;
-        }
-        Ok(())
+        core.flush_disks()
     }
     /// Waits until everything put so far is on its device.
     pub fn drain(&self) -> Result<(), PutError> {

@@ -47,6 +47,7 @@ pub(super) fn open(
         counters: Counters::default(),
         next_seq: AtomicU64::new(1),
         desk: Desk::new(config.put_bytes),
+        flushing: Mutex::default(),
         tools: Mutex::default(),
         holds: Holds::new(!config.holds_follow),
         work,

@@ -11,6 +11,7 @@
 //!    local put that joins a clean one is not forgotten.
 
 use super::core::{Core, Cut};
+use super::disk::Disk;
 use super::index::Entry;
 use super::lane::{Cargo, Flight, Frame, OpenSegment};
 use super::verify::Existing;
@@ -361,7 +362,7 @@ impl Core {
         let settled = segment.answer(ticket, result);
         let flights = settled.written.len() + settled.failed.len();
         for flight in settled.written {
-            self.publish(segment, flight);
+            self.publish(disk, segment, flight);
         }
         for (flight, error) in settled.failed {
             self.lost(disk.id, flight, &error);
@@ -372,7 +373,7 @@ impl Core {
         }
     }
 
-    fn publish(&self, segment: &OpenSegment, flight: Flight) {
+    fn publish(&self, disk: &Disk, segment: &OpenSegment, flight: Flight) {
         let header = Arc::new(flight.header);
         let key = super::header_cache::HeaderKey { segment: segment.number, seq: segment.stamp.seq, sector: header.sector };
         self.headers.insert(key, header.clone());
@@ -380,7 +381,12 @@ impl Core {
             let entry = |frequency| Entry { segment: segment.number, frame, frequency };
             match cargo {
                 Cargo::Put { id, local, .. } => {
-                    self.desk.finish(&id, |locals| self.settle(&entry(0), local || locals > 0, locals));
+                    self.desk.finish(&id, |locals| {
+                        if local || locals > 0 {
+                            disk.owe_flush();
+                        }
+                        self.settle(&entry(0), local || locals > 0, locals);
+                    });
                 }
                 Cargo::Moved { from, frequency, group } => {
                     let still_there = |now: &&Entry| now.same_place(&from);

@@ -143,7 +143,7 @@ impl Core {
     /// a frame that an earlier flush had made durable, nor leave the old footer in charge of new bytes.
     fn retire(&self, disk: &Disk, segment: u32) -> Result<(), IoError> {
         let device = &**self.array.device(disk.id);
-        device.flush()?;
+        self.flush_disk(disk)?;
         let mut zeros = self.pool.alloc(SECTOR);
         zeros.fill(0);
         write_blocking(device, disk.offset(segment, 0), zeros)?;

@@ -253,9 +253,7 @@ impl Cache {
     /// The shared state of a file. Where nobody has it in use it is made from `spec`, which reads the metadata only then: nothing of
     /// the file can be on its way there.
     pub fn file(&self, ino: Ino, spec: impl FnOnce() -> Result<FileSpec, Error>) -> Result<Arc<CachedFile>, Error> {
-        if self.refused.lock().contains(&ino) {
-            return Err(Error::new(ErrorKind::Io, format!("what was synced of {ino} is on a device that is not in service")));
-        }
+        self.check_refused(ino)?;
         let mut files = self.files.lock();
         if let Some(file) = files.get(&ino).and_then(Weak::upgrade) {
             return Ok(file);
@@ -267,6 +265,14 @@ impl Cache {
             files.retain(|_, file| file.strong_count() > 0);
         }
         Ok(file)
+    }
+
+    /// Whether a file may be got at.
+    pub fn check_refused(&self, ino: Ino) -> Result<(), Error> {
+        if self.refused.lock().contains(&ino) {
+            return Err(Error::new(ErrorKind::Io, format!("what was synced of {ino} is on a device that is not in service")));
+        }
+        Ok(())
     }
 
     /// Has nobody get at a file any more.

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 
 /// File-map rows cut off in one transaction.
-const CUT_ROWS: usize = 256;
+pub const CUT_ROWS: usize = 256;
 
 /// What became of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

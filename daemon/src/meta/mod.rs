@@ -44,7 +44,7 @@ pub use crate::format::rows::{
 };
 pub use acl::AclKind;
 pub use allocated::{allocated_bytes, claim, is_uncounted};
-pub use content::{Content, FileContent, Recorded};
+pub use content::{CUT_ROWS, Content, FileContent, Recorded};
 pub use create::NewNode;
 pub use epochs::TreeView;
 pub use intent::IntentLog;

@@ -38,6 +38,7 @@ impl Vfs {
 
 impl Inner {
     fn set_attributes(&self, ino: Ino, change: &SetAttr, enforce: Enforce) -> Result<Entry> {
+        self.cache.check_refused(ino)?;
         let now_ns = self.clock.wall_ns();
         let apply = |row: &mut Inode| apply(row, change, now_ns);
         let update = || self.meta.update_inode_for(ino, enforce, now_ns, &apply).map_err(metadata_error);

@@ -1,11 +1,14 @@
 //! Devices that fail while files are written: the right error, once, and nothing lost.
 
 use crate::fixtures::mounted::{Mounted, Options, Site, eventually};
+use crate::fixtures::power::Power;
 use forebay_daemon::io::{Device, FaultyDevice, MemoryDevice, faulty};
 use forebay_loopback_s3::Texture;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 const DEVICE: u64 = 128 << 20;
 /// More than a small sync that is logged.
@@ -72,6 +75,56 @@ fn blocks_that_one_device_refuses_go_to_another() {
             assert!(mounted.read(&format!("f{seed}")).expect("reads") == noise(seed), "f{seed} after {op:?} failed");
         }
     }
+}
+
+#[test]
+fn a_sync_does_not_count_on_a_device_that_left_before_it_was_flushed() {
+    for nth in 1..4 {
+        let site = Site::new();
+        let devices = devices(2);
+        let mounted = mount(&site, &devices);
+        let path = mounted.path("f");
+        let content: Vec<u8> = (0..6).flat_map(noise).collect();
+        std::fs::write(&path, &content).expect("writes into memory");
+        // It hangs, so that it is out of service at once, and stays so.
+        devices[0].script(faulty::FaultOp::Write, 0..DEVICE, faulty::When::Nth(nth), faulty::Fault::Timeout);
+        let file = File::open(&path).expect("opens");
+        let told = file.sync_all().is_err();
+        devices[0].set_offline(true);
+        eventually("the other takes it", || file.sync_all().is_ok());
+        mounted.forget_pages("f");
+        assert!(std::fs::read(&path).expect("it is there") == content, "hung at write {nth}; the first sync failed: {told}");
+    }
+}
+
+#[test]
+fn syncs_without_end_keep_no_round_waiting() {
+    let site = Site::new();
+    let power = Power::new(1, DEVICE);
+    let left = power.supply();
+    let mounted =
+        site.mount(&Options { replace_devices: Some(left.devices), replace_metadata: Some(left.metadata), ..Options::default() });
+    std::fs::write(mounted.path("other"), b"nobody syncs this").expect("writes");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let (done, path) = (&done, mounted.path(&format!("synced{number}")));
+            scope.spawn(move || {
+                let file = File::create(path).expect("creates");
+                while !done.load(Ordering::Relaxed) {
+                    file.write_all_at(b"again", 0).and_then(|()| file.sync_all()).expect("syncs");
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_secs(3));
+        let after = power.after_cut(1);
+        done.store(true, Ordering::Relaxed);
+        let elsewhere = site.place().elsewhere();
+        let left = after.supply();
+        let options =
+            Options { replace_devices: Some(left.devices), replace_metadata: Some(left.metadata), ..Options::default() };
+        assert_eq!(elsewhere.place.mount(&options).read("other").expect("it is durable"), b"nobody syncs this");
+    });
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub(in crate::cache) struct Cut {
 #[derive(Default)]
 struct Queue {
     dirty: HashMap<Ino, Arc<CachedFile>>,
-    /// When the first of `dirty` got dirty.
+    /// When something of `dirty` got dirty first, since a round took everything.
     since: Option<Instant>,
     jobs: VecDeque<Job>,
     parked: VecDeque<Waiting>,
@@ -201,11 +201,15 @@ impl Flusher {
     fn next(&self) -> Option<(VecDeque<Job>, Vec<Arc<CachedFile>>)> {
         let mut queue = self.queue.lock();
         loop {
-            if !queue.jobs.is_empty() {
-                return Some((std::mem::take(&mut queue.jobs), Vec::new()));
-            }
-            if self.is_due(&queue) || (queue.closing && !queue.dirty.is_empty()) {
-                return Some((VecDeque::new(), queue.dirty.values().cloned().collect()));
+            // Jobs without end must not keep rounds waiting.
+            let due = self.is_due(&queue) || (queue.closing && queue.jobs.is_empty() && !queue.dirty.is_empty());
+            if due || !queue.jobs.is_empty() {
+                let mut files = Vec::new();
+                if due {
+                    queue.since = None;
+                    files.extend(queue.dirty.values().cloned());
+                }
+                return Some((std::mem::take(&mut queue.jobs), files));
             }
             if !queue.parked.is_empty() && !self.is_full() {
                 return Some((VecDeque::new(), Vec::new()));
@@ -223,11 +227,8 @@ impl Flusher {
 impl Cache {
     fn flush_rounds(self: Arc<Self>) {
         while let Some((jobs, files)) = self.flusher.next() {
-            if !jobs.is_empty() {
-                self.do_jobs(jobs);
-            } else {
-                self.flush_files(&files);
-            }
+            self.do_jobs(jobs);
+            self.flush_files(&files);
             self.resume_parked();
             self.give_up_when_closing();
         }
@@ -277,7 +278,10 @@ impl Cache {
     fn cut(self: &Arc<Self>, cut: Cut) {
         // What was written below the cut comes first: else a crash would leave an older file, cut.
         let block_size = u64::from(self.config.block_size);
-        let is_logged = || cut.size > 0 && !cut.file.written().lock().log.places.is_empty();
+        // A cut to nothing removes the log with its first rows: that may be all it does before a crash only where there are few.
+        let in_one_step =
+            cut.size == 0 && cut.file.size() <= crate::meta::CUT_ROWS as u64 * crate::meta::BLOCKS_PER_CHUNK * block_size;
+        let is_logged = || !in_one_step && !cut.file.written().lock().log.places.is_empty();
         let is_below = || cut.file.written().lock().next_held(0).is_some_and(|first| first * block_size < cut.size);
         if is_logged() || (!cut.flushed && is_below()) {
             self.flush_files(&[Arc::clone(&cut.file)]);
@@ -446,10 +450,15 @@ impl Cache {
         let is_clean = |file: &CachedFile| {
             let mut state = file.written().lock();
             state.queued = state.is_busy();
+            if !state.queued {
+                // For a write that came to nothing.
+                state.reservation.take().give_back();
+            }
             !state.queued
         };
         let clean: Vec<_> = queue.dirty.extract_if(|_, file| is_clean(file)).collect();
-        queue.since = if queue.dirty.is_empty() { None } else { Some(Instant::now()) };
+        // A round for some files leaves the others as old as they were.
+        queue.since = if queue.dirty.is_empty() { None } else { queue.since.or_else(|| Some(Instant::now())) };
         drop(queue);
         drop(clean);
     }

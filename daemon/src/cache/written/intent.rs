@@ -142,7 +142,10 @@ impl State {
                 self.resize(intent.size, block_size, intent.ctime_ns);
             }
             self.mtime_ns = intent.mtime_ns;
+            self.ctime_ns = self.ctime_ns.max(intent.ctime_ns);
         }
+        // Also where nothing was left to do: the round that records it removes the intents.
+        self.changed = true;
         Ok(grown)
     }
 }
@@ -204,14 +207,17 @@ impl Cache {
     pub fn redo(self: &Arc<Self>, file: &Arc<CachedFile>, log: &IntentLog, now_ns: i64) -> Result<()> {
         let intents = &log.intents[..];
         let LocalData::Packed(packed) = file.local();
-        loop {
+        {
             let mut state = file.written().lock();
-            let has_content = |index| self.has_content(file, index).unwrap_or(true);
             for (offset, bytes) in intents.iter().flat_map(|intent| &intent.pieces) {
                 let range = *offset..offset + bytes.len() as u64;
                 let growth = |state: &State, is_local: &dyn Fn(u64) -> bool| state.growth(range, packed.block_size, is_local);
                 self.reserve(file, &mut state, Enforce::Nothing, now_ns, growth)?;
             }
+        }
+        loop {
+            let mut state = file.written().lock();
+            let has_content = |index| self.has_content(file, index).unwrap_or(true);
             match state.redo(intents, packed.block_size, &has_content, &|index| self.has_excess(file, index)) {
                 Ok(grown) => {
                     self.flusher.take(grown);

@@ -3,7 +3,7 @@
 use super::intent::{Logged, Unlogged};
 use crate::meta::Reservation;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// A dirty block: its bytes up to the last one written; the rest of the block is zeros.
@@ -45,6 +45,10 @@ pub struct Recorded {
     pub allocated: u64,
 }
 
+/// Which load of a block: what an earlier one brings is not the block as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load(u64);
+
 /// The dirty state of a file.
 #[derive(Debug, Default)]
 pub struct State {
@@ -74,7 +78,8 @@ pub struct State {
     /// Blocks of the round under way, with the memory they count for.
     flushing: BTreeMap<u64, (Bytes, usize)>,
     /// Blocks whose present content is being read, so that part of it can be written.
-    loading: BTreeSet<u64>,
+    loading: BTreeMap<u64, Load>,
+    loads: u64,
 }
 
 /// The pieces of a byte range: block, position in it, position in the range.
@@ -203,13 +208,17 @@ impl State {
     }
 
     /// Notes that a block is being read.
-    pub fn begin_load(&mut self, index: u64) {
-        self.loading.insert(index);
+    pub fn begin_load(&mut self, index: u64) -> Load {
+        self.loads += 1;
+        *self.loading.entry(index).or_insert(Load(self.loads))
     }
 
     /// A block was read. It counts only if nobody wrote or cut it meanwhile. Returns by how much the memory held has grown.
-    pub fn loaded(&mut self, index: u64, bytes: Option<&[u8]>) -> usize {
-        let still_wanted = self.loading.remove(&index);
+    pub fn loaded(&mut self, index: u64, load: Load, bytes: Option<&[u8]>) -> usize {
+        let still_wanted = self.loading.get(&index) == Some(&load);
+        if still_wanted {
+            self.loading.remove(&index);
+        }
         match bytes {
             Some(bytes) if still_wanted && !self.holds(index) => {
                 self.slots.insert(index, Slot { data: bytes.to_vec(), memory: bytes.len() });
@@ -257,7 +266,7 @@ impl State {
         let mut behind = self.slots.split_off(&blocks.start);
         let mut kept = behind.split_off(&blocks.end);
         self.slots.append(&mut kept);
-        self.loading.retain(|index| !blocks.contains(index));
+        self.loading.retain(|index, _| !blocks.contains(index));
         self.unlogged.lose();
         self.size = self.size.max(end);
         behind.into_values().map(|slot| slot.memory).sum()
@@ -432,9 +441,9 @@ mod tests {
     }
 
     fn load(state: &mut State, behind: &Behind, index: u64, used: &mut usize) {
-        state.begin_load(index);
+        let load = state.begin_load(index);
         let bytes = behind.load(index, state.size);
-        *used += state.loaded(index, Some(&bytes));
+        *used += state.loaded(index, load, Some(&bytes));
     }
 
     proptest! {
@@ -503,14 +512,29 @@ mod tests {
     #[test]
     fn what_is_written_meanwhile_is_not_undone_by_a_block_that_was_read() {
         let mut state = State::clean(BLOCK, 0);
-        state.begin_load(0);
+        let load = state.begin_load(0);
         state.write(0, &[7; BLOCK as usize], BLOCK, 1);
-        assert_eq!(state.loaded(0, Some(&[1; BLOCK as usize])), 0);
+        assert_eq!(state.loaded(0, load, Some(&[1; BLOCK as usize])), 0);
         assert_eq!(state.held(0, 0..2), Some(Bytes::from_static(&[7, 7])));
-        state.begin_load(0);
+        let load = state.begin_load(0);
         state.resize(0, BLOCK, 1);
-        assert_eq!(state.loaded(0, Some(&[1; BLOCK as usize])), 0);
+        assert_eq!(state.loaded(0, load, Some(&[1; BLOCK as usize])), 0);
         assert_eq!(state.held(0, 0..1), None);
+    }
+
+    #[test]
+    fn a_load_that_was_overtaken_by_a_round_does_not_answer_a_later_one() {
+        let mut state = State::clean(BLOCK, BLOCK);
+        let (slow, quick) = (state.begin_load(0), state.begin_load(0));
+        state.loaded(0, quick, Some(&[1; BLOCK as usize]));
+        state.write(3, b"b", BLOCK, 1);
+        let round = state.begin_flush(BLOCK).expect("dirty");
+        state.end_flush(&round, true);
+        let later = state.begin_load(0);
+        assert_eq!(state.loaded(0, slow, Some(&[1; BLOCK as usize])), 0, "it brings what was before the round");
+        assert!(!state.holds(0));
+        assert!(state.loaded(0, later, Some(&round.blocks[0].1)) > 0);
+        assert_eq!(state.held(0, 2..4), Some(Bytes::from_static(&[1, b'b'])));
     }
 
     #[test]

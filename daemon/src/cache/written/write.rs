@@ -127,11 +127,11 @@ impl Cache {
 
     /// Brings a block's present content into dirty memory, unless somebody writes it meanwhile.
     pub(super) fn load(self: &Arc<Self>, file: &Arc<CachedFile>, index: u64, done: DoneReply) {
-        file.written().lock().begin_load(index);
+        let load = file.written().lock().begin_load(index);
         let (cache, loaded) = (Arc::clone(self), Arc::clone(file));
         let finish = move |outcome: Result<Bytes, Error>| {
             let mut state = loaded.written().lock();
-            cache.flusher.take(state.loaded(index, outcome.as_deref().ok()));
+            cache.flusher.take(state.loaded(index, load, outcome.as_deref().ok()));
             drop(state);
             cache.flusher.note_dirty(&loaded);
             done(outcome.map(drop));
