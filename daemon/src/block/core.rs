@@ -1,6 +1,6 @@
 //! What the parts of the store share: devices, index, caches, counters; and the bookkeeping of index entries.
 
-use super::BlockStoreConfig;
+use super::{BlockStoreConfig, PutError};
 use super::disk::{Disk, footprint};
 use super::ghost::Ghosts;
 use super::header_cache::{HeaderCache, HeaderKey};
@@ -48,7 +48,10 @@ pub(super) struct Core {
     pub(super) fs: FsId,
     pub(super) config: BlockStoreConfig,
     pub(super) disks: Vec<Disk>,
+    /// First copies, which is where a block is looked for first.
     pub(super) index: Index,
+    /// Second copies (see [`super::copies`]).
+    pub(super) seconds: Index,
     pub(super) headers: HeaderCache,
     pub(super) ghosts: Ghosts,
     pub(super) counters: Counters,
@@ -64,6 +67,10 @@ pub(super) struct Core {
     pub(super) keeper: Bell,
     /// Wakes the thread that writes extents which nobody fills up.
     pub(super) linger: Bell,
+    /// Wakes the thread that makes missing copies.
+    pub(super) mender: Bell,
+    /// Something was stored with one copy that should have two, and this was said.
+    pub(super) degraded: AtomicBool,
     /// Held while segments are sealed and emptied and devices attached; a check holds it to see none of that half done.
     pub(super) housekeeping: Mutex<()>,
     pub(super) closing: AtomicBool,
@@ -99,7 +106,7 @@ impl Core {
     pub(super) fn index_insert(&self, entry: &Entry, decide: impl FnOnce(Option<&Entry>) -> Option<bool>) {
         let clean = Entry { frame: FrameSummary { local_only: false, ..entry.frame }, ..*entry };
         self.count_in(&clean);
-        let replaced = self.index.replace(entry.frame.fingerprint, |now| {
+        let replaced = self.table(entry).replace(entry.frame.fingerprint, |now| {
             let local_only = decide(now)?;
             if local_only {
                 self.count_held(&clean);
@@ -113,18 +120,25 @@ impl Core {
         }
     }
 
-    /// Takes an entry out of the index if `decide` says so, keeping every count right.
-    pub(super) fn index_remove(&self, fingerprint: u64, decide: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
-        let removed = self.index.remove_if(fingerprint, decide);
+    /// Takes out the entry that is where this one should be if `decide` says so, keeping every count right.
+    pub(super) fn index_remove(&self, entry: &Entry, decide: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
+        let removed = self.table(entry).remove_if(entry.frame.fingerprint, decide);
         if let Some(entry) = &removed {
             self.count_out(entry);
         }
         removed
     }
 
-    /// Sets or clears the LOCAL flag of an entry, keeping every count right; `false` if there is none.
+    /// Sets or clears the LOCAL flag of a block's entries, keeping every count right; `false` if there is none.
     pub(super) fn index_flag(&self, fingerprint: u64, local: bool) -> bool {
-        self.index.set_local(fingerprint, local, |entry| if local { self.count_held(entry) } else { self.count_let_go(entry) })
+        let changed = |entry: &Entry| if local { self.count_held(entry) } else { self.count_let_go(entry) };
+        let first = self.index.set_local(fingerprint, local, changed);
+        self.seconds.set_local(fingerprint, local, changed) || first
+    }
+
+    /// The index that an entry belongs into.
+    pub(super) fn table(&self, entry: &Entry) -> &Index {
+        if entry.frame.second { &self.seconds } else { &self.index }
     }
 
     fn count_in(&self, entry: &Entry) {
@@ -163,9 +177,9 @@ impl Core {
     /// The entry of a block that can be served: same fingerprint and length, on a device in service. The header, if it happens
     /// to be in memory, must name the very block.
     pub(super) fn find_served(&self, id: &BlockId, plain_len: Option<u32>) -> Option<Entry> {
-        let entry = self.index.get(id.fingerprint())?;
+        let entry = self.served_copy(id.fingerprint())?;
         let (disk, segment) = self.locate(entry.segment)?;
-        if !self.serves(disk) || plain_len.is_some_and(|len| len != entry.frame.plain_len) {
+        if plain_len.is_some_and(|len| len != entry.frame.plain_len) {
             return None;
         }
         let seq = disk.segments[segment as usize].seq();
@@ -186,6 +200,29 @@ impl Core {
         match result {
             Ok(()) => self.array.record_ok(disk.id),
             Err(error) => self.array.record_error(disk.id, error),
+        }
+    }
+
+    /// Makes what is on the devices durable. One that fails is an error unless whatever is held on it has a copy elsewhere.
+    pub(super) fn flush_devices(&self) -> Result<(), PutError> {
+        let mut failed = Vec::new();
+        let mut first = None;
+        for disk in self.disks.iter().filter(|disk| self.serves(disk) && disk.begin_flush()) {
+            let flushed = self.array.device(disk.id).flush();
+            self.record(disk, &flushed);
+            if let Err(source) = flushed {
+                disk.note_unflushed();
+                failed.push(disk.id);
+                first.get_or_insert(PutError::Io { device: disk.id, source });
+            }
+        }
+        match first {
+            Some(error) if !self.wants_two() || !self.all_held_beside(&failed) => Err(error),
+            Some(error) => {
+                tracing::warn!(%error, "a device could not be flushed; the other copies are durable");
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
