@@ -14,11 +14,11 @@
 //!
 //! Entries of both copies change under the lock of the block's claims (see [`super::held`]), except that reclaim moves frames within their device.
 
+use super::BlockStore;
 use super::core::Core;
 use super::disk::Disk;
 use super::index::{Entry, Index};
 use super::room::room;
-use super::BlockStore;
 use crate::ids::DeviceId;
 use std::cmp::Reverse;
 

@@ -1,6 +1,5 @@
 //! What the parts of the store share: devices, index, caches, counters; and the bookkeeping of index entries.
 
-use super::{BlockStoreConfig, PutError};
 use super::disk::{Disk, footprint};
 use super::ghost::Ghosts;
 use super::header_cache::{HeaderCache, HeaderKey};
@@ -9,6 +8,7 @@ use super::index::{Entry, Index, Replaced, SegmentNo};
 use super::keeper::Bell;
 use super::lane::{Site, Write};
 use super::put::{Desk, Tools, Work};
+use super::{BlockStoreConfig, PutError};
 use crate::format::{FrameSummary, SegmentClass};
 use crate::ids::{BlockId, FsId};
 use crate::io::{BufferPool, IoError, IoOp, IoRequest};

@@ -106,7 +106,10 @@ impl Core {
     /// A device is back in service: is it still the one we know?
     fn try_attach(self: &Arc<Self>, disk: &Disk) {
         match self.attach(disk) {
-            Ok(()) => disk.set_attached(true),
+            Ok(()) => {
+                disk.set_attached(true);
+                self.mender.ring();
+            }
             Err(AttachError::Io(error)) => self.array.record_error(disk.id, &error),
             Err(AttachError::Refused(error)) => {
                 tracing::warn!(%error, "a device came back with something else on it");
@@ -135,7 +138,6 @@ impl Core {
         if !disk.is_recovered() {
             self.recover(disk, true)?;
         }
-        self.mender.ring();
         Ok(())
     }
 

@@ -5,8 +5,9 @@
 //! stored frame as it is, verified, on the device with the most room.
 //!
 //! 1. A copy is entered only if its source still is what it was copied from, and held. What moved or was released meanwhile is seen by the next pass.
-//! 2. The thread waits for room, and for as long again as it worked: writers come first.
-//! 3. What cannot be read stays as it is; what is read and damaged is lost, and counted and logged as such.
+//! 2. With fewer than two devices in service there is nothing to do: whichever comes back rings.
+//! 3. The thread waits for room, and for as long again as it worked: writers come first.
+//! 4. What cannot be read stays as it is; what is read and damaged is lost, and counted and logged as such.
 
 use super::core::Core;
 use super::held::Lost;
@@ -34,6 +35,9 @@ pub(super) fn mend_loop(core: &Arc<Core>) {
 impl Core {
     /// One pass; how many blocks still lack a copy after it.
     fn mend(self: &Arc<Self>) -> u64 {
+        if self.roomiest(|_| false).len() < 2 {
+            return 0;
+        }
         let (mut made, mut left) = (0, 0);
         for shard in 0..Index::SHARDS {
             let lacking = {

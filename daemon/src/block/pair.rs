@@ -72,7 +72,8 @@ impl Core {
     /// Starts both copies of a block on their way; `false` if no device takes the first.
     pub(super) fn start_pair(self: &Arc<Self>, class: SegmentClass, frame: &Frame, plain: &Bytes, candidates: &[usize]) -> bool {
         let [first, second] = Leg::both();
-        let cargo = |leg: &Leg| Cargo::Put { id: frame.id, plain: plain.clone(), local: true, retried: false, leg: Some(leg.clone()) };
+        let cargo =
+            |leg: &Leg| Cargo::Put { id: frame.id, plain: plain.clone(), local: true, retried: false, leg: Some(leg.clone()) };
         if self.start_leg(class, frame, &first, cargo(&first), candidates).is_err() {
             return false;
         }

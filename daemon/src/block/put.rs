@@ -306,20 +306,17 @@ impl Core {
         let frame = self.encode(tools, id, &plain, local);
         let class = self.class_for(&id);
         let cargo = Cargo::Put { id, plain: plain.clone(), local, retried: true, leg: leg.clone() };
-        match leg {
+        let started = match &leg {
             Some(leg) => {
                 // With two devices there may be no other than the one that failed.
                 candidates.extend(self.candidates(failed, None).into_iter().filter(|at| self.disks[*at].id == failed));
                 let frame = Frame { second: leg.is_second(), ..frame };
-                if self.start_leg(class, &frame, &leg, cargo, &candidates).is_err() {
-                    self.end_leg(&id, &leg, Err(error), false);
-                }
+                self.start_leg(class, &frame, leg, cargo, &candidates).is_ok()
             }
-            None => {
-                if !self.store(class, &frame, &candidates, cargo) {
-                    self.desk.fail(&id, &error);
-                }
-            }
+            None => self.store(class, &frame, &candidates, cargo),
+        };
+        if !started {
+            self.give_up(&id, leg, error);
         }
     }
 
@@ -419,7 +416,9 @@ impl Core {
             match cargo {
                 Cargo::Put { id, leg: Some(leg), .. } => self.leg_arrived(&id, &leg, &entry(0)),
                 Cargo::Put { id, local, .. } => {
-                    self.desk.finish(&id, |locals| drop(self.settle(&entry(0), local || locals > 0, locals)));
+                    self.desk.finish(&id, |locals| {
+                        self.settle(&entry(0), local || locals > 0, locals);
+                    });
                 }
                 Cargo::Copied { from, group } => {
                     self.copied(&entry(0), &from);
@@ -434,21 +433,28 @@ impl Core {
         }
     }
 
+    /// A block, or one of its two copies, could not be written.
+    fn give_up(&self, id: &BlockId, leg: Option<Leg>, error: PutError) {
+        match leg {
+            Some(leg) => self.end_leg(id, &leg, Err(error), false),
+            None => self.desk.fail(id, &error),
+        }
+    }
+
     fn lost(&self, device: DeviceId, flight: Flight, error: &IoError) {
         for cargo in flight.cargo {
             match cargo {
                 Cargo::Put { id, plain, local, retried: false, leg } => {
                     leg.iter().for_each(Leg::give_up_place);
                     let again = Again { id, plain, local, failed: device, error: error.clone(), leg };
-                    let sent = self.work.send(Work::Again(again));
-                    assert!(sent.is_ok(), "the queue lives as long as the store");
+                    if let Err(crossbeam_channel::SendError(Work::Again(Again { id, leg, .. }))) =
+                        self.work.send(Work::Again(again))
+                    {
+                        self.give_up(&id, leg, PutError::Closing);
+                    }
                 }
                 Cargo::Put { id, retried: true, leg, .. } => {
-                    let error = PutError::Io { device, source: error.clone() };
-                    match leg {
-                        Some(leg) => self.end_leg(&id, &leg, Err(error), false),
-                        None => self.desk.fail(&id, &error),
-                    }
+                    self.give_up(&id, leg, PutError::Io { device, source: error.clone() });
                 }
                 Cargo::Moved { group, .. } | Cargo::Copied { group, .. } => group.arrived(),
             }

@@ -11,9 +11,9 @@
 
 use super::core::Core;
 use super::disk::SegmentState;
-use super::index::Entry;
 use super::header_cache::HeaderKey;
 use super::held::Lost;
+use super::index::Entry;
 use super::read_plan::{HeaderFrom, Landing, Piece, Plan, Target, plan};
 use super::{BlockWant, ReadDone, ReadFault};
 use crate::codec::decompress;
@@ -110,8 +110,12 @@ impl Core {
         let device = self.disks[piece.disk].id;
         let block = piece.want.id;
         match lost {
-            Lost::Local => tracing::error!(?block, %device, "a block whose only copy is here does not match its checksum: it is lost"),
-            Lost::Copy => tracing::warn!(?block, %device, "a copy of a block does not match its checksum; it is made anew from the other"),
+            Lost::Local => {
+                tracing::error!(?block, %device, "a block whose only copy is here does not match its checksum: it is lost")
+            }
+            Lost::Copy => {
+                tracing::warn!(?block, %device, "a copy of a block does not match its checksum; it is made anew from the other")
+            }
             Lost::Cached => tracing::warn!(?block, %device, "a cached block does not match its checksum and was dropped"),
         }
         Trouble::Fault(ReadFault::Corrupt { id: piece.want.id, device })
@@ -266,7 +270,9 @@ fn again(job: &Job, stale: bool, faults: &[(usize, ReadFault)]) -> Option<Before
                 elsewhere |= other;
                 // A place that cannot be read is no copy; a device that does not answer may come back with all it had.
                 if other && matches!(source, IoError::Os { errno: libc::EIO, .. }) {
-                    here.iter().filter(|copy| copy.frame.local_only).for_each(|copy| drop(job.core.lose(copy)));
+                    for copy in here.iter().filter(|copy| copy.frame.local_only) {
+                        job.core.lose(copy);
+                    }
                 }
             }
         }

@@ -287,7 +287,15 @@ mod tests {
     use super::*;
 
     fn entry(grain: u32, frequency: u8, local_only: bool) -> Entry {
-        let frame = FrameSummary { fingerprint: 1, grain, header_distance: 1, stored_len: 100, plain_len: 100, local_only, second: false };
+        let frame = FrameSummary {
+            fingerprint: 1,
+            grain,
+            header_distance: 1,
+            stored_len: 100,
+            plain_len: 100,
+            local_only,
+            second: false,
+        };
         Entry { segment: SegmentNo(0), frame, frequency }
     }
 

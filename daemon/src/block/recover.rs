@@ -163,16 +163,17 @@ impl Core {
         let second = self.wants_two() && self.is_second(found);
         let entry = Entry { frame: FrameSummary { second, ..found.frame }, ..*found };
         let held = claims.is_some() && self.copies(fingerprint).any(|copy| copy.frame.local_only);
-        let mut flag = hint || held;
+        let (mut flag, mut entered) = (hint || held, false);
         self.index_insert(&entry, |now| {
             let newest = now.is_none_or(|now| self.seq_of(now) <= seq);
             newest.then(|| {
+                entered = true;
                 flag |= claims.as_mut().is_some_and(|claims| claims.demand(fingerprint));
                 flag
             })
         });
         // Both are what the block is.
-        if self.wants_two() && flag {
+        if self.wants_two() && entered && flag {
             self.index_flag(fingerprint, true);
         }
     }

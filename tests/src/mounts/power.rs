@@ -54,7 +54,13 @@ impl Cutter {
 }
 
 fn options(left: Left, copies: u8) -> Options {
-    Options { devices: left.devices.len(), dirty_copies: copies, replace_devices: Some(left.devices), replace_metadata: Some(left.metadata), ..Options::default() }
+    Options {
+        devices: left.devices.len(),
+        dirty_copies: copies,
+        replace_devices: Some(left.devices),
+        replace_metadata: Some(left.metadata),
+        ..Options::default()
+    }
 }
 
 /// Where mounts after a cut are made: another place of the same bucket.

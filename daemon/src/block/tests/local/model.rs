@@ -183,16 +183,16 @@ proptest! {
 }
 
 fn run(copies: u8, ops: &[Op]) {
-        let mut model = Model::new(copies);
-        for (at, op) in ops.iter().enumerate() {
-            model.apply(op);
-            if at % 40 == 39 {
-                model.check();
-            }
-        }
-        model.check();
-        for _ in 0..3 {
-            model.restart(true);
+    let mut model = Model::new(copies);
+    for (at, op) in ops.iter().enumerate() {
+        model.apply(op);
+        if at % 40 == 39 {
             model.check();
         }
+    }
+    model.check();
+    for _ in 0..3 {
+        model.restart(true);
+        model.check();
+    }
 }

@@ -331,11 +331,17 @@ fn roles_survive_a_restart() {
     let blocks = some_blocks(40);
     for kill_it in [true, false] {
         let store = try_open(devices.clone(), twice_following()).expect("good devices");
-        blocks.iter().for_each(|plain| drop(store.hold(BlockId::of(plain).fingerprint())));
+        for plain in &blocks {
+            store.hold(BlockId::of(plain).fingerprint());
+        }
         store.holds_known();
         keep_all(&store, &blocks);
         let before: Vec<_> = blocks.iter().map(|plain| places(&store, plain)).collect();
-        if kill_it { kill(store) } else { store.close() }
+        if kill_it {
+            kill(store)
+        } else {
+            store.close()
+        }
         let store = try_open(devices.clone(), twice_following()).expect("good devices");
         assert!(before == blocks.iter().map(|plain| places(&store, plain)).collect::<Vec<_>>());
         store.close();
@@ -459,7 +465,11 @@ impl Device for Flushing {
         self.0.submit(batch);
     }
     fn flush(&self) -> Result<(), IoError> {
-        if self.1.load(Ordering::Relaxed) { Err(IoError::Os { op: "flush", offset: 0, len: 0, errno: libc::EIO }) } else { self.0.flush() }
+        if self.1.load(Ordering::Relaxed) {
+            Err(IoError::Os { op: "flush", offset: 0, len: 0, errno: libc::EIO })
+        } else {
+            self.0.flush()
+        }
     }
     fn allocate(&self, offset: u64, len: u64) -> Result<(), IoError> {
         self.0.allocate(offset, len)
@@ -529,7 +539,8 @@ fn threads_that_write_and_release_the_same_blocks_leave_two_copies_of_what_is_he
                         0 => drop(start_put(store, &block(any), 0).recv().expect("answered").expect("stored")),
                         1 if held.remove(&own) => store.release(BlockId::of(&block(own)).fingerprint()),
                         _ => {
-                            let id = start_put_local(store, &block(own), own as u8 % 2).recv().expect("answered").expect("stored");
+                            let id =
+                                start_put_local(store, &block(own), own as u8 % 2).recv().expect("answered").expect("stored");
                             store.keep(&id);
                             held.insert(own);
                         }
