@@ -168,6 +168,8 @@ impl BlockStore {
         let here = core.index_flag(fingerprint, true);
         if !here {
             claims.awaited.insert(fingerprint);
+        } else if core.wants_two() && core.holds.are_known() {
+            core.mender.ring();
         }
         here
     }
@@ -200,6 +202,9 @@ impl Core {
         if local || !held.iter().any(|copy| self.is_served(copy)) {
             self.index_insert(entry, |_| Some(was_held || local));
             self.supersede_other(entry, was_held || local);
+        }
+        if was_held && !local && self.wants_two() {
+            self.mender.ring();
         }
         was_held
     }

@@ -185,12 +185,14 @@ fn what_is_put_again_is_on_both_devices_when_that_is_answered() {
     let plain = noise(1, BLOCK);
     take_out(&array, &store, &devices[1], 1);
     keep(&store, &plain);
-    // The mender finds nothing to read.
-    devices[0].script(FaultOp::Read, EVERYWHERE, When::Every, Fault::Errno(libc::EBUSY));
+    // The mender hangs with what it was about to copy.
+    devices[0].script(FaultOp::Read, EVERYWHERE, When::Next, Fault::Hang);
     put_back(&array, &store, &devices[1], 1);
+    eventually(|| devices[0].struck() == 1);
+    assert_eq!(store.lacking_copies(), 1);
     keep(&store, &plain);
     assert_twice(&store, &[plain]);
-    devices[0].heal();
+    devices[0].release();
     assert_sound(&store);
 }
 
@@ -352,9 +354,10 @@ fn roles_survive_a_restart() {
 fn reclaim_keeps_both_copies_on_their_devices() {
     let store = open_twice(vec![memory(24), memory(24)]);
     let blocks = some_blocks(48);
-    for (round, part) in blocks.chunks(12).enumerate() {
-        keep_all(&store, part);
-        press(&store, round as u64);
+    for (at, plain) in blocks.iter().enumerate() {
+        // Among others, so that their segments are worth emptying.
+        put_all(&store, &[noise(3000 + 2 * at as u64, BLOCK), noise(3001 + 2 * at as u64, BLOCK)]);
+        keep(&store, plain);
     }
     let before: Vec<_> = blocks.iter().map(|plain| places(&store, plain)).collect();
     (10..14).for_each(|round| press_hard(&store, round));
