@@ -77,6 +77,7 @@ impl FileSystem {
 
     /// The same with given components.
     pub fn start_in(settings: Settings, world: World) -> Result<Self, StartError> {
+        check_copies(&settings)?;
         let World { store, key_prefix, clock, devices, metadata, give_back } = world;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("fby-net").build();
         let runtime = runtime.map_err(|error| StartError(format!("threads could not be started: {error}")))?;
@@ -89,8 +90,9 @@ impl FileSystem {
         // Before anything on disk is touched: a wrong bucket or wrong credentials must leave no trace.
         handle.block_on(repository.check_access(&key_prefix)).map_err(|error| StartError(error.to_string()))?;
 
-        let shares = Shares::of(settings.memory_target.0);
+        let shares = Shares::of(settings.memory_target.0, settings.dirty_copies);
         let dirs = lock_dirs(&settings)?;
+        warn_of_shared_disks(&settings);
         let meta = Arc::new(open_meta(&settings, &dirs[0], metadata, shares, clock.wall_ns())?);
         let fs = identity(&meta, &settings)?;
         let pool = BufferPool::new(shares.arena);
@@ -190,6 +192,8 @@ impl FileSystem {
             requests: Requests { get: requests.get, head: requests.head, list: requests.list, retries: requests.retries },
             hidden_keys: self.meta.hidden_keys(0).map_or(0, |(_, count)| count),
             dirty_bytes: self.cache.dirty_bytes() as u64,
+            dirty_copies: self.settings.dirty_copies,
+            lacking_copies: self.blocks.lacking_copies(),
         }
     }
 
@@ -261,6 +265,31 @@ impl FileSystem {
 impl Drop for FileSystem {
     fn drop(&mut self) {
         self.shutdown();
+    }
+}
+
+/// Two copies are on two devices, and are for what is to outlive a crash.
+fn check_copies(settings: &Settings) -> Result<(), StartError> {
+    let why_not = match settings {
+        Settings { dirty_copies: 0 | 1, .. } => return Ok(()),
+        Settings { cache_dirs, .. } if cache_dirs.len() < 2 => {
+            "there is one cache directory, and the copies go to two devices; give --cache twice, on different disks"
+        }
+        Settings { deployment: Deployment::Scratch, .. } => {
+            "a scratch deployment promises nothing about what is written; leave one of the two out"
+        }
+        _ => return Ok(()),
+    };
+    Err(StartError(format!("--dirty-copies {}: {why_not}", settings.dirty_copies)))
+}
+
+/// Copies on one disk are lost together. All that can be told is whether the directories are on one file system.
+fn warn_of_shared_disks(settings: &Settings) {
+    use std::os::unix::fs::MetadataExt;
+    let mut seen = std::collections::HashSet::new();
+    let shared = settings.cache_dirs.iter().find(|dir| std::fs::metadata(dir).is_ok_and(|found| !seen.insert(found.dev())));
+    if let Some(dir) = shared.filter(|_| settings.dirty_copies > 1) {
+        tracing::warn!(dir = %dir.display(), "--dirty-copies 2: this cache directory is on the same file system as another, and both may be lost at once");
     }
 }
 
@@ -351,6 +380,7 @@ fn open_blocks(
         put_bytes: shares.fill * 2 + shares.dirty,
         // Told by the metadata, once both are open.
         holds_follow: true,
+        copies: settings.dirty_copies,
     };
     BlockStore::open(Arc::clone(array), pool, fs, config).map_err(|error| StartError(error.to_string()))
 }

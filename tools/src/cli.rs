@@ -57,6 +57,9 @@ pub(crate) struct MountArgs {
     /// What survives a crash: persistent or scratch [default: persistent]
     #[arg(long, value_name = "KIND", help_heading = "Cache")]
     pub(crate) deployment: Option<String>,
+    /// Copies of what exists only here, on different devices: 1 or 2 [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Cache")]
+    pub(crate) dirty_copies: Option<String>,
     /// lz4 or none [default: lz4]
     #[arg(long, value_name = "CODEC", help_heading = "Cache")]
     pub(crate) compression: Option<String>,

@@ -6,6 +6,7 @@ const WITH_VALUE: &[&str] = &[
     "cache-size",
     "memory-target",
     "deployment",
+    "dirty-copies",
     "compression",
     "dedup",
     "stripe-count",

@@ -78,6 +78,7 @@ pub(crate) fn plan(args: &MountArgs, user: &User) -> Checked<MountPlan> {
             args.deployment.as_deref(),
             &[("persistent", Deployment::Persistent), ("scratch", Deployment::Scratch)],
         )?,
+        dirty_copies: choice("--dirty-copies", args.dirty_copies.as_deref(), &[("1", 1), ("2", 2)])?,
         compression: choice("--compression", args.compression.as_deref(), &[("lz4", true), ("none", false)])?,
         dedup: choice("--dedup", args.dedup.as_deref(), &[("on", true), ("off", false)])?,
         stripe_count: args.stripe_count.as_deref().map_or(Ok(0), |text| stripe_count(text, Some(cache_dirs.len())))?,

@@ -30,7 +30,13 @@ fn defaults_are_the_documented_ones() {
     assert_eq!((s.uid, s.gid, s.file_mode, s.dir_mode), (1000, 100, 0o755, 0o755));
     assert_eq!((plan.options.source.as_str(), plan.options.read_only), ("s3://bucket/data", false));
     assert!(s.cache_dirs[0].starts_with("/home/me/.cache/forebay"));
+    assert_eq!(s.dirty_copies, 1);
     assert_eq!(plan.log, Some(s.cache_dirs[0].join("forebay.log")));
+}
+
+#[test]
+fn two_copies_go_to_two_directories() {
+    assert_eq!(planned(&["--dirty-copies=2", "--cache=/a", "--cache=/b"]).settings.dirty_copies, 2);
 }
 
 #[test]
@@ -173,6 +179,7 @@ fn every_bad_value_gives_its_line() {
         (S3, &["--cache-size=0"], "--cache-size '0': nothing fits in it; write a number with K, M, G or T"),
         (S3, &["--memory-target=1M"], "--memory-target '1M': too little to work with; give it 256 MiB or more"),
         (S3, &["--deployment=cloud"], "--deployment 'cloud': not known; use persistent or scratch"),
+        (S3, &["--dirty-copies=3"], "--dirty-copies '3': not known; use 1 or 2"),
         (S3, &["--compression=zstd"], "--compression 'zstd': not known; use lz4 or none"),
         (S3, &["--dedup=yes"], "--dedup 'yes': not known; use on or off"),
         (S3, &["--stripe-count=2"], "--stripe-count '2': there are only 1 cache directories; write 0 for all of them"),

@@ -36,6 +36,9 @@ pub(crate) fn status(status: &Status) -> String {
     if status.dirty_bytes > 0 {
         line("dirty", format!("{} exist only here", bytes(status.dirty_bytes)));
     }
+    if status.dirty_copies > 1 {
+        line("copies", copies(status));
+    }
     if status.hidden_keys > 0 {
         line("hidden keys", format!("{} ('forebay status --hidden-keys' lists them)", status.hidden_keys));
     }
@@ -55,6 +58,14 @@ fn cache(status: &Status) -> String {
         }
     }
     text
+}
+
+fn copies(status: &Status) -> String {
+    let wanted = status.dirty_copies;
+    match status.lacking_copies {
+        0 => format!("{wanted} of what exists only here"),
+        lacking => format!("{wanted} of what exists only here; {lacking} blocks LACK their second copy"),
+    }
 }
 
 fn data(status: &Status) -> String {
@@ -135,6 +146,8 @@ mod tests {
             requests: Requests { get: 1, head: 2, list: 3, retries: 4 },
             hidden_keys: 1,
             dirty_bytes: 0,
+            dirty_copies: 1,
+            lacking_copies: 0,
         }
     }
 
@@ -153,6 +166,13 @@ mod tests {
   device      /nvme0: 4 MiB, OUT OF SERVICE, 3 errors, 1 KiB read (1 reads), 2 KiB written (2 writes)
 ";
         assert_eq!(status(&sample()), expected);
+    }
+
+    #[test]
+    fn copies_are_shown_where_there_are_to_be_two() {
+        let shown = |lacking_copies| status(&Status { dirty_copies: 2, lacking_copies, ..sample() });
+        assert!(shown(0).contains("\n  copies      2 of what exists only here\n"));
+        assert!(shown(7).contains("\n  copies      2 of what exists only here; 7 blocks LACK their second copy\n"));
     }
 
     #[test]

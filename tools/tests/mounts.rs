@@ -128,6 +128,18 @@ fn a_missing_bucket_wrong_keys_and_an_unreachable_server_leave_no_trace() {
 }
 
 #[test]
+fn two_copies_on_one_cache_directory_are_refused() {
+    let place = Place::new();
+    let mut args = place.mount_args("s3://bucket", &place.cache());
+    args.extend(["--dirty-copies".to_owned(), "2".to_owned()]);
+    place.refused(place.forebay().args(&args), &["--dirty-copies 2: there is one cache directory", "give --cache twice"]);
+    args.extend(["--cache".to_owned(), place.home.path().join("other").display().to_string()]);
+    args.extend(["--deployment".to_owned(), "scratch".to_owned()]);
+    place.refused(place.forebay().args(&args), &["--dirty-copies 2: a scratch deployment", "leave one of the two out"]);
+    assert!(!place.home.path().join("other").exists(), "nothing was made");
+}
+
+#[test]
 fn a_full_and_a_read_only_cache_directory_are_named() {
     use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
     if !rustix::process::geteuid().is_root() {

@@ -8,6 +8,7 @@
 //! 5. The free list of a device holds exactly its free segments.
 //! 6. What is held per segment, device and in all is what the entries flagged LOCAL take.
 //! 7. A claimed block's entry is flagged LOCAL, and an awaited block has no entry.
+//! 8. The two copies of a block are on different devices, and both flagged LOCAL or neither.
 
 use super::core::Core;
 use super::disk::{Disk, SegmentState, footprint};
@@ -51,7 +52,7 @@ impl Core {
         let _quiet = self.housekeeping.lock();
         let mut report = CheckReport::default();
         let mut by_segment: BTreeMap<SegmentNo, Vec<Entry>> = BTreeMap::new();
-        self.index.for_each(|entry| by_segment.entry(entry.segment).or_default().push(*entry));
+        self.for_each_entry(|entry| by_segment.entry(entry.segment).or_default().push(*entry));
         for (number, entries) in &mut by_segment {
             report.entries += entries.len() as u64;
             entries.sort_unstable_by_key(|entry| (entry.frame.header_sector(), entry.frame.grain));
@@ -65,6 +66,7 @@ impl Core {
         }
         self.check_totals(&by_segment, &mut report);
         self.check_holds(&mut report);
+        self.check_copies(&mut report);
         report
     }
 
@@ -148,8 +150,23 @@ impl Core {
         }
     }
 
+    fn check_copies(&self, report: &mut CheckReport) {
+        let mut seconds = Vec::new();
+        self.seconds.for_each(|entry| seconds.push(*entry));
+        for second in seconds {
+            let Some(first) = self.other_copy(&second) else { continue };
+            let fingerprint = second.frame.fingerprint;
+            if self.same_disk(&first, &second) {
+                report.add(8, format!("{fingerprint:016x} has both copies on one device"));
+            }
+            if first.frame.local_only != second.frame.local_only {
+                report.add(8, format!("{fingerprint:016x} has one copy held, and one not"));
+            }
+        }
+    }
+
     fn check_holds(&self, report: &mut CheckReport) {
-        self.holds.for_each(|fingerprint, claimed| match self.index.get(fingerprint) {
+        self.holds.for_each(|fingerprint, claimed| match self.copies(fingerprint).next() {
             Some(entry) if claimed && !entry.frame.local_only => {
                 report.add(7, format!("{fingerprint:016x} is claimed, not held"))
             }

@@ -1,7 +1,5 @@
 //! What the parts of the store share: devices, index, caches, counters; and the bookkeeping of index entries.
 
-use super::BlockStoreConfig;
-use super::PutError;
 use super::disk::{Disk, footprint};
 use super::ghost::Ghosts;
 use super::header_cache::{HeaderCache, HeaderKey};
@@ -10,6 +8,7 @@ use super::index::{Entry, Index, Replaced, SegmentNo};
 use super::keeper::Bell;
 use super::lane::{Site, Write};
 use super::put::{Desk, Tools, Work};
+use super::{BlockStoreConfig, PutError};
 use crate::format::{FrameSummary, SegmentClass};
 use crate::ids::{BlockId, FsId};
 use crate::io::{BufferPool, IoError, IoOp, IoRequest};
@@ -49,7 +48,10 @@ pub(super) struct Core {
     pub(super) fs: FsId,
     pub(super) config: BlockStoreConfig,
     pub(super) disks: Vec<Disk>,
+    /// First copies, which is where a block is looked for first.
     pub(super) index: Index,
+    /// Second copies (see [`super::copies`]).
+    pub(super) seconds: Index,
     pub(super) headers: HeaderCache,
     pub(super) ghosts: Ghosts,
     pub(super) counters: Counters,
@@ -67,6 +69,10 @@ pub(super) struct Core {
     pub(super) keeper: Bell,
     /// Wakes the thread that writes extents which nobody fills up.
     pub(super) linger: Bell,
+    /// Wakes the thread that makes missing copies.
+    pub(super) mender: Bell,
+    /// Something was stored with one copy that should have two, and this was said.
+    pub(super) degraded: AtomicBool,
     /// Held while segments are sealed and emptied and devices attached; a check holds it to see none of that half done.
     pub(super) housekeeping: Mutex<()>,
     pub(super) closing: AtomicBool,
@@ -102,7 +108,7 @@ impl Core {
     pub(super) fn index_insert(&self, entry: &Entry, decide: impl FnOnce(Option<&Entry>) -> Option<bool>) {
         let clean = Entry { frame: FrameSummary { local_only: false, ..entry.frame }, ..*entry };
         self.count_in(&clean);
-        let replaced = self.index.replace(entry.frame.fingerprint, |now| {
+        let replaced = self.table(entry).replace(entry.frame.fingerprint, |now| {
             let local_only = decide(now)?;
             if local_only {
                 self.count_held(&clean);
@@ -116,18 +122,25 @@ impl Core {
         }
     }
 
-    /// Takes an entry out of the index if `decide` says so, keeping every count right.
-    pub(super) fn index_remove(&self, fingerprint: u64, decide: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
-        let removed = self.index.remove_if(fingerprint, decide);
+    /// Takes out the entry that is where this one should be if `decide` says so, keeping every count right.
+    pub(super) fn index_remove(&self, entry: &Entry, decide: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
+        let removed = self.table(entry).remove_if(entry.frame.fingerprint, decide);
         if let Some(entry) = &removed {
             self.count_out(entry);
         }
         removed
     }
 
-    /// Sets or clears the LOCAL flag of an entry, keeping every count right; `false` if there is none.
+    /// Sets or clears the LOCAL flag of a block's entries, keeping every count right; `false` if there is none.
     pub(super) fn index_flag(&self, fingerprint: u64, local: bool) -> bool {
-        self.index.set_local(fingerprint, local, |entry| if local { self.count_held(entry) } else { self.count_let_go(entry) })
+        let changed = |entry: &Entry| if local { self.count_held(entry) } else { self.count_let_go(entry) };
+        let first = self.index.set_local(fingerprint, local, changed);
+        self.seconds.set_local(fingerprint, local, changed) || first
+    }
+
+    /// The index that an entry belongs into.
+    pub(super) fn table(&self, entry: &Entry) -> &Index {
+        if entry.frame.second { &self.seconds } else { &self.index }
     }
 
     fn count_in(&self, entry: &Entry) {
@@ -166,9 +179,9 @@ impl Core {
     /// The entry of a block that can be served: same fingerprint and length, on a device in service. The header, if it happens
     /// to be in memory, must name the very block.
     pub(super) fn find_served(&self, id: &BlockId, plain_len: Option<u32>) -> Option<Entry> {
-        let entry = self.index.get(id.fingerprint())?;
+        let entry = self.served_copy(id.fingerprint())?;
         let (disk, segment) = self.locate(entry.segment)?;
-        if !self.serves(disk) || plain_len.is_some_and(|len| len != entry.frame.plain_len) {
+        if plain_len.is_some_and(|len| len != entry.frame.plain_len) {
             return None;
         }
         let seq = disk.segments[segment as usize].seq();
@@ -203,20 +216,41 @@ impl Core {
         flushed
     }
 
-    /// Makes durable what was put before and is on its device, or says that this cannot be done.
+    /// Makes durable what was put before and is on its device, or says that this cannot be done. One device that cannot do it is an error unless whatever is
+    /// held on it has a copy on another.
     pub(super) fn flush_disks(&self) -> Result<(), PutError> {
+        let mut failed = Vec::new();
+        let mut first = None;
         for disk in &self.disks {
-            let (owed, failed) = (disk.take_owed(), disk.take_flush_failed());
-            let fail = |source| PutError::Io { device: disk.id, source };
-            if failed || (owed && disk.is_unflushed() && !self.serves(disk)) {
-                return Err(fail(IoError::Offline));
+            if disk.take_forgotten() {
+                return Err(PutError::Io { device: disk.id, source: IoError::Offline });
             }
-            if self.serves(disk) && disk.begin_flush() {
-                self.flush_disk(disk).map_err(|source| {
-                    disk.take_flush_failed();
-                    fail(source)
-                })?;
+            if let Err(source) = self.flush_owed(disk) {
+                failed.push(disk.id);
+                first.get_or_insert(PutError::Io { device: disk.id, source });
             }
+        }
+        let Some(error) = first else { return Ok(()) };
+        if !self.wants_two() || !self.all_held_beside(&failed) {
+            return Err(error);
+        }
+        // Some of those copies may have come after their device was flushed.
+        for disk in self.disks.iter().filter(|disk| !failed.contains(&disk.id)) {
+            self.flush_owed(disk).map_err(|source| PutError::Io { device: disk.id, source })?;
+        }
+        tracing::warn!(%error, "a device could not be flushed; what it holds is durable on others");
+        Ok(())
+    }
+
+    fn flush_owed(&self, disk: &Disk) -> Result<(), IoError> {
+        let (owed, failed) = (disk.take_owed(), disk.take_flush_failed());
+        if failed || (owed && disk.is_unflushed() && !self.serves(disk)) {
+            return Err(IoError::Offline);
+        }
+        if self.serves(disk) && disk.begin_flush() {
+            self.flush_disk(disk).inspect_err(|_| {
+                disk.take_flush_failed();
+            })?;
         }
         Ok(())
     }

@@ -143,6 +143,8 @@ pub(super) struct Disk {
     owes_flush: AtomicBool,
     /// A flush failed that nobody was told of yet.
     flush_failed: AtomicBool,
+    /// Local blocks were lost with it that nobody was told of yet.
+    forgotten: AtomicBool,
     /// Segments that the file system below has no space for.
     unbacked: AtomicU64,
     attached: AtomicBool,
@@ -170,6 +172,7 @@ impl Disk {
             unflushed: AtomicBool::new(true),
             owes_flush: AtomicBool::new(false),
             flush_failed: AtomicBool::new(false),
+            forgotten: AtomicBool::new(false),
             unbacked: AtomicU64::new(0),
             attached: AtomicBool::new(false),
             refused: AtomicBool::new(false),
@@ -219,6 +222,16 @@ impl Disk {
     /// Whether a flush failed since somebody was told.
     pub(super) fn take_flush_failed(&self) -> bool {
         self.flush_failed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes that the device was exchanged and had what was nowhere else: perhaps what a flush is to be answered for.
+    pub(super) fn note_forgotten(&self) {
+        self.forgotten.store(true, Ordering::Release);
+    }
+
+    /// Whether local blocks went with the device since somebody was told.
+    pub(super) fn take_forgotten(&self) -> bool {
+        self.forgotten.swap(false, Ordering::AcqRel)
     }
 
     /// The device is about to be flushed; `false` if there is no need. If it fails, [`Self::note_unflushed`] is due again.

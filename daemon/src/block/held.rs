@@ -18,7 +18,6 @@
 
 use super::core::Core;
 use super::index::Entry;
-use super::room::room;
 use super::{BlockStore, PutDone};
 use crate::ids::{BlockId, DeviceId};
 use bytes::Bytes;
@@ -33,6 +32,17 @@ struct Claim {
     count: u32,
     /// The last thing the caller said about the block is that nothing references it.
     unreferenced: bool,
+}
+
+/// What became of a block one of whose copies is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// It was not held.
+    Cached,
+    /// It has another copy, which may be out of reach.
+    Copy,
+    /// It was held, and is lost.
+    Local,
 }
 
 /// What is known about blocks whose fingerprints fall into one shard.
@@ -158,6 +168,8 @@ impl BlockStore {
         let here = core.index_flag(fingerprint, true);
         if !here {
             claims.awaited.insert(fingerprint);
+        } else if core.wants_two() && core.holds.are_known() {
+            core.mender.ring();
         }
         here
     }
@@ -167,12 +179,13 @@ impl BlockStore {
     pub fn holds_known(&self) {
         self.core().holds.known.store(true, Ordering::Release);
         self.core().keeper.ring();
+        self.core().mender.ring();
     }
 
-    /// Device bytes that blocks may still take and be held, as far as is known now: rather too few than too many.
+    /// Device bytes that blocks may still take and be held, as far as is known now: rather too few than too many. Where a block has two copies, they are
+    /// counted as one.
     pub fn room_for_local(&self) -> u64 {
-        let core = self.core();
-        core.disks.iter().filter(|disk| core.serves(disk)).map(room).sum()
+        self.core().room_for_copies()
     }
 
     /// Whether any device is in service.
@@ -185,21 +198,30 @@ impl BlockStore {
 impl Core {
     /// A put's frame is on its device: it goes into the index, held if somebody wants it so, and is claimed by `claims` local puts. A clean put does
     /// not displace a held copy within reach: should that be another block that looks alike, what was put is as if it had been dropped at once.
-    pub(super) fn settle(&self, entry: &Entry, local: bool, count: u32) {
+    /// Whether the block was held before.
+    pub(super) fn settle(&self, entry: &Entry, local: bool, count: u32) -> bool {
         let fingerprint = entry.frame.fingerprint;
+        if let Some((disk, _)) = self.locate(entry.segment).filter(|_| local) {
+            disk.owe_flush();
+        }
         let mut claims = self.holds.lock(fingerprint);
-        let flag = claims.demand(fingerprint) | local;
+        let held: Vec<Entry> = self.copies(fingerprint).filter(|copy| copy.frame.local_only).collect();
+        let was_held = claims.demand(fingerprint) | !held.is_empty();
         claims.claim(fingerprint, count);
-        self.index_insert(entry, |now| match now {
-            Some(now) if now.frame.local_only => (local || !self.is_served(now)).then_some(true),
-            _ => Some(flag),
-        });
+        if local || !held.iter().any(|copy| self.is_served(copy)) {
+            self.index_insert(entry, |_| Some(was_held || local));
+            self.supersede_other(entry, was_held || local);
+        }
+        if was_held && !local && self.wants_two() {
+            self.mender.ring();
+        }
+        was_held
     }
 
     /// Claims a block if it has an entry that is flagged, and within reach. That it is claimed keeps it.
     pub(super) fn claim_held(&self, fingerprint: u64) -> Option<Entry> {
         let mut claims = self.holds.lock(fingerprint);
-        let entry = self.index.get(fingerprint).filter(|entry| entry.frame.local_only && self.is_served(entry))?;
+        let entry = self.served_copy(fingerprint).filter(|entry| entry.frame.local_only)?;
         claims.claim(fingerprint, 1);
         Some(entry)
     }
@@ -224,18 +246,25 @@ impl Core {
     fn let_go(&self, claims: &mut Claims, fingerprint: u64) {
         claims.awaited.remove(&fingerprint);
         self.index_flag(fingerprint, false);
+        if let (Some(_), Some(second)) = (self.index.get(fingerprint), self.seconds.get(fingerprint)) {
+            self.index_remove(&second, |now| !now.frame.local_only);
+        }
     }
 
-    /// Takes an entry out whose bytes are lost; `true` if it was there and held.
-    pub(super) fn lose(&self, entry: &Entry) -> bool {
+    /// Takes an entry out whose bytes are lost.
+    pub(super) fn lose(&self, entry: &Entry) -> Lost {
         let fingerprint = entry.frame.fingerprint;
         let mut claims = self.holds.lock(fingerprint);
-        let removed = self.index_remove(fingerprint, |now| now.same_place(entry));
-        let held = removed.is_some_and(|removed| removed.frame.local_only);
-        if held {
-            claims.awaited.insert(fingerprint);
-            self.counters.lost_local_blocks.fetch_add(1, Ordering::Relaxed);
+        let removed = self.index_remove(entry, |now| now.same_place(entry));
+        if !removed.is_some_and(|removed| removed.frame.local_only) {
+            return Lost::Cached;
         }
-        held
+        if self.copies(fingerprint).next().is_some() {
+            self.mender.ring();
+            return Lost::Copy;
+        }
+        claims.awaited.insert(fingerprint);
+        self.counters.lost_local_blocks.fetch_add(1, Ordering::Relaxed);
+        Lost::Local
     }
 }

@@ -9,7 +9,7 @@
 //!    noticed as soon as a richer entry is met (Robin Hood order).
 //! 3. A shard has at least one empty slot, so every probe ends.
 //! 4. Whether a block is held (its only copy may be here) is what the entry's LOCAL flag says. What a frame's header or a footer says was true
-//!    when it was written; nothing is decided by it once the entry exists.
+//!    when it was written; nothing is decided by it once the entry exists. So it is with first and second copies, each of which have an index of their own.
 
 use crate::format::FrameSummary;
 use parking_lot::Mutex;
@@ -43,9 +43,9 @@ impl Entry {
         self.segment == other.segment && self.frame.grain == other.frame.grain
     }
 
-    /// Whether the frame is the one that a header or footer describes. Their LOCAL flags may differ (invariant 4).
+    /// Whether the frame is the one that a header or footer describes. Their flags may differ (invariant 4).
     pub fn is_of(&self, frame: &FrameSummary) -> bool {
-        self.frame == FrameSummary { local_only: self.frame.local_only, ..*frame }
+        self.frame == FrameSummary { local_only: self.frame.local_only, second: self.frame.second, ..*frame }
     }
 }
 
@@ -84,7 +84,7 @@ impl Slot {
         Slot([fingerprint as u32, (fingerprint >> 32) as u32, bits as u32, (bits >> 32) as u32, (bits >> 64) as u32])
     }
 
-    fn unpack(self) -> Entry {
+    fn unpack(self, second: bool) -> Entry {
         let bits = u128::from(self.0[2]) | u128::from(self.0[3]) << 32 | u128::from(self.0[4]) << 64;
         let field = |at: u32, width: u32| ((bits >> at) as u64 & ((1 << width) - 1)) as u32;
         let frame = FrameSummary {
@@ -94,6 +94,7 @@ impl Slot {
             stored_len: field(54, 19) + 1,
             plain_len: field(73, 19) + 1,
             local_only: bits & LOCAL != 0,
+            second,
         };
         Entry { segment: SegmentNo(field(0, 22)), frame, frequency: field(92, 2) as u8 }
     }
@@ -207,15 +208,18 @@ impl Shard {
 /// The index. Every method is short: none holds a shard for longer than a probe, or a growth of that shard.
 pub struct Index {
     shards: Box<[Mutex<Shard>]>,
-}
-
-impl Default for Index {
-    fn default() -> Self {
-        Index { shards: (0..SHARDS).map(|_| Mutex::new(Shard::new())).collect() }
-    }
+    second: bool,
 }
 
 impl Index {
+    /// How many parts [`Index::shard_entries`] can be asked for.
+    pub const SHARDS: usize = SHARDS;
+
+    /// An index of first or of second copies.
+    pub fn new(second: bool) -> Self {
+        Index { shards: (0..SHARDS).map(|_| Mutex::new(Shard::new())).collect(), second }
+    }
+
     fn shard(&self, fingerprint: u64) -> &Mutex<Shard> {
         &self.shards[(fingerprint >> (64 - SHARD_BITS)) as usize]
     }
@@ -223,7 +227,7 @@ impl Index {
     /// The entry of a fingerprint.
     pub fn get(&self, fingerprint: u64) -> Option<Entry> {
         let shard = self.shard(fingerprint).lock();
-        shard.find(fingerprint).map(|at| shard.slots[at].unpack())
+        shard.find(fingerprint).map(|at| shard.slots[at].unpack(self.second))
     }
 
     /// The entry of a fingerprint, counted as read.
@@ -231,14 +235,14 @@ impl Index {
         let mut shard = self.shard(fingerprint).lock();
         let at = shard.find(fingerprint)?;
         shard.slots[at].bump();
-        Some(shard.slots[at].unpack())
+        Some(shard.slots[at].unpack(self.second))
     }
 
     /// Puts in the entry that `decide` makes after seeing the one there is, if it makes one.
     pub fn replace(&self, fingerprint: u64, decide: impl FnOnce(Option<&Entry>) -> Option<Entry>) -> Replaced {
         let mut shard = self.shard(fingerprint).lock();
         let found = shard.find(fingerprint);
-        let old = found.map(|at| shard.slots[at].unpack());
+        let old = found.map(|at| shard.slots[at].unpack(self.second));
         let Some(entry) = decide(old.as_ref()) else { return Replaced::Kept };
         debug_assert_eq!(entry.frame.fingerprint, fingerprint, "an entry takes the place of its own fingerprint");
         match found {
@@ -252,7 +256,7 @@ impl Index {
     pub fn set_local(&self, fingerprint: u64, local: bool, changed: impl FnOnce(&Entry)) -> bool {
         let mut shard = self.shard(fingerprint).lock();
         let Some(at) = shard.find(fingerprint) else { return false };
-        let before = shard.slots[at].unpack();
+        let before = shard.slots[at].unpack(self.second);
         if before.frame.local_only != local {
             shard.slots[at].set_local(local);
             changed(&before);
@@ -264,7 +268,7 @@ impl Index {
     pub fn remove_if(&self, fingerprint: u64, decide: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
         let mut shard = self.shard(fingerprint).lock();
         let at = shard.find(fingerprint)?;
-        let entry = shard.slots[at].unpack();
+        let entry = shard.slots[at].unpack(self.second);
         decide(&entry).then(|| {
             shard.remove_at(at);
             entry
@@ -273,10 +277,19 @@ impl Index {
 
     /// Visits every entry, one shard at a time.
     pub fn for_each(&self, mut visit: impl FnMut(&Entry)) {
-        for shard in &self.shards {
-            let shard = shard.lock();
-            shard.slots.iter().filter(|slot| slot.is_occupied()).for_each(|slot| visit(&slot.unpack()));
-        }
+        (0..SHARDS).for_each(|shard| self.for_each_in(shard, &mut visit));
+    }
+
+    /// The entries of one shard, which is that of their fingerprints in every index.
+    pub fn shard_entries(&self, shard: usize) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        self.for_each_in(shard, &mut |entry| entries.push(*entry));
+        entries
+    }
+
+    fn for_each_in(&self, shard: usize, visit: &mut impl FnMut(&Entry)) {
+        let shard = self.shards[shard].lock();
+        shard.slots.iter().filter(|slot| slot.is_occupied()).for_each(|slot| visit(&slot.unpack(self.second)));
     }
 
     /// Entries.
@@ -306,6 +319,7 @@ mod tests {
             stored_len: salt % (512 << 10) + 1,
             plain_len: 512 << 10,
             local_only: salt % 2 == 1,
+            second: false,
         };
         Entry { segment: SegmentNo(salt % SEGMENTS_MAX), frame, frequency: (salt % 4) as u8 }
     }
@@ -319,15 +333,16 @@ mod tests {
             stored_len: 512 << 10,
             plain_len: 512 << 10,
             local_only: true,
+            second: true,
         };
         for entry in [Entry { segment: SegmentNo(SEGMENTS_MAX - 1), frame, frequency: 3 }, entry(0, 0)] {
-            assert_eq!(Slot::pack(&entry).unpack(), entry);
+            assert_eq!(Slot::pack(&entry).unpack(entry.frame.second), entry);
         }
     }
 
     #[test]
     fn frequency_saturates() {
-        let index = Index::default();
+        let index = Index::new(false);
         index.replace(5, |_| Some(entry(5, 4)));
         let seen: Vec<u8> = (0..5).map(|_| index.touch(5).expect("just inserted").frequency).collect();
         assert_eq!(seen, [1, 2, 3, 3, 3]);
@@ -335,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_million_blocks_cost_at_most_32_bytes_each() {
-        let index = Index::default();
+        let index = Index::new(false);
         let mut random = StdRng::seed_from_u64(1);
         let mut worst = 0.0f64;
         for count in 1..=1_000_000usize {
@@ -373,7 +388,7 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_like_a_hash_map(ops in proptest::collection::vec(op(), 1..400)) {
-            let index = Index::default();
+            let index = Index::new(false);
             let mut model: HashMap<u64, Entry> = HashMap::new();
             for op in ops {
                 match op {

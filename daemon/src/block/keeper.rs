@@ -3,6 +3,7 @@
 use super::attach::{AttachError, Expected, Head, geometry, read_head, settle};
 use super::core::{Core, Cut};
 use super::disk::{Disk, SegmentState};
+use super::held::Lost;
 use super::lane::OpenSegment;
 use crate::format::{Footer, SegmentClass};
 use crate::io::{IoError, write_blocking};
@@ -43,7 +44,7 @@ impl Bell {
     }
 
     /// Waits for a ring (or for a while, if given); `false` when stopped.
-    fn wait(&self, at_most: Option<Duration>) -> bool {
+    pub(super) fn wait(&self, at_most: Option<Duration>) -> bool {
         let mut state = self.state.lock();
         if !state.rung && !state.stopped {
             match at_most {
@@ -56,7 +57,7 @@ impl Bell {
     }
 
     /// Waits a fixed time, rings or not; `false` when stopped.
-    fn pause(&self, time: Duration) -> bool {
+    pub(super) fn pause(&self, time: Duration) -> bool {
         let mut state = self.state.lock();
         self.changed.wait_while_for(&mut state, |state| !state.stopped, time);
         !state.stopped
@@ -105,7 +106,10 @@ impl Core {
     /// A device is back in service: is it still the one we know?
     fn try_attach(self: &Arc<Self>, disk: &Disk) {
         match self.attach(disk) {
-            Ok(()) => disk.set_attached(true),
+            Ok(()) => {
+                disk.set_attached(true);
+                self.mender.ring();
+            }
             Err(AttachError::Io(error)) => self.array.record_error(disk.id, &error),
             Err(AttachError::Refused(error)) => {
                 tracing::warn!(%error, "a device came back with something else on it");
@@ -140,13 +144,14 @@ impl Core {
     /// Everything that was on a device is gone.
     fn forget_disk(&self, disk: &Disk) {
         let mut gone = Vec::new();
-        self.index.for_each(|entry| {
+        self.for_each_entry(|entry| {
             if disk.local(entry.segment).is_some() {
                 gone.push(*entry);
             }
         });
-        let held = gone.into_iter().filter(|entry| self.lose(entry)).count();
+        let held = gone.into_iter().filter(|entry| self.lose(entry) == Lost::Local).count();
         if held > 0 {
+            disk.note_forgotten();
             tracing::error!(device = %disk.id, blocks = held, "a device was exchanged for a blank one: data that was nowhere else is lost");
         }
         // Open and closed segments run out by themselves: what was on its way fails, and with nothing in them they are reclaimed.

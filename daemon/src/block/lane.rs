@@ -9,6 +9,7 @@
 
 use super::disk::{Disk, SegmentState};
 use super::index::{Entry, SegmentNo};
+use super::pair::Leg;
 use super::reclaim::MoveGroup;
 use crate::format::{Encoding, ExtentBuilder, ExtentHeader, Footer, FrameSpec, FrameSummary, SegmentClass, SegmentHeader, Stamp};
 use crate::ids::{BlockId, FsId};
@@ -24,11 +25,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const FRAMES_PER_EXTENT: usize = 77;
 
 /// A frame ready to be appended.
+#[derive(Clone, Copy)]
 pub(super) struct Frame<'a> {
     pub(super) id: BlockId,
     pub(super) encoding: Encoding,
     pub(super) plain_len: u32,
     pub(super) local_only: bool,
+    pub(super) second: bool,
     pub(super) stored: &'a [u8],
     pub(super) checks: &'a [u32],
 }
@@ -41,6 +44,7 @@ impl Frame<'_> {
             stored_len: self.stored.len() as u32,
             plain_len: self.plain_len,
             local_only: self.local_only,
+            second: self.second,
             checks: self.checks,
         }
     }
@@ -58,6 +62,15 @@ pub(super) enum Cargo {
         local: bool,
         /// Whether this is the second try.
         retried: bool,
+        /// Which of two copies this is, if there are to be two.
+        leg: Option<Leg>,
+    },
+    /// A copy of the frame at `from`, which is on another device.
+    Copied {
+        /// The entry of the other copy.
+        from: Entry,
+        /// Whom to tell.
+        group: Arc<MoveGroup>,
     },
     /// A frame that reclaim moves here from `from`.
     Moved {

@@ -9,9 +9,12 @@
 //! 3. A put fails for lack of space only if nothing can be dropped that would make any: the device is full of held blocks, whose only copy
 //!    may be here (see [`held`]).
 //! 4. A held block is never dropped.
+//! 5. With two copies of held blocks ([`copies`]), the loss of one device loses none that was put and flushed while two were in service, or that
+//!    [`mend`] has made a second copy of since.
 
 mod attach;
 mod check;
+mod copies;
 mod core;
 mod disk;
 mod ghost;
@@ -20,7 +23,9 @@ mod held;
 mod index;
 mod keeper;
 mod lane;
+mod mend;
 mod open;
+mod pair;
 mod put;
 mod read;
 mod read_plan;
@@ -67,6 +72,8 @@ pub struct BlockStoreConfig {
     /// [`BlockStore::holds_known`]. Until then nothing is dropped, and a full cache takes nothing. Otherwise the flags found on the devices count; those
     /// were true when the frames were written.
     pub holds_follow: bool,
+    /// Copies of held blocks: 1, or 2 on different devices.
+    pub copies: u8,
 }
 
 impl Default for BlockStoreConfig {
@@ -80,6 +87,7 @@ impl Default for BlockStoreConfig {
             segment_bytes: None,
             put_bytes: 64 << 20,
             holds_follow: false,
+            copies: 1,
         }
     }
 }
@@ -163,7 +171,7 @@ pub type PutDone = Box<dyn FnOnce(Result<BlockId, PutError>) + Send>;
 /// What the block store holds and has done.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct BlockStats {
-    /// Frames in the index.
+    /// Frames in the index, second copies included.
     pub blocks: u64,
     /// Plain bytes of those frames.
     pub plain_bytes: u64,
@@ -216,7 +224,7 @@ impl BlockStore {
     }
     /// Reads ranges of blocks as one contiguous run of bytes, on all their devices at once.
     pub fn read(&self, wants: Vec<BlockWant>, done: ReadDone) {
-        self.core().read(wants, false, done);
+        self.core().read(wants, read::Before::default(), done);
     }
     /// Hashes, deduplicates, compresses and appends a block, preferably to `place`. Blocks the caller while too much is under way
     /// (see [`BlockStoreConfig::put_bytes`]), so it must not be called from a completion.
@@ -297,6 +305,7 @@ impl Running {
         }
         core.keeper.stop();
         core.linger.stop();
+        core.mender.stop();
     }
 
     fn join(&self) {

@@ -8,6 +8,7 @@ use super::header_cache::HeaderCache;
 use super::held::Holds;
 use super::index::{Index, SEGMENTS_MAX};
 use super::keeper::{Bell, keeper_loop, linger_loop};
+use super::mend::mend_loop;
 use super::put::{Desk, encode_loop};
 use super::{BlockStats, BlockStore, BlockStoreConfig, OpenError, Running};
 use crate::format::geometry::{BLOCK_MAX, SEGMENT_MAX, SEGMENT_MIN};
@@ -41,7 +42,8 @@ pub(super) fn open(
         pool,
         fs,
         disks,
-        index: Index::default(),
+        index: Index::new(false),
+        seconds: Index::new(true),
         headers: HeaderCache::new(config.header_cache_bytes),
         ghosts: Ghosts::for_blocks(capacity_blocks),
         counters: Counters::default(),
@@ -54,6 +56,8 @@ pub(super) fn open(
         chores,
         keeper: Bell::default(),
         linger: Bell::default(),
+        mender: Bell::default(),
+        degraded: AtomicBool::new(false),
         housekeeping: Mutex::new(()),
         closing: AtomicBool::new(false),
         abandoned: AtomicBool::new(false),
@@ -64,11 +68,13 @@ pub(super) fn open(
     watch_devices(&core);
     let threads = spawn_all(&core, &work_queue, &chore_queue);
     core.keeper.ring();
+    core.mender.ring();
     Ok(BlockStore { running: Arc::new(Running { core, threads: Mutex::new(threads) }) })
 }
 
 fn validate(config: &BlockStoreConfig) {
     let block_ok = config.block_size > 0 && config.block_size <= BLOCK_MAX && (config.block_size as usize).is_multiple_of(SECTOR);
+    assert!((1..=2).contains(&config.copies), "one copy of a held block, or two");
     assert!(block_ok, "the block size is a multiple of the sector size, at most {BLOCK_MAX}");
     if let Some(bytes) = config.segment_bytes {
         let fits = (SEGMENT_MIN..=SEGMENT_MAX).contains(&bytes) && bytes >= 8 * u64::from(config.block_size);
@@ -152,6 +158,7 @@ fn watch_devices(core: &Arc<Core>) {
             core.disks[usize::from(device.0)].detach();
         }
         core.keeper.ring();
+        core.mender.ring();
     });
 }
 
@@ -184,6 +191,10 @@ fn spawn_all(
     let (keeper, linger) = (core.clone(), core.clone());
     threads.push(spawn("fb-keeper".to_owned(), move || keeper_loop(&keeper)));
     threads.push(spawn("fb-linger".to_owned(), move || linger_loop(&linger)));
+    if core.config.copies > 1 {
+        let mender = core.clone();
+        threads.push(spawn("fb-mend".to_owned(), move || mend_loop(&mender)));
+    }
     threads
 }
 
@@ -206,7 +217,7 @@ impl Core {
         };
         let counters = &self.counters;
         BlockStats {
-            blocks: self.index.len() as u64,
+            blocks: (self.index.len() + self.seconds.len()) as u64,
             plain_bytes: counters.plain_bytes.load(Ordering::Relaxed),
             stored_bytes: counters.stored_bytes.load(Ordering::Relaxed),
             reserved_bytes: self.disks.iter().map(reserved).sum(),
@@ -216,7 +227,7 @@ impl Core {
             corrupt_blocks: counters.corrupt_blocks.load(Ordering::Relaxed),
             held_bytes: counters.held_bytes.load(Ordering::Relaxed),
             lost_local_blocks: counters.lost_local_blocks.load(Ordering::Relaxed),
-            index_bytes: (self.index.memory_bytes() + self.ghosts.memory_bytes()) as u64,
+            index_bytes: (self.index.memory_bytes() + self.seconds.memory_bytes() + self.ghosts.memory_bytes()) as u64,
         }
     }
 }

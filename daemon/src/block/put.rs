@@ -11,9 +11,9 @@
 //!    local put that joins a clean one is not forgotten.
 
 use super::core::{Core, Cut};
-use super::disk::Disk;
 use super::index::Entry;
 use super::lane::{Cargo, Flight, Frame, OpenSegment};
+use super::pair::Leg;
 use super::verify::Existing;
 use super::{PutDone, PutError};
 use crate::codec::Encoder;
@@ -53,23 +53,28 @@ pub(super) struct Put {
     pub(super) waiter: Waiter,
 }
 
+/// A block whose write failed.
+pub(super) struct Again {
+    /// Its identity.
+    id: BlockId,
+    /// Its bytes.
+    plain: Bytes,
+    /// Whether it is to be held.
+    local: bool,
+    /// Where it could not be written.
+    failed: DeviceId,
+    /// Why.
+    error: IoError,
+    /// Which of two copies it is.
+    leg: Option<Leg>,
+}
+
 /// Work for the encoder threads.
 pub(super) enum Work {
     /// A block just put.
     Put(Put),
     /// A block whose write failed.
-    Again {
-        /// Its identity.
-        id: BlockId,
-        /// Its bytes.
-        plain: Bytes,
-        /// Whether it is to be held.
-        local: bool,
-        /// Where it could not be written.
-        failed: DeviceId,
-        /// Why.
-        error: IoError,
-    },
+    Again(Again),
     /// End of the thread.
     Stop,
 }
@@ -141,7 +146,7 @@ impl Desk {
 
     /// Answers everybody who waits for a block that is on its device, after `settle`, which is told how many of them want it held and must
     /// be short.
-    fn finish(&self, id: &BlockId, settle: impl FnOnce(u32)) {
+    pub(super) fn finish(&self, id: &BlockId, settle: impl FnOnce(u32)) {
         let waiters = {
             let mut shard = self.shard(id).lock();
             let waiters = shard.remove(id).unwrap_or_default();
@@ -166,7 +171,7 @@ impl Desk {
     }
 
     /// Tells everybody who waits for a block that it was not stored.
-    fn fail(&self, id: &BlockId, error: &PutError) {
+    pub(super) fn fail(&self, id: &BlockId, error: &PutError) {
         let waiters = self.shard(id).lock().remove(id).unwrap_or_default();
         waiters.into_iter().for_each(|waiter| self.answer(waiter, Err(error.clone())));
     }
@@ -207,7 +212,7 @@ pub(super) fn encode_loop(core: &Arc<Core>, work: &crossbeam_channel::Receiver<W
     while let Ok(next) = work.recv() {
         match next {
             Work::Put(put) => core.take_in(&mut tools, put),
-            Work::Again { id, plain, local, failed, error } => core.try_again(&mut tools, id, plain, local, failed, error),
+            Work::Again(again) => core.try_again(&mut tools, again),
             Work::Stop => return,
         }
         if work.is_empty()
@@ -254,17 +259,30 @@ impl Core {
             return;
         }
         let candidates = self.candidates(place, None);
-        let cargo = Cargo::Put { id, plain: plain.clone(), local, retried: false };
-        if !self.store(tools, id, &plain, &candidates, cargo) {
+        let frame = self.encode(tools, id, &plain, local);
+        let class = self.class_for(&id);
+        let stored = if local && self.wants_two() {
+            self.start_pair(class, &frame, &plain, &candidates)
+        } else {
+            let cargo = Cargo::Put { id, plain: plain.clone(), local, retried: false, leg: None };
+            self.store(class, &frame, &candidates, cargo)
+        };
+        if !stored {
             let all_gone = !self.disks.iter().any(|disk| self.serves(disk));
             self.desk.fail(&id, if all_gone { &PutError::NoDevice } else { &PutError::NoSpace });
         }
     }
 
+    /// Whether a held block has one copy within reach where it could have two.
+    fn could_have_another(&self, id: &BlockId) -> bool {
+        let copies = || self.copies(id.fingerprint()).filter(|copy| self.is_served(copy)).count();
+        self.wants_two() && copies() < 2 && self.disks.iter().filter(|disk| self.serves(disk)).count() > 1
+    }
+
     /// Answers local puts of a block from the held copy there is, if it is good; also if it is another block's.
     fn is_settled_by_existing(&self, id: &BlockId, plain: &[u8]) -> bool {
         match self.existing(id, plain) {
-            Existing::Same if self.config.dedup => {
+            Existing::Same if self.config.dedup && !self.could_have_another(id) => {
                 self.counters.dedup_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
                 self.desk.finish(id, |locals| self.hand_claim_on(id.fingerprint(), locals));
                 true
@@ -281,12 +299,25 @@ impl Core {
         }
     }
 
-    fn try_again(self: &Arc<Self>, tools: &mut Tools, id: BlockId, plain: Bytes, local: bool, failed: DeviceId, error: IoError) {
+    fn try_again(self: &Arc<Self>, tools: &mut Tools, again: Again) {
+        let Again { id, plain, local, failed, error, leg } = again;
         let next = DeviceId(((usize::from(failed.0) + 1) % self.disks.len()) as u8);
-        let candidates = self.candidates(next, Some(failed));
-        let cargo = Cargo::Put { id, plain: plain.clone(), local, retried: true };
-        if !self.store(tools, id, &plain, &candidates, cargo) {
-            self.desk.fail(&id, &PutError::Io { device: failed, source: error });
+        let mut candidates = self.candidates(next, Some(failed));
+        let error = PutError::Io { device: failed, source: error };
+        let frame = self.encode(tools, id, &plain, local);
+        let class = self.class_for(&id);
+        let cargo = Cargo::Put { id, plain: plain.clone(), local, retried: true, leg: leg.clone() };
+        let started = match &leg {
+            Some(leg) => {
+                // With two devices there may be no other than the one that failed.
+                candidates.extend(self.candidates(failed, None).into_iter().filter(|at| self.disks[*at].id == failed));
+                let frame = Frame { second: leg.is_second(), ..frame };
+                self.start_leg(class, &frame, leg, cargo, &candidates).is_ok()
+            }
+            None => self.store(class, &frame, &candidates, cargo),
+        };
+        if !started {
+            self.give_up(&id, leg, error);
         }
     }
 
@@ -297,19 +328,23 @@ impl Core {
         order.filter(|at| self.serves(&self.disks[*at]) && Some(self.disks[*at].id) != without).collect()
     }
 
-    fn store(self: &Arc<Self>, tools: &mut Tools, id: BlockId, plain: &[u8], candidates: &[usize], cargo: Cargo) -> bool {
+    fn encode<'a>(&self, tools: &'a mut Tools, id: BlockId, plain: &'a [u8], local_only: bool) -> Frame<'a> {
         let (encoding, stored) = tools.encoder.encode(plain, self.config.compress);
         tools.checks.clear();
         match encoding {
             Encoding::Raw => tools.checks.extend(stored.chunks(SECTOR).map(crc32c::crc32c)),
             Encoding::Lz4 => tools.checks.push(crc32c::crc32c(stored)),
         }
-        let local_only = matches!(cargo, Cargo::Put { local: true, .. });
-        let frame = Frame { id, encoding, plain_len: plain.len() as u32, local_only, stored, checks: &tools.checks };
-        let class = if self.ghosts.recall(id.fingerprint()) { SegmentClass::Main } else { SegmentClass::Probation };
-        let mut cargo = cargo;
+        Frame { id, encoding, plain_len: plain.len() as u32, local_only, second: false, stored, checks: &tools.checks }
+    }
+
+    fn class_for(&self, id: &BlockId) -> SegmentClass {
+        if self.ghosts.recall(id.fingerprint()) { SegmentClass::Main } else { SegmentClass::Probation }
+    }
+
+    fn store(self: &Arc<Self>, class: SegmentClass, frame: &Frame, candidates: &[usize], mut cargo: Cargo) -> bool {
         for at in candidates {
-            match self.append(*at, class, &frame, cargo) {
+            match self.append(*at, class, frame, cargo) {
                 Ok(()) => return true,
                 Err(back) => cargo = back,
             }
@@ -318,7 +353,7 @@ impl Core {
     }
 
     /// Appends to a device, waiting for reclaim where that is needed.
-    fn append(self: &Arc<Self>, at: usize, class: SegmentClass, frame: &Frame, mut cargo: Cargo) -> Result<(), Cargo> {
+    pub(super) fn append(self: &Arc<Self>, at: usize, class: SegmentClass, frame: &Frame, mut cargo: Cargo) -> Result<(), Cargo> {
         let disk = &self.disks[at];
         let give_up = || !self.serves(disk) || self.is_abandoned();
         let wake = || self.keeper.ring();
@@ -362,7 +397,7 @@ impl Core {
         let settled = segment.answer(ticket, result);
         let flights = settled.written.len() + settled.failed.len();
         for flight in settled.written {
-            self.publish(disk, segment, flight);
+            self.publish(segment, flight);
         }
         for (flight, error) in settled.failed {
             self.lost(disk.id, flight, &error);
@@ -373,20 +408,22 @@ impl Core {
         }
     }
 
-    fn publish(&self, disk: &Disk, segment: &OpenSegment, flight: Flight) {
+    fn publish(&self, segment: &OpenSegment, flight: Flight) {
         let header = Arc::new(flight.header);
         let key = super::header_cache::HeaderKey { segment: segment.number, seq: segment.stamp.seq, sector: header.sector };
         self.headers.insert(key, header.clone());
         for (frame, cargo) in header.summaries().zip(flight.cargo) {
             let entry = |frequency| Entry { segment: segment.number, frame, frequency };
             match cargo {
+                Cargo::Put { id, leg: Some(leg), .. } => self.leg_arrived(&id, &leg, &entry(0)),
                 Cargo::Put { id, local, .. } => {
                     self.desk.finish(&id, |locals| {
-                        if local || locals > 0 {
-                            disk.owe_flush();
-                        }
                         self.settle(&entry(0), local || locals > 0, locals);
                     });
+                }
+                Cargo::Copied { from, group } => {
+                    self.copied(&entry(0), &from);
+                    group.arrived();
                 }
                 Cargo::Moved { from, frequency, group } => {
                     let still_there = |now: &&Entry| now.same_place(&from);
@@ -397,19 +434,30 @@ impl Core {
         }
     }
 
+    /// A block, or one of its two copies, could not be written.
+    fn give_up(&self, id: &BlockId, leg: Option<Leg>, error: PutError) {
+        match leg {
+            Some(leg) => self.end_leg(id, &leg, Err(error), false),
+            None => self.desk.fail(id, &error),
+        }
+    }
+
     fn lost(&self, device: DeviceId, flight: Flight, error: &IoError) {
         for cargo in flight.cargo {
             match cargo {
-                Cargo::Put { id, plain, local, retried: false } => {
-                    let again = Work::Again { id, plain, local, failed: device, error: error.clone() };
-                    if self.work.send(again).is_err() {
-                        self.desk.fail(&id, &PutError::Closing);
+                Cargo::Put { id, plain, local, retried: false, leg } => {
+                    leg.iter().for_each(Leg::give_up_place);
+                    let again = Again { id, plain, local, failed: device, error: error.clone(), leg };
+                    if let Err(crossbeam_channel::SendError(Work::Again(Again { id, leg, .. }))) =
+                        self.work.send(Work::Again(again))
+                    {
+                        self.give_up(&id, leg, PutError::Closing);
                     }
                 }
-                Cargo::Put { id, retried: true, .. } => {
-                    self.desk.fail(&id, &PutError::Io { device, source: error.clone() });
+                Cargo::Put { id, retried: true, leg, .. } => {
+                    self.give_up(&id, leg, PutError::Io { device, source: error.clone() });
                 }
-                Cargo::Moved { group, .. } => group.arrived(),
+                Cargo::Moved { group, .. } | Cargo::Copied { group, .. } => group.arrived(),
             }
         }
     }

@@ -6,10 +6,14 @@
 //!    read was planned. Otherwise reclaim overtook the read: it is planned once more, and then the block is missing. That is why a read
 //!    holds no lock or reference on a segment, and reclaim never waits for readers.
 //! 3. Every read is answered exactly once.
+//! 4. What one copy of a block cannot give is read from the other, if that is within reach. The devices that failed are avoided then, so a read is planned
+//!    at most once more for each.
 
 use super::core::Core;
 use super::disk::SegmentState;
 use super::header_cache::HeaderKey;
+use super::held::Lost;
+use super::index::Entry;
 use super::read_plan::{HeaderFrom, Landing, Piece, Plan, Target, plan};
 use super::{BlockWant, ReadDone, ReadFault};
 use crate::codec::decompress;
@@ -24,6 +28,9 @@ use std::sync::atomic::Ordering;
 /// Larger results are verified on a thread of their own, so that one device thread does not become everybody's bottleneck.
 const INLINE_BYTES: usize = 128 << 10;
 
+/// How often a read is planned anew for copies that turn out to be corrupt: each has one other.
+const CORRUPT_TRIES: usize = 4;
+
 /// A read under way.
 struct Job {
     core: Arc<Core>,
@@ -31,8 +38,19 @@ struct Job {
     plan: Plan,
     /// Parts of the output buffer that no transfer fills, with their offsets.
     held: Vec<(usize, IoBuf)>,
-    again: bool,
+    before: Before,
     done: ReadDone,
+}
+
+/// What a read has met that is planned once more.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Before {
+    /// It was overtaken by reclaim.
+    stale: bool,
+    /// Copies were corrupt, so often.
+    corrupt: usize,
+    /// These devices failed.
+    failed: Vec<usize>,
 }
 
 struct Gathering {
@@ -50,14 +68,14 @@ enum Trouble {
 
 impl Core {
     /// Reads ranges of blocks as one run.
-    pub(super) fn read(self: &Arc<Self>, wants: Vec<BlockWant>, again: bool, done: ReadDone) {
+    pub(super) fn read(self: &Arc<Self>, wants: Vec<BlockWant>, before: Before, done: ReadDone) {
         if self.is_closing() {
             return done(Err(wants.iter().enumerate().map(|(at, want)| (at, ReadFault::Missing(want.id))).collect()));
         }
-        match plan(self, &wants) {
+        match plan(self, &wants, &before.failed) {
             Err(missing) => done(Err(missing.into_iter().map(|at| (at, ReadFault::Missing(wants[at].id))).collect())),
             Ok(plan) if plan.pieces.is_empty() => done(Ok(Bytes::new())),
-            Ok(plan) => submit(Job { core: self.clone(), wants, plan, held: Vec::new(), again, done }),
+            Ok(plan) => submit(Job { core: self.clone(), wants, plan, held: Vec::new(), before, done }),
         }
     }
 
@@ -66,7 +84,7 @@ impl Core {
         let disk = &self.disks[piece.disk];
         let Some(local) = disk.local(piece.entry.segment) else { return false };
         let segment = &disk.segments[local as usize];
-        let indexed = self.index.get(piece.entry.frame.fingerprint).is_some_and(|entry| entry.same_place(&piece.entry));
+        let indexed = self.is_indexed(&piece.entry);
         indexed && segment.seq() == piece.seq && segment.state() != SegmentState::Free
     }
 
@@ -87,13 +105,18 @@ impl Core {
         if !self.is_current(piece) {
             return Trouble::Stale;
         }
-        let held = self.lose(&piece.entry);
+        let lost = self.lose(&piece.entry);
         self.counters.corrupt_blocks.fetch_add(1, Ordering::Relaxed);
         let device = self.disks[piece.disk].id;
-        if held {
-            tracing::error!(block = ?piece.want.id, %device, "a block whose only copy is here does not match its checksum: it is lost");
-        } else {
-            tracing::warn!(block = ?piece.want.id, %device, "a cached block does not match its checksum and was dropped");
+        let block = piece.want.id;
+        match lost {
+            Lost::Local => {
+                tracing::error!(?block, %device, "a block whose only copy is here does not match its checksum: it is lost")
+            }
+            Lost::Copy => {
+                tracing::warn!(?block, %device, "a copy of a block does not match its checksum; it is made anew from the other")
+            }
+            Lost::Cached => tracing::warn!(?block, %device, "a cached block does not match its checksum and was dropped"),
         }
         Trouble::Fault(ReadFault::Corrupt { id: piece.want.id, device })
     }
@@ -213,19 +236,49 @@ fn serve(job: Job, arrived: Arrived, mut output: Option<IoBuf>) {
     for piece in &job.plan.pieces {
         match serve_piece(&job.core, piece, &arrived, output.as_deref_mut()) {
             Ok(()) => {}
-            Err(Trouble::Stale) if job.again => faults.push((piece.at, ReadFault::Missing(piece.want.id))),
+            Err(Trouble::Stale) if job.before.stale => faults.push((piece.at, ReadFault::Missing(piece.want.id))),
             Err(Trouble::Stale) => stale = true,
             Err(Trouble::Fault(fault)) => faults.push((piece.at, fault)),
         }
     }
+    if let Some(before) = again(&job, stale, &faults) {
+        return job.core.read(job.wants, before, job.done);
+    }
     match output {
-        _ if stale => job.core.read(job.wants, true, job.done),
         Some(output) if faults.is_empty() => {
             let range = job.plan.pad..job.plan.pad + job.plan.len;
             (job.done)(Ok(Bytes::from_owner(output).slice(range)));
         }
         _ => (job.done)(Err(faults)),
     }
+}
+
+/// Whether a read is worth planning once more, and what it has met by then.
+fn again(job: &Job, stale: bool, faults: &[(usize, ReadFault)]) -> Option<Before> {
+    let mut before = Before { stale: job.before.stale || stale, ..job.before.clone() };
+    let mut elsewhere = false;
+    for (at, fault) in faults {
+        let copies = job.core.copies(job.wants[*at].id.fingerprint()).filter(|copy| job.core.is_served(copy));
+        let disk = |copy: &Entry| job.core.disks.iter().position(|disk| disk.local(copy.segment).is_some());
+        match fault {
+            ReadFault::Missing(_) => {}
+            ReadFault::Corrupt { .. } => elsewhere |= before.corrupt < CORRUPT_TRIES && copies.count() > 0,
+            ReadFault::Io { device, source, .. } => {
+                before.failed.push(usize::from(device.0));
+                let (here, others): (Vec<Entry>, Vec<Entry>) = copies.partition(|copy| disk(copy) == Some(usize::from(device.0)));
+                let other = others.iter().filter_map(disk).any(|disk| !before.failed.contains(&disk));
+                elsewhere |= other;
+                // A place that cannot be read is no copy; a device that does not answer may come back with all it had.
+                if other && matches!(source, IoError::Os { errno: libc::EIO, .. }) {
+                    for copy in here.iter().filter(|copy| copy.frame.local_only) {
+                        job.core.lose(copy);
+                    }
+                }
+            }
+        }
+    }
+    before.corrupt += usize::from(elsewhere);
+    (stale || elsewhere).then_some(before)
 }
 
 fn serve_piece(core: &Core, piece: &Piece, arrived: &Arrived, output: Option<&mut [u8]>) -> Result<(), Trouble> {

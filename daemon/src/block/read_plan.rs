@@ -98,13 +98,13 @@ impl Plan {
     }
 }
 
-/// Plans a read, or names the wants that are not here.
-pub(super) fn plan(core: &Core, wants: &[BlockWant]) -> Result<Plan, Vec<usize>> {
+/// Plans a read, or names the wants that are not here. Devices to `avoid` are read only for what no other has.
+pub(super) fn plan(core: &Core, wants: &[BlockWant], avoid: &[usize]) -> Result<Plan, Vec<usize>> {
     let first = wants.first().map_or(0, |want| want.start as usize % SECTOR);
     let mut plan = Plan { pieces: Vec::with_capacity(wants.len()), transfers: Vec::new(), pad: first, len: 0 };
     let mut missing = Vec::new();
     for (at, want) in wants.iter().enumerate() {
-        match find(core, want) {
+        match find(core, want, avoid) {
             Some(found) => plan.add(core, at, *want, found, at + 1 == wants.len()),
             None => missing.push(at),
         }
@@ -120,8 +120,20 @@ struct Found {
     seq: u64,
 }
 
-fn find(core: &Core, want: &BlockWant) -> Option<Found> {
-    let entry = core.index.touch(want.id.fingerprint())?;
+fn find(core: &Core, want: &BlockWant, avoid: &[usize]) -> Option<Found> {
+    let fingerprint = want.id.fingerprint();
+    let first = core.index.touch(fingerprint).and_then(|entry| found(core, want, entry));
+    if first.as_ref().is_some_and(|first| !avoid.contains(&first.disk)) {
+        return first;
+    }
+    let second = core.seconds.touch(fingerprint).and_then(|entry| found(core, want, entry));
+    match second {
+        Some(second) if first.is_none() || !avoid.contains(&second.disk) => Some(second),
+        _ => first,
+    }
+}
+
+fn found(core: &Core, want: &BlockWant, entry: Entry) -> Option<Found> {
     let within = want.len > 0 && want.start.checked_add(want.len).is_some_and(|end| end <= want.plain_len);
     if !within || entry.frame.plain_len != want.plain_len {
         return None;

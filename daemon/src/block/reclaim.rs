@@ -34,7 +34,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Frames read together while moving.
-const MOVE_WINDOW: usize = 16;
+pub(super) const MOVE_WINDOW: usize = 16;
 
 /// Counts frames that are being moved.
 #[derive(Default)]
@@ -44,7 +44,7 @@ pub(super) struct MoveGroup {
 }
 
 impl MoveGroup {
-    fn expect_one(&self) {
+    pub(super) fn expect_one(&self) {
         *self.left.lock() += 1;
     }
 
@@ -54,7 +54,7 @@ impl MoveGroup {
         self.changed.notify_all();
     }
 
-    fn wait(&self, give_up: &dyn Fn() -> bool) {
+    pub(super) fn wait(&self, give_up: &dyn Fn() -> bool) {
         let mut left = self.left.lock();
         while *left > 0 && !give_up() {
             self.changed.wait_for(&mut left, Duration::from_millis(50));
@@ -156,7 +156,7 @@ impl Core {
         let Some(table) = self.read_table(disk, segment) else { return self.walk(number) };
         let live = table
             .into_iter()
-            .filter_map(|frame| self.index.get(frame.fingerprint).filter(|entry| entry.segment == number && entry.is_of(&frame)));
+            .flat_map(|frame| self.copies(frame.fingerprint).filter(move |entry| entry.segment == number && entry.is_of(&frame)));
         live.collect()
     }
 
@@ -175,7 +175,7 @@ impl Core {
 
     fn walk(&self, number: SegmentNo) -> Vec<Entry> {
         let mut found = Vec::new();
-        self.index.for_each(|entry| {
+        self.for_each_entry(|entry| {
             if entry.segment == number {
                 found.push(*entry);
             }
@@ -196,7 +196,7 @@ impl Core {
             if class == SegmentClass::Probation {
                 self.ghosts.remember(fingerprint);
             }
-            if self.index_remove(fingerprint, |now| now.same_place(entry) && !now.frame.local_only).is_some() {
+            if self.index_remove(entry, |now| now.same_place(entry) && !now.frame.local_only).is_some() {
                 self.counters.evicted_blocks.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -231,7 +231,7 @@ impl Core {
         group.wait(&|| self.is_abandoned());
     }
 
-    fn header_of(&self, disk: &Disk, segment: u32, sector: u32) -> Option<Arc<ExtentHeader>> {
+    pub(super) fn header_of(&self, disk: &Disk, segment: u32, sector: u32) -> Option<Arc<ExtentHeader>> {
         let seq = disk.segments[segment as usize].seq();
         let key = HeaderKey { segment: disk.number(segment), seq, sector };
         self.headers.get(&key).or_else(|| {
@@ -257,6 +257,7 @@ impl Core {
             encoding: found.encoding,
             plain_len: found.plain_len,
             local_only: entry.frame.local_only,
+            second: entry.frame.second,
             stored,
             checks: header.checksums(found),
         };
@@ -286,7 +287,15 @@ mod tests {
     use super::*;
 
     fn entry(grain: u32, frequency: u8, local_only: bool) -> Entry {
-        let frame = FrameSummary { fingerprint: 1, grain, header_distance: 1, stored_len: 100, plain_len: 100, local_only };
+        let frame = FrameSummary {
+            fingerprint: 1,
+            grain,
+            header_distance: 1,
+            stored_len: 100,
+            plain_len: 100,
+            local_only,
+            second: false,
+        };
         Entry { segment: SegmentNo(0), frame, frequency }
     }
 

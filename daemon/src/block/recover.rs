@@ -3,7 +3,7 @@
 //! 1. A footer that says *sealed* was written after its data had been made durable, and is trusted; reads verify anyway.
 //! 2. Everything behind a footer's end is scanned, and each frame's bytes are checked: after a power cut an extent's header may
 //!    be there without its data.
-//! 3. Where two segments hold the same block, the one opened later wins.
+//! 3. Where two segments hold the same block, the one opened later wins; with two copies of held blocks, where two of one device do (see [`super::copies`]).
 //! 4. With `holds_follow`, the flags of frames that say they exist only here are not taken over: the caller tells which blocks are held. A device
 //!    that comes late meets blocks that are awaited, claimed or held already, and they are held from then on.
 
@@ -148,18 +148,46 @@ impl Core {
         let state = if found.sealed { SegmentState::Sealed } else { SegmentState::Closed };
         disk.segments[segment as usize].begin(stamp.seq, found.header.class, state);
         for frame in &found.frames {
-            let entry = Entry { segment: disk.number(segment), frame: *frame, frequency: 0 };
-            let hint = frame.local_only && !self.config.holds_follow;
-            // At the start nobody has said anything yet.
-            let mut claims = late.then(|| self.holds.lock(frame.fingerprint));
-            self.index_insert(&entry, |now| {
-                let newest = now.is_none_or(|now| self.seq_of(now) <= stamp.seq);
-                let held = || now.is_some_and(|now| now.frame.local_only);
-                newest.then(|| hint || claims.as_mut().is_some_and(|claims| claims.demand(frame.fingerprint) || held()))
-            });
+            self.take_frame(&Entry { segment: disk.number(segment), frame: *frame, frequency: 0 }, stamp.seq, late);
         }
         if !found.sealed {
             unsealed.push((segment, found));
+        }
+    }
+
+    fn take_frame(&self, found: &Entry, seq: u64, late: bool) {
+        let fingerprint = found.frame.fingerprint;
+        let hint = found.frame.local_only && !self.config.holds_follow;
+        // At the start nobody has said anything yet.
+        let mut claims = (late || self.wants_two()).then(|| self.holds.lock(fingerprint));
+        let second = self.wants_two() && self.is_second(found);
+        let entry = Entry { frame: FrameSummary { second, ..found.frame }, ..*found };
+        let held = claims.is_some() && self.copies(fingerprint).any(|copy| copy.frame.local_only);
+        let (mut flag, mut entered) = (hint || held, false);
+        self.index_insert(&entry, |now| {
+            let newest = now.is_none_or(|now| self.seq_of(now) <= seq);
+            newest.then(|| {
+                entered = true;
+                flag |= claims.as_mut().is_some_and(|claims| claims.demand(fingerprint));
+                flag
+            })
+        });
+        // Both are what the block is.
+        if self.wants_two() && entered && flag {
+            self.index_flag(fingerprint, true);
+        }
+    }
+
+    /// Whether a frame that was found serves as the second copy of its block: there is at most one on each device, and a copy that comes first takes
+    /// the place that it was written for. Where there are more than two, the newest count.
+    fn is_second(&self, found: &Entry) -> bool {
+        let copies: Vec<Entry> = self.copies(found.frame.fingerprint).collect();
+        match &copies[..] {
+            [only] if self.same_disk(only, found) => only.frame.second,
+            [only] => !only.frame.second,
+            [_, second] if self.same_disk(second, found) => true,
+            [first, _] if self.same_disk(first, found) => false,
+            _ => found.frame.second,
         }
     }
 

@@ -85,14 +85,14 @@ mod tests {
 
     fn summary(stored_len: u32, encoding: Encoding) -> FrameSummary {
         let plain_len = stored_len + u32::from(encoding == Encoding::Lz4);
-        FrameSummary { fingerprint: 0, grain: 512, header_distance: 1, stored_len, plain_len, local_only: true }
+        FrameSummary { fingerprint: 0, grain: 512, header_distance: 1, stored_len, plain_len, local_only: true, second: false }
     }
 
     fn spec<'a>(frame: &FrameSummary, checks: &'a [u32]) -> FrameSpec<'a> {
         let encoding = if frame.is_compressed() { Encoding::Lz4 } else { Encoding::Raw };
         let checks = &checks[..encoding.checksums(frame.stored_len as usize)];
         let FrameSummary { stored_len, plain_len, local_only, .. } = *frame;
-        FrameSpec { id: BlockId([0; 32]), encoding, stored_len, plain_len, local_only, checks }
+        FrameSpec { id: BlockId([0; 32]), encoding, stored_len, plain_len, local_only, second: false, checks }
     }
 
     /// Bytes of extents and footer entries for frames appended one behind the other.

@@ -67,7 +67,7 @@ impl Core {
         let figures = &disk.segments[segment as usize];
         let key = HeaderKey { segment: entry.segment, seq: figures.seq(), sector: entry.frame.header_sector() };
         let seen = self.compare(disk, segment, key, entry, id, plain);
-        let indexed = self.index.get(entry.frame.fingerprint).is_some_and(|now| now.same_place(entry));
+        let indexed = self.is_indexed(entry);
         (seen, indexed && figures.seq() == key.seq)
     }
 

@@ -77,7 +77,16 @@ mod tests {
 
     fn frame() -> FrameSummary {
         let local_only = false;
-        FrameSummary { fingerprint: 1, grain: 512, header_distance: 1, stored_len: 128 << 10, plain_len: 128 << 10, local_only }
+        let lens = 128 << 10;
+        FrameSummary {
+            fingerprint: 1,
+            grain: 512,
+            header_distance: 1,
+            stored_len: lens,
+            plain_len: lens,
+            local_only,
+            second: false,
+        }
     }
 
     use SegmentClass::{Main, Probation};

@@ -87,6 +87,8 @@ pub struct Settings {
     pub memory_target: ByteCount,
     /// Scratch or persistent.
     pub deployment: Deployment,
+    /// Copies of data that exists only here: 1, or 2 on different devices.
+    pub dirty_copies: u8,
     /// LZ4 where it pays.
     pub compression: bool,
     /// Store equal blocks once.

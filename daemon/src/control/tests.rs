@@ -28,6 +28,8 @@ impl ControlTarget for FakeMount {
             version: "0".into(),
             uptime_seconds: 1,
             deployment: "persistent".into(),
+            dirty_copies: 1,
+            lacking_copies: 0,
             cache: BlockStats { blocks: 3, ..BlockStats::default() },
             devices: Vec::new(),
             memory_bytes: 1,

@@ -58,6 +58,12 @@ pub struct Status {
     pub hidden_keys: u64,
     /// Bytes that exist only here.
     pub dirty_bytes: u64,
+    /// `--dirty-copies`.
+    #[serde(default)]
+    pub dirty_copies: u8,
+    /// Blocks that exist only here and lack their second copy.
+    #[serde(default)]
+    pub lacking_copies: u64,
 }
 
 /// Requests to the store, by operation.

@@ -24,13 +24,14 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    pub(super) fn of(target: u64) -> Self {
+    pub(super) fn of(target: u64, copies: u8) -> Self {
         let part = |divisor: u64| (target / divisor) as usize;
         Shares {
             arena: part(8),
             fetch: part(4),
             fill: part(16),
-            dirty: part(8),
+            // The data itself, and as much again in extents for each copy.
+            dirty: part(4 * (1 + u64::from(copies))),
             headers: part(32),
             maps: part(16),
             metadata: part(8),

@@ -17,6 +17,7 @@ const AT_SECTOR: usize = AT_STAMP + STAMP_LEN;
 const AT_ENTRIES: usize = AT_SECTOR + 12;
 const ENTRY_FIXED: usize = 48;
 const LOCAL_ONLY: u8 = 1;
+const SECOND: u8 = 2;
 
 /// How a frame holds its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +54,8 @@ pub struct FrameHeader {
     pub encoding: Encoding,
     /// Exists nowhere else: never dropped.
     pub local_only: bool,
+    /// The second copy of its block.
+    pub second: bool,
     checks_at: u16,
 }
 
@@ -107,6 +110,7 @@ impl ExtentHeader {
             plain_len: get_u32(entry, 40),
             encoding,
             local_only: entry[45] & LOCAL_ONLY != 0,
+            second: entry[45] & SECOND != 0,
             checks_at: self.checks.len() as u16,
         };
         frame.validate(self.sectors)?;
@@ -177,6 +181,7 @@ impl FrameHeader {
             stored_len: self.stored_len,
             plain_len: self.plain_len,
             local_only: self.local_only,
+            second: self.second,
         }
     }
 
@@ -209,6 +214,8 @@ pub struct FrameSpec<'a> {
     pub plain_len: u32,
     /// Exists nowhere else.
     pub local_only: bool,
+    /// The second copy of its block.
+    pub second: bool,
     /// Its checksums.
     pub checks: &'a [u32],
 }
@@ -256,6 +263,7 @@ impl ExtentBuilder {
             plain_len: spec.plain_len,
             encoding: spec.encoding,
             local_only: spec.local_only,
+            second: spec.second,
             checks_at: self.checks.len() as u16,
         });
         self.checks.extend_from_slice(spec.checks);
@@ -316,7 +324,7 @@ impl ExtentHeader {
         put_u32(entry, 36, frame.stored_len);
         put_u32(entry, 40, frame.plain_len);
         entry[44] = frame.encoding as u8;
-        entry[45] = if frame.local_only { LOCAL_ONLY } else { 0 };
+        entry[45] = if frame.local_only { LOCAL_ONLY } else { 0 } | if frame.second { SECOND } else { 0 };
         entry[46..48].copy_from_slice(&(checks.len() as u16).to_le_bytes());
         for (bytes, check) in entry[ENTRY_FIXED..].chunks_exact_mut(4).zip(checks) {
             bytes.copy_from_slice(&check.to_le_bytes());
@@ -336,7 +344,7 @@ mod tests {
     }
 
     fn spec(encoding: Encoding, stored_len: u32, plain_len: u32, checks: &[u32]) -> FrameSpec<'_> {
-        FrameSpec { id: BlockId([0xab; 32]), encoding, stored_len, plain_len, local_only: false, checks }
+        FrameSpec { id: BlockId([0xab; 32]), encoding, stored_len, plain_len, local_only: false, second: false, checks }
     }
 
     #[test]
@@ -355,6 +363,19 @@ mod tests {
         assert_eq!(bytes[140..160], [0x39, 2, 0, 0, 0x88, 0x13, 0, 0, 0x20, 0x4e, 0, 0, 1, 0, 1, 0, 3, 0, 0, 0]);
         assert!(bytes[160..].iter().all(|byte| *byte == 0));
         assert_eq!(ExtentHeader::decode(&bytes), Ok(header));
+    }
+
+    #[test]
+    fn flags_of_a_frame_are_bits_of_one_byte() {
+        for (local_only, second, flags) in [(true, false, 1), (false, true, 2), (true, true, 3)] {
+            let mut builder = ExtentBuilder::new(1 << 20);
+            builder.push(&FrameSpec { local_only, second, ..spec(Encoding::Raw, 16, 16, &[1]) }).expect("it fits");
+            let header = builder.finish(stamp(), 1);
+            let mut bytes = [0; SECTOR];
+            header.encode_into(&mut bytes);
+            assert_eq!(bytes[AT_ENTRIES + 45], flags);
+            assert_eq!(ExtentHeader::decode(&bytes), Ok(header));
+        }
     }
 
     #[test]

@@ -76,11 +76,14 @@ pub struct FrameSummary {
     pub plain_len: u32,
     /// Exists nowhere else: never dropped.
     pub local_only: bool,
+    /// The second copy of its block.
+    pub second: bool,
 }
 
 const ENTRY_LEN: usize = 20;
 const GRAIN_BITS: u32 = 22;
 const LOCAL_BIT: u32 = 1 << 31;
+const SECOND_BIT: u32 = 1 << 30;
 
 impl FrameSummary {
     /// Sector of the segment in which the frame starts.
@@ -102,7 +105,8 @@ impl FrameSummary {
         out.extend_from_slice(&self.fingerprint.to_le_bytes());
         out.extend_from_slice(&(self.grain | u32::from(self.header_distance) << GRAIN_BITS).to_le_bytes());
         let local = if self.local_only { LOCAL_BIT } else { 0 };
-        out.extend_from_slice(&(self.stored_len | local).to_le_bytes());
+        let second = if self.second { SECOND_BIT } else { 0 };
+        out.extend_from_slice(&(self.stored_len | local | second).to_le_bytes());
         out.extend_from_slice(&self.plain_len.to_le_bytes());
     }
 
@@ -113,9 +117,10 @@ impl FrameSummary {
             fingerprint: get_u64(bytes, 0),
             grain: place & ((1 << GRAIN_BITS) - 1),
             header_distance: (place >> GRAIN_BITS) as u16,
-            stored_len: lens & !LOCAL_BIT,
+            stored_len: lens & !(LOCAL_BIT | SECOND_BIT),
             plain_len: get_u32(bytes, 16),
             local_only: lens & LOCAL_BIT != 0,
+            second: lens & SECOND_BIT != 0,
         };
         frame.validate(segment_sectors)?;
         Ok(frame)
@@ -239,6 +244,7 @@ mod tests {
             stored_len: 4096,
             plain_len: 131072,
             local_only: false,
+            second: false,
         }
     }
 
@@ -267,6 +273,17 @@ mod tests {
         assert_eq!(trailer[52..56], crc32c::crc32c(&entry).to_le_bytes());
         let decoded = FooterTrailer::decode(trailer, 256).and_then(|trailer| trailer.decode_table(&bytes, 256));
         assert_eq!(decoded, Ok(footer));
+    }
+
+    #[test]
+    fn flags_are_the_highest_bits_of_the_stored_length() {
+        for (local_only, second, byte) in [(false, false, 0), (true, false, 0x80), (false, true, 0x40), (true, true, 0xc0)] {
+            let frame = FrameSummary { local_only, second, ..frame() };
+            let mut entry = Vec::new();
+            frame.put(&mut entry);
+            assert_eq!(entry[12..16], [0, 16, 0, byte]);
+            assert_eq!(FrameSummary::get(&entry, 256), Ok(frame));
+        }
     }
 
     #[test]

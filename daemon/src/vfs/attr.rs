@@ -37,7 +37,10 @@ impl Vfs {
     pub fn statfs(&self, ino: Ino) -> FsStats {
         let stats = self.0.store.stats();
         let block_size = Settings::BLOCK_SIZE;
-        let (mut space, mut free) = (stats.capacity_bytes, stats.capacity_bytes.saturating_sub(stats.stored_bytes));
+        // What can be written, each copy of it counted.
+        let copies = u64::from(self.0.store.local_copies());
+        let free = stats.capacity_bytes.saturating_sub(stats.stored_bytes);
+        let (mut space, mut free) = (stats.capacity_bytes / copies, free / copies);
         if let Some((limit, left)) = self.0.project_space(ino) {
             (space, free) = (space.min(limit), free.min(left));
         }

@@ -1,6 +1,6 @@
 //! Devices that misbehave, and striping.
 
-use crate::fixtures::mounted::{Mounted, Options, Site};
+use crate::fixtures::mounted::{Mounted, Options, Site, eventually};
 use forebay_daemon::io::{Device, FaultyDevice, MemoryDevice, ThrottledDevice, faulty};
 use forebay_loopback_s3::{Op, Texture};
 use std::sync::Arc;
@@ -68,6 +68,43 @@ fn one_of_two_devices_gone_costs_fetching_its_blocks_again() {
     let gets = site.count(Op::GetObject);
     assert!(gets > 0, "the blocks of the lost device were fetched");
     assert!(mount.fs.status().fetched_bytes < 2 * LEN, "and not those of the other one");
+}
+
+/// Writes a file of its own noise and has it durable.
+fn write_synced(mount: &Mounted, name: &str, seed: u64) {
+    std::fs::write(mount.path(name), noise(seed)).unwrap();
+    std::fs::File::open(mount.path(name)).and_then(|file| file.sync_all()).unwrap();
+}
+
+fn assert_reads(mount: &Mounted, files: &[(&str, u64)]) {
+    for (name, seed) in files {
+        mount.forget_pages(name);
+        assert!(mount.read(name).unwrap() == noise(*seed), "{name}");
+    }
+}
+
+#[test]
+fn one_of_two_devices_fails_and_nothing_written_is_lost() {
+    for bad in 0..2 {
+        let site = Site::new();
+        let memory = || Arc::new(MemoryDevice::new(4 * DEVICE)) as Arc<dyn Device>;
+        let devices: Vec<_> = (0..2).map(|_| Arc::new(FaultyDevice::new(memory()))).collect();
+        let replace = devices.iter().map(|device| Arc::clone(device) as Arc<dyn Device>).collect();
+        let mount = site.mount(&Options { devices: 2, dirty_copies: 2, replace_devices: Some(replace), ..Options::default() });
+        let lacking = || mount.fs.status().lacking_copies;
+        write_synced(&mount, "before", 10);
+        assert_eq!((lacking(), mount.fs.status().cache.held_bytes), (0, 2 * LEN));
+        devices[bad].set_offline(true);
+        assert_reads(&mount, &[("before", 10)]);
+        write_synced(&mount, "during", 11);
+        assert_reads(&mount, &[("before", 10), ("during", 11)]);
+        assert!(lacking() >= 2 * LEN / (128 << 10), "{} blocks lack a copy", lacking());
+        devices[bad].set_offline(false);
+        eventually("everything has two copies", || lacking() == 0);
+        devices[1 - bad].set_offline(true);
+        assert_reads(&mount, &[("before", 10), ("during", 11)]);
+        assert_eq!(mount.fs.status().cache.lost_local_blocks, 0);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::exercise::crash::{self, Kept, Rules};
 use crate::fixtures::mounted::{Options, Site};
 use crate::fixtures::power::{Left, Moment, Power};
+use forebay_daemon::io::MemoryDevice;
 use forebay_daemon::units::MIB;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -52,19 +53,30 @@ impl Cutter {
     }
 }
 
-fn options(left: Left) -> Options {
-    Options { replace_devices: Some(left.devices), replace_metadata: Some(left.metadata), ..Options::default() }
+fn options(left: Left, copies: u8) -> Options {
+    Options {
+        devices: left.devices.len(),
+        dirty_copies: copies,
+        replace_devices: Some(left.devices),
+        replace_metadata: Some(left.metadata),
+        ..Options::default()
+    }
 }
 
 /// Mounts what each cut left and compares it with the log; how many cuts there were at each kind of moment, and synced files in them.
-fn check(site: &Site, cuts: Receiver<Cut>) -> (BTreeMap<Moment, u64>, usize) {
+fn check(site: &Site, cuts: Receiver<Cut>, copies: u8) -> (BTreeMap<Moment, u64>, usize) {
     let (mut at, mut synced) = (BTreeMap::new(), 0);
-    for Cut { number, moment, left, log } in cuts {
+    for Cut { number, moment, mut left, log } in cuts {
+        if copies > 1 {
+            // With two copies any one device may be lost as well.
+            let lost = at.values().sum::<u64>() as usize % left.devices.len();
+            left.devices[lost] = Arc::new(MemoryDevice::new(DEVICE_BYTES));
+        }
         let elsewhere = site.place().elsewhere();
         let place = &elsewhere.place;
         let log_path = place.home.join("log");
         std::fs::write(&log_path, log).expect("writes the log");
-        let mount = place.mount(&options(left));
+        let mount = place.mount(&options(left, copies));
         let dir = mount.path(DIR);
         let survived = crash::check(&dir, &log_path, &RULES);
         let survived = survived.unwrap_or_else(|failure| panic!("power cut {number}, at {moment:?}: {failure}"));
@@ -82,10 +94,10 @@ fn goes_on(path: &Path) {
     assert_eq!(std::fs::read(path).expect("reads"), b"goes on");
 }
 
-fn cut_power(seed: u64, operations: u64, devices: usize, each: u64) {
+fn cut_power(seed: u64, operations: u64, devices: usize, each: u64, copies: u8) {
     let site = Site::new();
     let power = Power::new(devices, DEVICE_BYTES);
-    let mount = site.mount(&options(power.supply()));
+    let mount = site.mount(&options(power.supply(), copies));
     let dir = mount.path(DIR);
     std::fs::create_dir(&dir).expect("makes a directory");
     std::fs::File::open(&dir).and_then(|dir| dir.sync_all()).expect("syncs it");
@@ -103,7 +115,7 @@ fn cut_power(seed: u64, operations: u64, devices: usize, each: u64) {
     });
     let done = AtomicBool::new(false);
     let (at, synced) = std::thread::scope(|scope| {
-        let checking = scope.spawn(|| check(&site, cuts));
+        let checking = scope.spawn(|| check(&site, cuts, copies));
         let churn = scope.spawn(|| {
             // Whatever was released is overwritten soon.
             let path = mount.path("churn");
@@ -130,26 +142,32 @@ fn cut_power(seed: u64, operations: u64, devices: usize, each: u64) {
 
 #[test]
 fn a_power_cut_leaves_what_was_synced() {
-    cut_power(1, 120, 1, 6);
+    cut_power(1, 120, 1, 6, 1);
 }
 
 #[test]
 fn a_power_cut_leaves_what_was_synced_to_two_devices() {
-    cut_power(2, 120, 2, 7);
+    cut_power(2, 120, 2, 7, 1);
+}
+
+#[test]
+fn a_power_cut_that_takes_a_device_with_it_leaves_what_was_synced() {
+    cut_power(3, 120, 2, 7, 2);
 }
 
 /// `cargo nextest run -p forebay-tests --run-ignored only power_cuts_everywhere`
 #[test]
 #[ignore = "takes minutes"]
 fn power_cuts_everywhere() {
-    (10..14).for_each(|seed| cut_power(seed, 200, 1 + seed as usize % 2, 1));
+    (10..14).for_each(|seed| cut_power(seed, 200, 1 + seed as usize % 2, 1, 1));
+    (14..16).for_each(|seed| cut_power(seed, 200, 2, 1, 2));
 }
 
 #[test]
 fn what_nobody_synced_is_durable_after_a_second() {
     let site = Site::new();
     let power = Power::new(1, DEVICE_BYTES);
-    let mount = site.mount(&options(power.supply()));
+    let mount = site.mount(&options(power.supply(), 1));
     std::fs::write(mount.path("written"), b"by a round").expect("writes");
     std::fs::create_dir(mount.path("made")).expect("makes a directory");
     std::thread::sleep(Duration::from_millis(1600));
@@ -158,7 +176,7 @@ fn what_nobody_synced_is_durable_after_a_second() {
     for seed in 0..8 {
         let (left, ()) = power.cut(seed, || ());
         let elsewhere = site.place().elsewhere();
-        let after = elsewhere.place.mount(&options(left));
+        let after = elsewhere.place.mount(&options(left, 1));
         assert_eq!(after.read("written").expect("it is there"), b"by a round");
         assert!(after.path("renamed").is_dir() && !after.path("made").exists());
     }

@@ -108,6 +108,23 @@ fn a_device_replaced_by_a_blank_one_starts_empty() {
 }
 
 #[test]
+fn a_flush_tells_of_what_went_with_an_exchanged_device() {
+    let bay = Bay::with(memory(64));
+    let (array, store) = open_array(vec![memory(64), bay.clone()]);
+    let written = noise(1, BLOCK);
+    let (answer, answered) = std::sync::mpsc::channel();
+    store.put_local(Bytes::copy_from_slice(&written), DeviceId(1), Box::new(move |result| drop(answer.send(result))));
+    store.drain().expect("the devices are good");
+    answered.recv().expect("answered").expect("stored");
+    bay.exchange(broken());
+    wear_out(&array, &store, 1, &written);
+    bay.exchange(memory(64));
+    probe_until(&array, || store.core().disks[1].is_attached());
+    assert!(matches!(store.flush(), Err(PutError::Io { device: DeviceId(1), .. })), "the block is gone");
+    store.flush().expect("that was said");
+}
+
+#[test]
 fn a_device_replaced_by_somebody_elses_is_left_alone() {
     let bay = Bay::with(memory(64));
     let (array, store) = open_array(vec![memory(64), bay.clone()]);

@@ -158,3 +158,14 @@ fn place_of(store: &BlockStore, plain: &[u8]) -> (DeviceId, u64) {
     let (disk, segment) = core.locate(entry.segment).expect("on some device");
     (disk.id, disk.offset(segment, 0) + u64::from(entry.frame.grain) * crate::format::GRAIN as u64)
 }
+
+/// Waits for something that threads of the store bring about.
+fn eventually(so: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("it never came to be");
+}

@@ -5,6 +5,7 @@ mod model;
 mod moves;
 mod restart;
 mod space;
+mod twice;
 
 use super::*;
 use crate::io::FaultyDevice;

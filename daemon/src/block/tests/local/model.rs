@@ -55,6 +55,8 @@ fn block(at: usize) -> Vec<u8> {
 struct Model {
     devices: Vec<Arc<dyn Device>>,
     store: BlockStore,
+    copies: u8,
+    restarts: usize,
     /// Blocks that something references.
     referenced: [bool; BLOCKS],
     /// Results of local puts that are still to be recorded.
@@ -62,15 +64,15 @@ struct Model {
 }
 
 impl Model {
-    fn new() -> Self {
-        let devices: Vec<Arc<dyn Device>> = vec![memory(7), memory(6)];
-        let store = Self::open(&devices);
+    fn new(copies: u8) -> Self {
+        let devices: Vec<Arc<dyn Device>> = if copies == 1 { vec![memory(7), memory(6)] } else { vec![memory(12), memory(11)] };
+        let store = Self::open(&devices, copies);
         store.holds_known();
-        Model { devices, store, referenced: [false; BLOCKS], pending: HashMap::new() }
+        Model { devices, store, copies, restarts: 0, referenced: [false; BLOCKS], pending: HashMap::new() }
     }
 
-    fn open(devices: &[Arc<dyn Device>]) -> BlockStore {
-        let config = BlockStoreConfig { holds_follow: true, ..small_config() };
+    fn open(devices: &[Arc<dyn Device>], copies: u8) -> BlockStore {
+        let config = BlockStoreConfig { holds_follow: true, copies, ..small_config() };
         try_open(devices.to_vec(), config).expect("good devices")
     }
 
@@ -130,6 +132,7 @@ impl Model {
     }
 
     fn restart(&mut self, killed: bool) {
+        let lacking = self.store.lacking_copies();
         // What was not recorded is not referenced.
         self.pending.clear();
         if killed {
@@ -137,7 +140,12 @@ impl Model {
         } else {
             self.store.close()
         }
-        self.store = Self::open(&self.devices);
+        self.restarts += 1;
+        if self.copies == 2 && self.restarts.is_multiple_of(3) && lacking == 0 {
+            // What has two copies survives the loss of any device.
+            self.devices[self.restarts % 2] = memory(12 - self.restarts as u64 % 2);
+        }
+        self.store = Self::open(&self.devices, self.copies);
         for at in (0..BLOCKS).filter(|at| self.referenced[*at]) {
             assert!(self.store.hold(BlockId::of(&block(at)).fingerprint()), "held block {at} was not found again");
         }
@@ -146,10 +154,12 @@ impl Model {
 
     fn check(&self) {
         self.store.flush().expect("good devices");
+        // A cached block that is held from now on may find no room for a second copy.
+        eventually(|| self.store.lacking_copies() == 0 || self.store.room_for_local() < 2 * BLOCK as u64);
         assert_eq!(self.store.check().violations, []);
         for at in 0..BLOCKS {
             let plain = block(at);
-            let entry = self.store.core().index.get(BlockId::of(&plain).fingerprint());
+            let entry = self.store.core().copies(BlockId::of(&plain).fingerprint()).next();
             assert_eq!(entry.is_some_and(|entry| entry.frame.local_only), self.is_held(at), "block {at}");
             if self.is_held(at) {
                 assert_holds(&self.store, &[plain]);
@@ -165,14 +175,25 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
     #[test]
     fn held_blocks_are_here_and_counted_whatever_happens(ops in proptest::collection::vec(op(), 50..250)) {
-        let mut model = Model::new();
-        for (at, op) in ops.iter().enumerate() {
-            model.apply(op);
-            if at % 40 == 39 {
-                model.check();
-            }
+        run(1, &ops);
+    }
+
+    #[test]
+    fn held_blocks_have_two_copies_whatever_happens_and_survive_lost_devices(ops in proptest::collection::vec(op(), 50..250)) {
+        run(2, &ops);
+    }
+}
+
+fn run(copies: u8, ops: &[Op]) {
+    let mut model = Model::new(copies);
+    for (at, op) in ops.iter().enumerate() {
+        model.apply(op);
+        if at % 40 == 39 {
+            model.check();
         }
-        model.check();
+    }
+    model.check();
+    for _ in 0..3 {
         model.restart(true);
         model.check();
     }
