@@ -128,8 +128,15 @@ impl FileSystem {
             runtime: handle.clone(),
         };
         let layout = Layout { stripe_count: settings.stripe_count, stripe_size: settings.stripe_size.0 };
-        let config =
-            VfsConfig { key_prefix, metadata_ttl: settings.metadata_ttl, posix_metadata: settings.posix_metadata, layout };
+        let config = VfsConfig {
+            key_prefix,
+            metadata_ttl: settings.metadata_ttl,
+            posix_metadata: settings.posix_metadata,
+            layout,
+            identity: u128::from_be_bytes(fs.0),
+            auto_export: settings.auto_export,
+            export_bytes: shares.export as u64,
+        };
         let vfs = Vfs::new(parts, config);
         vfs.redo_intents().map_err(|error| StartError(error.to_string()))?;
         let target = settings.memory_target.0;
@@ -149,6 +156,9 @@ impl FileSystem {
             handle,
         };
         this.keep_house();
+        if this.settings.auto_export.is_on() {
+            this.vfs.start_auto_export();
+        }
         Ok(this)
     }
 
@@ -248,6 +258,7 @@ impl FileSystem {
     /// Flushes and stops. Idempotent.
     pub fn shutdown(&self) {
         let Some(runtime) = self.runtime.lock().take() else { return };
+        self.vfs.stop_auto_export();
         // Fetches end first: they are what brings work to the rest.
         runtime.shutdown_timeout(Duration::from_secs(5));
         self.vfs.close();

@@ -47,6 +47,8 @@ pub enum ErrorKind {
     OverQuota,
     /// A move that has to be a copy (`EXDEV`).
     CrossesProjects,
+    /// Somebody else is at it (`EBUSY`).
+    Busy,
     /// The store or a device failed after all tries (`EIO`).
     Io,
     /// The file system is shutting down (`ESHUTDOWN`).

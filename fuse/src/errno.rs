@@ -10,6 +10,7 @@ pub(crate) fn errno(kind: ErrorKind) -> Errno {
         ErrorKind::NotDirectory => Errno::ENOTDIR,
         ErrorKind::IsDirectory => Errno::EISDIR,
         ErrorKind::Stale => Errno::ESTALE,
+        ErrorKind::Busy => Errno::EBUSY,
         ErrorKind::ReadOnly => Errno::EROFS,
         ErrorKind::Invalid => Errno::EINVAL,
         ErrorKind::AccessDenied => Errno::EACCES,

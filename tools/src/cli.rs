@@ -79,6 +79,9 @@ pub(crate) struct MountArgs {
     /// Send changes of files to the bucket by themselves: new,changed,deleted
     #[arg(long, value_name = "EVENTS", help_heading = "Repository")]
     pub(crate) auto_export: Option<String>,
+    /// What automatic export does where the bucket has something else than was seen last: fail, overwrite or skip [default: fail]
+    #[arg(long, value_name = "WHAT", help_heading = "Repository")]
+    pub(crate) on_conflict: Option<String>,
     /// Where the store is, if it is not AWS
     #[arg(long, value_name = "URL", help_heading = "Repository")]
     pub(crate) endpoint_url: Option<String>,

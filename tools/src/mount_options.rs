@@ -13,6 +13,7 @@ const WITH_VALUE: &[&str] = &[
     "stripe-size",
     "auto-import",
     "auto-export",
+    "on-conflict",
     "endpoint-url",
     "region",
     "profile",

@@ -2,7 +2,7 @@
 //! Reads nothing but its arguments: who runs the command comes in as [`User`].
 
 use crate::cli::MountArgs;
-use forebay_daemon::config::{Deployment, MetadataTtl, PosixMetadata, RepositorySettings, Settings};
+use forebay_daemon::config::{AutoExport, Deployment, MetadataTtl, OnConflict, PosixMetadata, RepositorySettings, Settings};
 use forebay_daemon::units::{ByteCount, MIB};
 use forebay_fuse::MountOptions;
 use std::net::IpAddr;
@@ -78,6 +78,7 @@ pub(crate) fn plan(args: &MountArgs, user: &User) -> Checked<MountPlan> {
             args.deployment.as_deref(),
             &[("persistent", Deployment::Persistent), ("scratch", Deployment::Scratch)],
         )?,
+        auto_export: auto_export(args)?,
         dirty_copies: choice("--dirty-copies", args.dirty_copies.as_deref(), &[("1", 1), ("2", 2)])?,
         compression: choice("--compression", args.compression.as_deref(), &[("lz4", true), ("none", false)])?,
         dedup: choice("--dedup", args.dedup.as_deref(), &[("on", true), ("off", false)])?,
@@ -110,12 +111,31 @@ pub(crate) fn plan(args: &MountArgs, user: &User) -> Checked<MountPlan> {
 }
 
 fn refuse_what_comes_later(args: &MountArgs) -> Checked<()> {
-    for (name, value) in [("--auto-import", &args.auto_import), ("--auto-export", &args.auto_export)] {
-        if value.is_some() {
-            return bad(name, "not built yet in this version", "mount without it");
+    match &args.auto_import {
+        Some(_) => bad("--auto-import", "not built yet in this version", "mount without it"),
+        None => Ok(()),
+    }
+}
+
+/// `--auto-export` and what is done about conflicts.
+fn auto_export(args: &MountArgs) -> Checked<AutoExport> {
+    let conflicts = [("fail", OnConflict::Fail), ("overwrite", OnConflict::Overwrite), ("skip", OnConflict::Skip)];
+    let on_conflict = choice("--on-conflict", args.on_conflict.as_deref(), &conflicts)?;
+    let mut auto = AutoExport { on_conflict, ..AutoExport::default() };
+    for event in args.auto_export.iter().flat_map(|events| events.split(',')) {
+        match event.trim().to_lowercase().as_str() {
+            "new" => auto.new = true,
+            "changed" => auto.changed = true,
+            "deleted" => auto.deleted = true,
+            other => {
+                return bad("--auto-export", format!("'{other}' is no event"), "use new, changed, deleted, separated by commas");
+            }
         }
     }
-    Ok(())
+    if auto.is_on() && args.read_only {
+        return bad("--auto-export", "a read-only mount changes nothing", "leave one of the two out");
+    }
+    Ok(auto)
 }
 
 /// The daemon's log is beside its first cache; what stays in the foreground says it there, unless told otherwise.

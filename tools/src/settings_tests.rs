@@ -193,7 +193,7 @@ fn every_bad_value_gives_its_line() {
         (S3, &["--file-mode=rw"], "--file-mode 'rw': not permission bits in octal; write it as in 0644"),
         (S3, &["--dir-mode=10000"], "--dir-mode '10000': not permission bits in octal; write it as in 0644"),
         (S3, &["--auto-import=new"], "--auto-import: not built yet in this version; mount without it"),
-        (S3, &["--auto-export=new"], "--auto-export: not built yet in this version; mount without it"),
+        (S3, &["--auto-export=newest"], "--auto-export: 'newest' is no event; use new, changed, deleted, separated by commas"),
     ];
     for (url, extra, line) in table {
         let error = plan(&args(&[&[*url, "/mnt"], *extra].concat()), &user()).map(drop).unwrap_err();

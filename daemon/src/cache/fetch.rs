@@ -2,7 +2,7 @@
 
 use super::Cache;
 use super::budget::Reservation;
-use super::file::{BlockWaiter, CachedFile};
+use super::file::{BlockWaiter, CachedFile, Source};
 use super::local::LocalData;
 use super::region::{REGION, RegionWriter};
 use crate::error::{Error, ErrorKind};
@@ -34,10 +34,14 @@ impl Cache {
 
     async fn run_fetch(self: Arc<Self>, mut fetch: Fetch) {
         // Whatever way this task ends, blocks it still owes are taken out of flight.
-        let mut owed = Owed { cache: Arc::clone(&self), file: Arc::clone(&fetch.file), blocks: fetch.blocks.clone() };
+        let mut owed =
+            Owed { cache: Arc::clone(&self), file: Arc::clone(&fetch.file), blocks: fetch.blocks.clone(), asked: None };
         match self.stream_blocks(&mut fetch, &mut owed).await {
             Ok(()) => debug_assert!(owed.blocks.is_empty(), "a complete stream publishes every block"),
             Err(Stop::Unwanted) => {}
+            Err(Stop::Failed(error)) if is_other_version(&error) && self.has_moved(&fetch.file, owed.asked.as_ref()).await => {
+                // What is owed is asked for again where the file is now.
+            }
             Err(Stop::Failed(error)) => {
                 let rest = std::mem::replace(&mut owed.blocks, 0..0);
                 self.fetch_failed(&fetch, rest, &error);
@@ -51,9 +55,11 @@ impl Cache {
         let start = fetch.blocks.start * packed.block_size;
         let end = (fetch.blocks.end * packed.block_size).min(packed.base());
         if end <= start {
-            return Err(Stop::Failed(short_body(file.key())));
+            return Err(Stop::Failed(short_body(&file.key())));
         }
-        let request = GetRequest { key: file.key().to_owned(), range: Some(start..end), pin: Some(file.pin()) };
+        let source = file.source();
+        owed.asked = Some(source.clone());
+        let request = GetRequest { key: source.key.to_string(), range: Some(start..end), pin: Some(source.pin) };
         let started = Instant::now();
         let mut response = self.repository.fetch(request, fetch.urgency).await?;
         let waited = started.elapsed();
@@ -75,7 +81,7 @@ impl Cache {
                 }
                 match response.body.next().await {
                     Some(chunk) => rest = chunk?,
-                    None => return Err(Stop::Failed(short_body(file.key()))),
+                    None => return Err(Stop::Failed(short_body(&file.key()))),
                 }
             };
             owed.blocks.start += 1;
@@ -109,10 +115,17 @@ impl Cache {
         }
     }
 
+    /// Whether a file's bytes come from elsewhere by now than they were asked from, because it was exported.
+    async fn has_moved(&self, file: &CachedFile, asked: Option<&Source>) -> bool {
+        file.export().ended().await;
+        let now = file.source();
+        asked.is_some_and(|asked| asked.key != now.key || asked.pin.etag != now.pin.etag)
+    }
+
     fn fetch_failed(self: &Arc<Self>, fetch: &Fetch, blocks: Range<u64>, error: &StoreError) {
         let file = &fetch.file;
         let failed = file.fail(blocks);
-        if matches!(error, StoreError::Changed { .. } | StoreError::NotFound { .. })
+        if is_other_version(error)
             && file.note_changed()
             && let Some(events) = self.events.get()
         {
@@ -123,9 +136,9 @@ impl Cache {
         if fetch.urgency == Urgency::Ahead && !file.is_changed() {
             return self.fetch_for_waiters(file, failed);
         }
-        let error = as_read_error(file.key(), error);
+        let error = as_read_error(&file.key(), error);
         if failed.iter().any(|(_, waiters)| !waiters.is_empty()) {
-            tracing::warn!(key = file.key(), %error, "read failed");
+            tracing::warn!(key = &*file.key(), %error, "read failed");
         }
         answer_all(failed, &error);
     }
@@ -144,6 +157,10 @@ fn answer_all(failed: Vec<(u64, Vec<BlockWaiter>)>, error: &Error) {
     for waiter in failed.into_iter().flat_map(|(_, waiters)| waiters) {
         waiter(Err(error.clone()));
     }
+}
+
+fn is_other_version(error: &StoreError) -> bool {
+    matches!(error, StoreError::Changed { .. } | StoreError::NotFound { .. })
 }
 
 fn short_body(key: &str) -> StoreError {
@@ -179,6 +196,8 @@ struct Owed {
     cache: Arc<Cache>,
     file: Arc<CachedFile>,
     blocks: Range<u64>,
+    /// Where the bytes were asked from.
+    asked: Option<Source>,
 }
 
 impl Drop for Owed {

@@ -1,5 +1,6 @@
 //! One version of one object, shared by every handle and fetch that concerns it, and the state of its blocks in memory.
 
+use super::export::Export;
 use super::local::{LocalData, Packed};
 use super::region::Piece;
 use super::written::{WriteErrors, Written};
@@ -7,8 +8,9 @@ use crate::error::Error;
 use crate::ids::Ino;
 use crate::repository::Pin;
 use crate::stripe::Layout;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// What a [`CachedFile`] is made from.
@@ -52,9 +54,20 @@ pub(super) struct ReadyBlock {
     pub(super) consumed: bool,
 }
 
+/// The object that a file's bytes come from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its key.
+    pub key: Arc<str>,
+    /// The version every fetch insists on.
+    pub pin: Pin,
+}
+
 /// One version of one object, and what was written over it.
 pub struct CachedFile {
     spec: FileSpec,
+    source: RwLock<Source>,
+    export: Export,
     size: AtomicU64,
     local: LocalData,
     /// Whether the file is, or is becoming, something else than its object.
@@ -62,11 +75,14 @@ pub struct CachedFile {
     written: Written,
     write_errors: WriteErrors,
     unlinked: AtomicBool,
+    /// Whether the metadata says that the file is, or is becoming, something else than its object. Changed under `claims`.
+    is_claimed: AtomicBool,
+    /// Held for reading from a claim to the change it is for, for writing while the file becomes its object.
+    claims: RwLock<()>,
     /// Whether it may have set-ID bits that a write takes away.
     set_ids: AtomicBool,
     /// Held for writing while the file is cut, for reading while a fetched block is entered in its map.
     map_gate: RwLock<()>,
-    pin: RwLock<Pin>,
     changed: AtomicBool,
     head_seen: AtomicBool,
     handles: AtomicUsize,
@@ -85,12 +101,15 @@ impl CachedFile {
             local,
             size: AtomicU64::new(spec.size),
             is_written: AtomicBool::new(spec.base.is_some()),
+            is_claimed: AtomicBool::new(spec.base.is_some()),
+            claims: RwLock::default(),
+            source: RwLock::new(Source { key: spec.key.as_str().into(), pin: spec.pin.clone() }),
+            export: Export::default(),
             written: Written::clean(spec.size, base, spec.allocated),
             write_errors: WriteErrors::default(),
             unlinked: AtomicBool::new(false),
             set_ids: AtomicBool::new(spec.set_ids),
             map_gate: RwLock::new(()),
-            pin: RwLock::new(spec.pin.clone()),
             changed: AtomicBool::new(false),
             head_seen: AtomicBool::new(false),
             handles: AtomicUsize::new(0),
@@ -107,8 +126,8 @@ impl CachedFile {
     }
 
     /// The object's key.
-    pub fn key(&self) -> &str {
-        &self.spec.key
+    pub fn key(&self) -> Arc<str> {
+        Arc::clone(&self.source.read().key)
     }
 
     /// Size in bytes.
@@ -130,8 +149,27 @@ impl CachedFile {
         self.is_written.load(Ordering::Acquire)
     }
 
-    pub(super) fn mark_written(&self) {
+    /// Whether the metadata says so, while nobody makes the file its object again.
+    pub(super) fn claim(&self) -> (RwLockReadGuard<'_, ()>, bool) {
+        let claim = self.claims.read();
+        let is_claimed = self.is_claimed.load(Ordering::Acquire);
+        (claim, is_claimed)
+    }
+
+    /// The metadata says that the file is something else than its object. Called with a claim.
+    pub(super) fn mark_claimed(&self) {
+        self.is_claimed.store(true, Ordering::Release);
         self.is_written.store(true, Ordering::Release);
+    }
+
+    /// While this is held nobody begins to change the file.
+    pub(super) fn unclaimed(&self) -> RwLockWriteGuard<'_, ()> {
+        self.claims.write()
+    }
+
+    /// The file is its object. Called with the guard of [`Self::unclaimed`].
+    pub(super) fn end_claims(&self) {
+        self.is_claimed.store(false, Ordering::Release);
     }
 
     pub(super) fn map_gate(&self) -> &RwLock<()> {
@@ -172,14 +210,26 @@ impl CachedFile {
         &self.local
     }
 
-    /// The version every fetch insists on.
-    pub fn pin(&self) -> Pin {
-        self.pin.read().clone()
+    /// Where its bytes come from where nothing else is here.
+    pub fn source(&self) -> Source {
+        self.source.read().clone()
+    }
+
+    /// From now on its bytes come from another object, or another version: as far as they came from one before, the same bytes.
+    pub(super) fn set_source(&self, source: Source) {
+        *self.source.write() = source;
+        self.changed.store(false, Ordering::Release);
+        self.head_seen.store(false, Ordering::Release);
+    }
+
+    /// Whether it is being exported.
+    pub(super) fn export(&self) -> &Export {
+        &self.export
     }
 
     /// Adds the version id that a response named, if the pin has none yet; says whether it did.
     pub(super) fn learn_version(&self, version: &str) -> bool {
-        let mut pin = self.pin.write();
+        let pin = &mut self.source.write().pin;
         let new = pin.version.is_none();
         if new {
             pin.version = Some(version.to_owned());

@@ -49,7 +49,7 @@ impl Cache {
                 let before = self.counters.unstored_blocks.fetch_add(1, Ordering::Relaxed);
                 // A full or failing cache would repeat this for every block: powers of two keep the log readable.
                 if before == 0 || before.is_power_of_two() {
-                    tracing::warn!(key = file.key(), %error, unstored = before + 1, "fetched data could not be cached");
+                    tracing::warn!(key = &*file.key(), %error, unstored = before + 1, "fetched data could not be cached");
                 }
             }
         }

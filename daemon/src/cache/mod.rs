@@ -13,6 +13,7 @@
 
 mod budget;
 mod directory;
+mod export;
 mod fetch;
 mod file;
 mod filemap;
@@ -26,7 +27,8 @@ mod written;
 
 pub use budget::MemoryBudget;
 pub use directory::{Ahead, DirectoryAhead, NEAR};
-pub use file::{CachedFile, FileSpec};
+pub use export::Sending;
+pub use file::{CachedFile, FileSpec, Source};
 pub use local::LocalData;
 pub use read::Reader;
 pub use written::{By, DoneReply, SIZE_MAX, Seek};

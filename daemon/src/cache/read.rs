@@ -129,7 +129,7 @@ impl Cache {
     fn forget_faulty(&self, file: &CachedFile, first: u64, wants: &[BlockWant], faults: &[(usize, ReadFault)]) {
         for (position, fault) in faults {
             if !matches!(fault, ReadFault::Missing(_)) {
-                tracing::warn!(key = file.key(), %fault, "cached block is lost; fetching it again");
+                tracing::warn!(key = &*file.key(), %fault, "cached block is lost; fetching it again");
             }
             self.maps.forget(file.ino(), BlockIndex(first + *position as u64), wants[*position].id);
         }
@@ -392,7 +392,7 @@ fn runs(blocks: &[u64]) -> Vec<Range<u64>> {
 }
 
 pub(super) fn metadata_error(file: &CachedFile, error: &MetaError) -> Error {
-    tracing::error!(key = file.key(), %error, "file map could not be read");
+    tracing::error!(key = &*file.key(), %error, "file map could not be read");
     Error::new(ErrorKind::Io, format!("metadata of '{}': {error}", file.key()))
 }
 

@@ -73,6 +73,41 @@ pub enum Deployment {
     Scratch,
 }
 
+/// What is done where the bucket has something else than what was seen last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnConflict {
+    /// The export of that file fails; both versions stay where they are.
+    #[default]
+    Fail,
+    /// The bucket's version is overwritten.
+    Overwrite,
+    /// The file gets another name here and there; the bucket's version keeps the name.
+    KeepBoth,
+    /// The file is passed over; both versions stay where they are.
+    Skip,
+}
+
+/// `--auto-export`: what is exported by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct AutoExport {
+    /// What the bucket does not have.
+    pub new: bool,
+    /// What it has otherwise.
+    pub changed: bool,
+    /// What was deleted or moved here.
+    pub deleted: bool,
+    /// What is done about conflicts.
+    pub on_conflict: OnConflict,
+}
+
+impl AutoExport {
+    /// Whether anything is.
+    pub fn is_on(&self) -> bool {
+        self.new || self.changed || self.deleted
+    }
+}
+
 /// Everything a mount needs to know.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,6 +136,9 @@ pub struct Settings {
     pub posix_metadata: PosixMetadata,
     /// How long listings hold.
     pub metadata_ttl: MetadataTtl,
+    /// What is exported by itself.
+    #[serde(default)]
+    pub auto_export: AutoExport,
     /// Default owner.
     pub uid: u32,
     /// Default group.

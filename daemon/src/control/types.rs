@@ -174,9 +174,12 @@ impl From<Error> for ApiError {
             | ErrorKind::CrossesProjects => ApiErrorKind::Invalid,
             ErrorKind::AccessDenied | ErrorKind::NotPermitted => ApiErrorKind::Denied,
             ErrorKind::ReadOnly | ErrorKind::Unsupported | ErrorKind::NoData => ApiErrorKind::Unsupported,
-            ErrorKind::Stale | ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::OverQuota | ErrorKind::ShuttingDown => {
-                ApiErrorKind::Failed
-            }
+            ErrorKind::Stale
+            | ErrorKind::Busy
+            | ErrorKind::Io
+            | ErrorKind::NoSpace
+            | ErrorKind::OverQuota
+            | ErrorKind::ShuttingDown => ApiErrorKind::Failed,
         };
         ApiError { kind, message: error.message }
     }

@@ -15,6 +15,8 @@ pub(super) struct Shares {
     pub(super) fill: usize,
     /// Data written and not yet on a device.
     pub(super) dirty: usize,
+    /// Bodies on their way to the bucket.
+    pub(super) export: usize,
     /// Verified frame headers.
     pub(super) headers: usize,
     /// File-map rows.
@@ -32,6 +34,7 @@ impl Shares {
             fill: part(16),
             // The data itself, and as much again in extents for each copy.
             dirty: part(4 * (1 + u64::from(copies))),
+            export: part(16),
             headers: part(32),
             maps: part(16),
             metadata: part(8),

@@ -145,6 +145,7 @@ impl MetaStore {
     /// Counts a file that was last changed before there were counts, unless that was done.
     pub fn count_allocated(&self, ino: Ino) -> Result<Option<Inode>, MetaError> {
         self.transact(|txn| {
+            txn.says_what_the_bucket_says();
             let Some(mut row) = read_for_change(txn, ino)? else { return Ok(None) };
             if is_uncounted(&row) {
                 row.allocated = Some(recount(txn.reading(), ino, &row)?);

@@ -87,6 +87,11 @@ impl References {
         }
     }
 
+    /// Drops one reference.
+    pub(super) fn drop_one(&mut self, id: &BlockId) {
+        self.add(id, -1);
+    }
+
     /// Drops the references of a row of a file map.
     pub(super) fn drop_row(&mut self, row: &[u8]) -> Result<(), MetaError> {
         let chunk = decode_chunk(row)?;

@@ -57,11 +57,17 @@ pub enum Table {
     Charges = 15,
     /// Small writes that were synced before their blocks were stored, by inode and place.
     Intents = 16,
+    /// Inodes that are not what the bucket says, by inode.
+    Changes = 18,
+    /// Objects whose names were taken away here, by key.
+    Doomed = 19,
+    /// Multipart uploads under way, by inode.
+    Uploads = 20,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 16] = [
+    pub const ALL: [Table; 19] = [
         Table::Inodes,
         Table::Dirents,
         Table::FileMap,
@@ -78,6 +84,9 @@ impl Table {
         Table::Usage,
         Table::Charges,
         Table::Intents,
+        Table::Changes,
+        Table::Doomed,
+        Table::Uploads,
     ];
 
     /// The table's name, for messages.
@@ -99,6 +108,9 @@ impl Table {
             Table::Usage => "usage",
             Table::Charges => "charges",
             Table::Intents => "intents",
+            Table::Changes => "changes",
+            Table::Doomed => "doomed",
+            Table::Uploads => "uploads",
         }
     }
 }

@@ -22,6 +22,21 @@ pub(super) fn read_for_change(txn: &mut Txn<'_>, ino: Ino) -> Result<Option<Inod
     txn.read(Table::Inodes, &key::ino(ino))?.map(|row| decode_inode(&row)).transpose()
 }
 
+fn update(txn: &mut Txn<'_>, ino: Ino, change: &dyn Fn(&mut Inode)) -> Result<Option<Inode>, MetaError> {
+    let Some(before) = read_for_change(txn, ino)? else { return Ok(None) };
+    let mut after = before.clone();
+    change(&mut after);
+    after.perm &= PERM_BITS;
+    (after.kind, after.link) = (before.kind, before.link.clone());
+    if after.perm != before.perm {
+        acl::follow_mode(txn, ino, after.perm)?;
+    }
+    if after != before {
+        txn.write(Table::Inodes, &key::ino(ino), after.encode());
+    }
+    Ok(Some(after))
+}
+
 impl MetaStore {
     /// An inode's newest row.
     pub fn inode(&self, ino: Ino) -> Result<Option<Inode>, MetaError> {
@@ -34,6 +49,14 @@ impl MetaStore {
         self.update_inode_for(ino, Enforce::Nothing, 0, change)
     }
 
+    /// The same for what the bucket said, and for what it need not know.
+    pub fn update_inode_quietly(&self, ino: Ino, change: &dyn Fn(&mut Inode)) -> Result<Option<Inode>, MetaError> {
+        self.transact(|txn| {
+            txn.says_what_the_bucket_says();
+            update(txn, ino, change)
+        })
+    }
+
     /// The same where a user asked for it: quotas may refuse it.
     pub fn update_inode_for(
         &self,
@@ -42,20 +65,7 @@ impl MetaStore {
         now_ns: i64,
         change: &dyn Fn(&mut Inode),
     ) -> Result<Option<Inode>, MetaError> {
-        self.transact_for(&Spending { enforce, now_ns, ..Spending::default() }, |txn| {
-            let Some(before) = read_for_change(txn, ino)? else { return Ok(None) };
-            let mut after = before.clone();
-            change(&mut after);
-            after.perm &= PERM_BITS;
-            (after.kind, after.link) = (before.kind, before.link.clone());
-            if after.perm != before.perm {
-                acl::follow_mode(txn, ino, after.perm)?;
-            }
-            if after != before {
-                txn.write(Table::Inodes, &key::ino(ino), after.encode());
-            }
-            Ok(Some(after))
-        })
+        self.transact_for(&Spending { enforce, now_ns, ..Spending::default() }, |txn| update(txn, ino, change))
     }
 
     /// The directory an inode was found in and its name there; `None` for the root.
@@ -74,6 +84,7 @@ impl MetaStore {
     /// An inode that is gone stays gone.
     pub fn become_symlink(&self, ino: Ino, target: &[u8]) -> Result<(), MetaError> {
         self.transact(|txn| {
+            txn.says_what_the_bucket_says();
             let Some(mut row) = read_for_change(txn, ino)? else { return Ok(()) };
             row.kind = FileKind::Symlink;
             row.size = target.len() as u64;

@@ -6,7 +6,7 @@ use super::inode::{decode_inode, read_for_change};
 use super::names::{count_links, links_of};
 use super::rows::{Txn, damaged};
 use super::subtree::{Holds, holds_ours};
-use super::{Change, DefaultAttrs, Dirent, FileKind, ListedEntry, ListedNode, ListingState, MetaError, MetaStore};
+use super::{Change, DefaultAttrs, Dirent, ExportMark, FileKind, ListedEntry, ListedNode, ListingState, MetaError, MetaStore};
 use crate::format::rows::{InodeRow, Link, decode_text, key};
 use crate::ids::Ino;
 use std::cmp::Ordering;
@@ -21,6 +21,8 @@ struct Existing {
     name: Vec<u8>,
     dirent: Dirent,
     inode: InodeRow,
+    /// It was sent to the store while this was asked: what is known here is newer.
+    was_sent: bool,
 }
 
 /// What has to happen to one name.
@@ -52,7 +54,7 @@ impl Existing {
     /// touched by a listing.
     fn is_from_store(&self) -> bool {
         let own = self.inode.link.as_ref().is_some_and(|link| link.name == self.name);
-        own && !self.inode.local && self.inode.base.is_none()
+        own && !self.was_sent && !self.inode.local && self.inode.base.is_none()
     }
 
     fn is_still(&self, node: &ListedNode) -> bool {
@@ -128,12 +130,12 @@ fn covered(parent: Ino, covers: &Covers) -> KeyRange {
     }
 }
 
-fn existing(txn: &Txn<'_>, parent: Ino, covers: &Covers) -> Result<Vec<Existing>, MetaError> {
+fn existing(txn: &Txn<'_>, parent: Ino, covers: &Covers, was_sent: &dyn Fn(Ino) -> bool) -> Result<Vec<Existing>, MetaError> {
     let entries = read_dirents(txn.reading(), &covered(parent, covers), usize::MAX)?;
     let inodes = read_inodes(txn.reading(), entries.iter().map(|(_, dirent)| dirent.ino))?;
     let join = |((name, dirent), inode): ((Vec<u8>, Dirent), Option<InodeRow>)| {
         let inode = inode.ok_or_else(|| dangling(parent, dirent.ino))?;
-        Ok(Existing { name, dirent, inode })
+        Ok(Existing { name, inode, was_sent: was_sent(dirent.ino), dirent })
     };
     entries.into_iter().zip(inodes).map(join).collect()
 }
@@ -202,13 +204,27 @@ impl MetaStore {
         state: Option<&ListingState>,
         now_ns: i64,
     ) -> Result<Vec<Change>, MetaError> {
+        self.merge_listing_asked(parent, covers, entries, state, self.export_mark(), now_ns)
+    }
+
+    /// The same for a page that was asked for at `asked`: about what was exported since it says nothing.
+    pub fn merge_listing_asked(
+        &self,
+        parent: Ino,
+        covers: (Option<Vec<u8>>, Option<Vec<u8>>),
+        entries: &[ListedEntry],
+        state: Option<&ListingState>,
+        asked: ExportMark,
+        now_ns: i64,
+    ) -> Result<Vec<Change>, MetaError> {
         check_page(&covers, entries)?;
         self.transact(|txn| {
+            txn.says_what_the_bucket_says();
             let Some(mut directory) = read_for_change(txn, parent)?.filter(|row| row.kind == FileKind::Directory) else {
                 return Ok(Vec::new());
             };
             let shown = settle_whiteouts(txn, parent, &covers, entries)?;
-            let steps = plan(existing(txn, parent, &covers)?, &shown);
+            let steps = plan(existing(txn, parent, &covers, &|ino| self.was_exported_since(ino, asked))?, &shown);
             let steps = spare_ours(txn, steps)?;
             let links: i32 = steps.iter().map(Step::links).sum();
             if links != 0 {

@@ -12,12 +12,15 @@
 
 mod acl;
 mod allocated;
+mod changes;
 pub mod check;
 mod content;
 mod create;
 mod dir;
 pub mod engine;
 mod epochs;
+mod exported;
+mod exporting;
 mod hidden;
 mod ino;
 mod inode;
@@ -39,14 +42,18 @@ mod xattr;
 mod tests;
 
 pub use crate::format::rows::{
-    BLOCKS_PER_CHUNK, Dirent, FileKind, HOLE, InodeRow as Inode, Intent, Limit, ListingState, MapChunk, Origin, QuotaId,
+    BLOCKS_PER_CHUNK, Dirent, FileKind, HOLE, InodeRow as Inode, Intent, Limit, Link, ListingState, MapChunk, Origin, QuotaId,
     QuotaKind, QuotaLimits, Usage,
 };
+pub use crate::format::rows::{ChangeRow, DoomedRow, UploadRow};
 pub use acl::AclKind;
 pub use allocated::{allocated_bytes, claim, is_uncounted};
+pub use changes::{ChangeListener, Doomed, ROOT_ASSOCIATION};
 pub use content::{CUT_ROWS, Content, FileContent, Recorded};
 pub use create::NewNode;
 pub use epochs::TreeView;
+pub use exported::{Sent, Standing};
+pub use exporting::ExportMark;
 pub use intent::IntentLog;
 pub use quota::{DEFAULT_GRACE_S, Enforce, Graces, Quota, QuotaState, QuotaViolation, Reservation, block_bytes};
 pub use remove::Removed;
@@ -62,8 +69,8 @@ use quota::{Entry, Quotas, Spending};
 use rows::{Reading, Txn};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// One entry of a directory as the store lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,6 +224,8 @@ struct Shared {
     numbers: InoAllocator,
     defaults: DefaultAttrs,
     quotas: Quotas,
+    change_listener: OnceLock<ChangeListener>,
+    exporting: exporting::Exporting,
 }
 
 impl MetaStore {
@@ -230,7 +239,15 @@ impl MetaStore {
     pub fn with_engine(engine: Box<dyn Engine>, defaults: DefaultAttrs, now_ns: i64) -> Result<Self, MetaError> {
         let epoch = settings::initialise(&*engine, &defaults, now_ns)?;
         let quotas = Quotas::load(&*engine)?;
-        let shared = Shared { engine, epoch: AtomicU64::new(epoch.0), numbers: InoAllocator::new(), defaults, quotas };
+        let shared = Shared {
+            engine,
+            epoch: AtomicU64::new(epoch.0),
+            numbers: InoAllocator::new(),
+            defaults,
+            quotas,
+            change_listener: OnceLock::new(),
+            exporting: exporting::Exporting::default(),
+        };
         Ok(MetaStore { shared: Arc::new(shared) })
     }
 
@@ -273,10 +290,17 @@ impl MetaStore {
         mut body: impl FnMut(&mut Txn<'_>) -> Result<T, MetaError>,
     ) -> Result<T, MetaError> {
         let quotas = &self.shared.quotas;
+        let mut changed = Vec::new();
+        let mut body = |txn: &mut Txn<'_>| {
+            let result = body(txn)?;
+            changed = changes::derive(txn)?;
+            Ok(result)
+        };
         if !quotas.is_on() {
             let (result, epoch) = rows::transact(self.engine(), body)?;
             // Whoever learns of this commit must find its rows.
             self.saw_epoch(epoch);
+            self.tell_of(&changed);
             return Ok(result);
         }
         let mut entry = Entry::default();
@@ -290,6 +314,7 @@ impl MetaStore {
         match outcome {
             Ok((result, epoch)) => {
                 self.saw_epoch(epoch);
+                self.tell_of(&changed);
                 self.save_timers(&entry.settle(quotas, by))?;
                 Ok(result)
             }
@@ -297,6 +322,12 @@ impl MetaStore {
                 entry.undo();
                 Err(error)
             }
+        }
+    }
+
+    fn tell_of(&self, changed: &[Ino]) {
+        if let Some(listener) = self.shared.change_listener.get().filter(|_| !changed.is_empty()) {
+            listener(changed);
         }
     }
 

@@ -5,6 +5,7 @@
 //!    whiteout there, so that no listing brings it back.
 //! 2. A whiteout hides the one version it was made for (a directory: the prefix); a listing that no longer shows that removes it.
 
+use super::changes::doom;
 use super::dir::decode_dirent;
 use super::engine::{KeyRange, Table};
 use super::inode::read_for_change;
@@ -65,11 +66,21 @@ pub(super) fn enter(txn: &mut Txn<'_>, parent: Ino, name: &[u8], ino: Ino, kind:
 }
 
 /// Takes a name from an inode: its entry, and what the row says of it. The caller writes the row.
-pub(super) fn take_name(txn: &mut Txn<'_>, parent: Ino, name: &[u8], ino: Ino, row: &mut InodeRow) -> Result<(), MetaError> {
+pub(super) fn take_name(
+    txn: &mut Txn<'_>,
+    (parent, name): (Ino, &[u8]),
+    ino: Ino,
+    row: &mut InodeRow,
+    now_ns: i64,
+) -> Result<(), MetaError> {
     txn.remove(Table::Dirents, &key::dirent(parent, name))?;
     let own = row.link.as_ref().is_some_and(|link| link.parent == parent && link.name == name);
     if !own {
         return txn.remove(Table::Links, &key::further_name(ino, parent, name));
+    }
+    // Of a directory it is the marker; one that was made here and never exported has none.
+    if let Some(origin) = row.origin.as_ref().filter(|_| !row.local || row.kind != FileKind::Directory) {
+        doom(txn, origin, ino, now_ns);
     }
     if !row.local {
         let version = row.origin.as_ref().filter(|_| row.kind != FileKind::Directory).map_or(PREFIX, |origin| &origin.etag);

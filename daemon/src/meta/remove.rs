@@ -3,7 +3,7 @@
 use super::dir::{read_dirents, whole_directory};
 use super::names::{entry, links_of, live_directory, named_inode, take_name, touch_directory, unlinked};
 use super::rows::Txn;
-use super::{FileKind, MetaError, MetaStore, Refusal};
+use super::{FileKind, MetaError, MetaStore, Origin, Refusal};
 use crate::ids::Ino;
 
 /// What a name that was removed stood for.
@@ -18,15 +18,21 @@ pub struct Removed {
 impl MetaStore {
     /// Removes a name of anything but a directory.
     pub fn unlink(&self, parent: Ino, name: &[u8], now_ns: i64) -> Result<Removed, MetaError> {
-        self.remove(parent, name, now_ns, |_, _, kind| match kind {
+        self.remove(parent, name, now_ns, &|_| None, |_, _, kind| match kind {
             FileKind::Directory => Err(Refusal::IsDirectory.into()),
             _ => Ok(()),
         })
     }
 
-    /// Removes a directory without entries. What the store may have below it has to be listed before.
-    pub fn rmdir(&self, parent: Ino, name: &[u8], now_ns: i64) -> Result<Removed, MetaError> {
-        self.remove(parent, name, now_ns, |txn, ino, kind| match kind {
+    /// Removes a directory without entries. What the store may have below it has to be listed before. `prefix_of` says which prefix its entries came from.
+    pub fn rmdir(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        prefix_of: &dyn Fn(Ino) -> Option<String>,
+        now_ns: i64,
+    ) -> Result<Removed, MetaError> {
+        self.remove(parent, name, now_ns, prefix_of, |txn, ino, kind| match kind {
             FileKind::Directory => must_be_empty(txn, ino),
             _ => Err(Refusal::NotDirectory.into()),
         })
@@ -37,6 +43,7 @@ impl MetaStore {
         parent: Ino,
         name: &[u8],
         now_ns: i64,
+        prefix_of: &dyn Fn(Ino) -> Option<String>,
         allowed: impl Fn(&mut Txn<'_>, Ino, FileKind) -> Result<(), MetaError>,
     ) -> Result<Removed, MetaError> {
         self.transact(|txn| {
@@ -44,7 +51,10 @@ impl MetaStore {
             let ino = entry(txn, parent, name)?.ok_or(Refusal::NotFound)?.ino;
             let mut row = named_inode(txn, parent, ino)?;
             allowed(txn, ino, row.kind)?;
-            take_name(txn, parent, name, ino, &mut row)?;
+            if row.kind == FileKind::Directory && !row.local {
+                row.origin = prefix_of(ino).map(Origin::prefix);
+            }
+            take_name(txn, (parent, name), ino, &mut row, now_ns)?;
             let row = unlinked(txn, ino, row, now_ns);
             touch_directory(txn, parent, directory, -links_of(row.kind), now_ns);
             Ok(Removed { ino, orphaned: row.nlink == 0 })

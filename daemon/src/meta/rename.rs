@@ -85,9 +85,9 @@ impl MetaStore {
                 }
             };
             let came_back = if back.is_some() { gone } else { 0 };
-            moving.leave(txn, from, prefix_of)?;
+            moving.leave(txn, from, prefix_of, now_ns)?;
             if let Some(mut back) = back {
-                back.leave(txn, to, prefix_of)?;
+                back.leave(txn, to, prefix_of, now_ns)?;
                 back.arrive(txn, from, now_ns);
             }
             let ino = moving.ino;
@@ -126,12 +126,18 @@ impl Moving {
         Ok(Moving { ino, row })
     }
 
-    fn leave(&mut self, txn: &mut Txn<'_>, from: Place<'_>, prefix_of: &dyn Fn(Ino) -> Option<String>) -> Result<(), MetaError> {
+    fn leave(
+        &mut self,
+        txn: &mut Txn<'_>,
+        from: Place<'_>,
+        prefix_of: &dyn Fn(Ino) -> Option<String>,
+        now_ns: i64,
+    ) -> Result<(), MetaError> {
         if self.row.kind == FileKind::Directory && !self.row.local {
             let prefix = prefix_of(self.ino).ok_or(Refusal::NotFound)?;
-            self.row.origin = Some(Origin { key: prefix, etag: String::new(), version: None });
+            self.row.origin = Some(Origin::prefix(prefix));
         }
-        take_name(txn, from.0, from.1, self.ino, &mut self.row)
+        take_name(txn, from, self.ino, &mut self.row, now_ns)
     }
 
     fn arrive(mut self, txn: &mut Txn<'_>, to: Place<'_>, now_ns: i64) {
@@ -150,7 +156,7 @@ fn replace(txn: &mut Txn<'_>, at: Place<'_>, ino: Ino, by: FileKind, now_ns: i64
         (_, FileKind::Directory) => return Err(Refusal::IsDirectory.into()),
         _ => {}
     }
-    take_name(txn, at.0, at.1, ino, &mut row)?;
+    take_name(txn, at, ino, &mut row, now_ns)?;
     Ok(unlinked(txn, ino, row, now_ns).nlink == 0)
 }
 

@@ -100,6 +100,8 @@ pub(super) struct Txn<'a> {
     reading: Reading<'a>,
     batch: Batch,
     recount: Vec<Ino>,
+    /// It only takes over what the bucket says.
+    quiet: bool,
 }
 
 impl<'a> Txn<'a> {
@@ -170,6 +172,16 @@ impl<'a> Txn<'a> {
         self.batch.remove(table, key);
     }
 
+    /// What this transaction writes of inodes is not a change that the bucket would have to know.
+    pub fn says_what_the_bucket_says(&mut self) {
+        self.quiet = true;
+    }
+
+    /// Whether inodes written are changes that the bucket has to know.
+    pub fn changes_objects(&self) -> bool {
+        !self.quiet
+    }
+
     /// What was written so far.
     pub fn writes(&self) -> &[Write] {
         &self.batch.writes
@@ -214,7 +226,7 @@ pub(super) fn transact<T>(
         let mut batch = Batch::default();
         batch.read_at(stamp);
         batch.expect(Table::Settings, epoch_key(), Some(rows::encode_number(epoch.0)));
-        let mut txn = Txn { reading: Reading { view, epoch }, batch, recount: Vec::new() };
+        let mut txn = Txn { reading: Reading { view, epoch }, batch, recount: Vec::new(), quiet: false };
         let result = body(&mut txn)?;
         let Txn { reading, batch, .. } = txn;
         drop(reading);

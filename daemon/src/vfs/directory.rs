@@ -22,6 +22,8 @@ pub(super) struct Directory {
     pub(super) ino: Ino,
     /// What its objects' keys start with: empty, or ending in `/`.
     pub(super) prefix: String,
+    /// What the keys of its entries start with once all is exported: otherwise only for a directory that was moved, or is below one.
+    pub(super) target: String,
     /// Whether the store may have anything below that prefix: not so for a directory made here.
     pub(super) in_store: bool,
     /// The layout that files in it inherit.
@@ -103,19 +105,21 @@ impl Inner {
 
     fn load_directory(&self, ino: Ino) -> Result<Directory> {
         let row = self.inode(ino)?;
-        let (prefix, inherited) = match self.meta.parent_of(ino).map_err(metadata_error)? {
-            None => (self.config.key_prefix.clone(), self.config.layout),
+        let (prefix, target, inherited) = match self.meta.parent_of(ino).map_err(metadata_error)? {
+            None => (self.config.key_prefix.clone(), self.config.key_prefix.clone(), self.config.layout),
             Some((parent, name)) => {
                 let parent = self.directory(parent)?;
                 let name = String::from_utf8_lossy(&name);
                 let moved = row.origin.as_ref().map(|origin| origin.key.clone());
-                (moved.unwrap_or_else(|| format!("{}{name}/", parent.prefix)), parent.layout)
+                let prefix = moved.unwrap_or_else(|| format!("{}{name}/", parent.prefix));
+                (prefix, format!("{}{name}/", parent.target), parent.layout)
             }
         };
         let listing = self.meta.listing_state(ino).map_err(metadata_error)?;
         Ok(Directory {
             ino,
             prefix,
+            target,
             in_store: !row.local || row.origin.is_some(),
             layout: row.layout.unwrap_or(inherited),
             listing: RwLock::new(listing),

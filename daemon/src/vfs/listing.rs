@@ -7,7 +7,7 @@ use super::directory::Directory;
 use super::{Inner, metadata_error};
 use crate::config::PosixMetadata;
 use crate::error::{Error, ErrorKind, Result};
-use crate::meta::{Change, ListedEntry, ListedNode, ListingState, Origin};
+use crate::meta::{Change, ExportMark, ListedEntry, ListedNode, ListingState, Origin};
 use crate::repository::keymap::{Classified, ListedName, NameNode, PageClassifier};
 use crate::repository::{ListPage, ListRequest, ObjectSummary, StoreError, Urgency};
 use std::sync::Arc;
@@ -49,10 +49,11 @@ impl Inner {
         }
         let mut pass = self.begin_pass(directory);
         loop {
+            let asked = self.meta.export_mark();
             let page = self.list_page(directory, &pass).await?;
             let last = page.next.is_none();
             pass.token.clone_from(&page.next);
-            let changes = self.merge_page(directory, &mut pass, page)?;
+            let changes = self.merge_page(directory, &mut pass, page, asked)?;
             self.announce(directory, &changes, pass.first);
             self.queue_heads(&changes);
             if last || goal == Goal::FirstPage {
@@ -110,7 +111,13 @@ impl Inner {
         self.repository.list(request, Urgency::Demand).await.map_err(|error| listing_error(&directory.prefix, &error))
     }
 
-    fn merge_page(self: &Arc<Self>, directory: &Directory, pass: &mut Pass, page: ListPage) -> Result<Vec<Change>> {
+    fn merge_page(
+        self: &Arc<Self>,
+        directory: &Directory,
+        pass: &mut Pass,
+        page: ListPage,
+        asked: ExportMark,
+    ) -> Result<Vec<Change>> {
         let complete = page.next.is_none();
         let Classified { segments, hidden, marker } = pass.classifier.page(page);
         let hidden: Vec<_> = hidden.into_iter().map(|hidden| (hidden.key, hidden.reason.to_string())).collect();
@@ -131,7 +138,8 @@ impl Inner {
         for (i, segment) in segments.into_iter().enumerate() {
             let entries: Vec<_> = segment.entries.into_iter().map(as_entry).collect();
             let state = record.filter(|_| i == last);
-            let merged = self.meta.merge_listing(directory.ino, segment.covers, &entries, state, self.clock.wall_ns());
+            let now_ns = self.clock.wall_ns();
+            let merged = self.meta.merge_listing_asked(directory.ino, segment.covers, &entries, state, asked, now_ns);
             changes.extend(merged.map_err(metadata_error)?);
         }
         if record.is_some() {
@@ -187,7 +195,7 @@ impl Inner {
             self.directories.note_probe(directory.ino, name, self.clock.wall_ns());
             return Ok(());
         };
-        let asked_ns = self.clock.wall_ns();
+        let (asked_ns, asked) = (self.clock.wall_ns(), self.meta.export_mark());
         let key = format!("{}{text}", directory.prefix);
         let mut found = self.probe_prefix(&key, None).await?;
         if found.is_undecided(&key) {
@@ -200,7 +208,8 @@ impl Inner {
         };
         let covers = (Some(name.to_vec()), Some(after(name)));
         let entries: Vec<_> = entry.into_iter().collect();
-        let merged = self.meta.merge_listing(directory.ino, covers, &entries, None, asked_ns).map_err(metadata_error)?;
+        let merged = self.meta.merge_listing_asked(directory.ino, covers, &entries, None, asked, asked_ns);
+        let merged = merged.map_err(metadata_error)?;
         // The kernel's own negative entry for the name has expired, or the name would not be probed; its copy of the
         // directory's entries may still be valid.
         self.announce(directory, &merged, true);

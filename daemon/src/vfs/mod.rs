@@ -15,6 +15,7 @@ mod attr;
 mod copy;
 mod create;
 mod directory;
+mod export;
 mod handles;
 mod invalidate;
 mod listing;
@@ -31,13 +32,14 @@ mod types;
 mod write;
 mod xattr;
 
+pub use export::{AutoExportStatus, ExportCode, ExportEvents, ExportFailure, ExportResult, ExportTree, Exported, RemovalOutcome};
 pub use quota::ShownQuota;
 pub use types::*;
 
 use crate::block::BlockStore;
 use crate::cache::{Cache, FileEvents, Unflushed};
 use crate::clock::SharedClock;
-use crate::config::{MetadataTtl, PosixMetadata};
+use crate::config::{AutoExport, MetadataTtl, PosixMetadata};
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ino;
 use crate::meta::{FileKind, Inode, MetaError, MetaStore, Refusal, allocated_bytes, is_uncounted};
@@ -65,6 +67,12 @@ pub struct VfsConfig {
     pub posix_metadata: PosixMetadata,
     /// The layout where neither a file nor a directory above it has one.
     pub layout: Layout,
+    /// The file system's identity, by which its work in the bucket is known again.
+    pub identity: u128,
+    /// What is exported by itself.
+    pub auto_export: AutoExport,
+    /// Memory for bodies on their way to the bucket, in bytes.
+    pub export_bytes: u64,
 }
 
 /// The components the operations work with.
@@ -99,6 +107,8 @@ struct Inner {
     directories: Directories,
     invalidator: Invalidator,
     heads: posix::Heads,
+    exports: export::Exports,
+    auto: Arc<export::Auto>,
     renames: Mutex<()>,
     /// Counts changes of names, by directory (some share a counter): a listing read before the last one may tell the kernel of what
     /// is gone.
@@ -110,11 +120,18 @@ impl Vfs {
     pub fn new(parts: VfsParts, config: VfsConfig) -> Self {
         let VfsParts { meta, cache, store, repository, clock, runtime } = parts;
         let ttl = config.metadata_ttl.as_duration();
+        let auto = Arc::new(export::Auto::new(config.auto_export));
+        if config.auto_export.is_on() {
+            let auto = Arc::clone(&auto);
+            meta.set_change_listener(Box::new(move |changed| auto.note(changed)));
+        }
         let vfs = Vfs(Arc::new(Inner {
             directories: Directories::new(ttl),
             handles: Handles::default(),
             invalidator: Invalidator::start(),
             heads: posix::Heads::default(),
+            exports: export::Exports::new(config.identity, config.export_bytes),
+            auto: Arc::clone(&auto),
             renames: Mutex::default(),
             changes: std::array::from_fn(|_| AtomicU64::new(0)),
             meta,

@@ -49,7 +49,7 @@ impl Inner {
         self.runtime.spawn(async move {
             let Ok(head) = inner.repository.head(&marker.key, Urgency::Ahead).await else { return };
             let attrs = PosixAttrs::parse(&head.user_metadata);
-            match inner.meta.update_inode(dir, &|row| assume(row, &attrs)) {
+            match inner.meta.update_inode_quietly(dir, &|row| assume(row, &attrs)) {
                 Ok(_) => inner.invalidator.inode(dir),
                 Err(error) => drop(metadata_error(error)),
             }
@@ -118,7 +118,7 @@ impl Inner {
             after != row
         };
         if changed {
-            if let Some(row) = self.meta.update_inode(ino, &change).map_err(metadata_error)? {
+            if let Some(row) = self.meta.update_inode_quietly(ino, &change).map_err(metadata_error)? {
                 self.note_set_ids(ino, &row);
             }
             self.forget_in_kernel(ino, attrs)?;

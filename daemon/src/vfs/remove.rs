@@ -77,7 +77,8 @@ impl Inner {
     }
 
     fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
-        let removed = self.meta.rmdir(parent, name, self.clock.wall_ns()).map_err(metadata_error)?;
+        let prefix_of = |ino| self.directory(ino).ok().map(|directory| directory.prefix.clone());
+        let removed = self.meta.rmdir(parent, name, &prefix_of, self.clock.wall_ns()).map_err(metadata_error)?;
         self.names_changed(parent);
         self.directories.forget(removed.ino);
         Ok(())

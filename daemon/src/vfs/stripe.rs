@@ -58,7 +58,7 @@ impl Inner {
             let message = "the file already has cached data, whose places are fixed; set the layout before its first read";
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        self.meta.update_inode(ino, &|row| row.layout = Some(layout)).map_err(metadata_error)?;
+        self.meta.update_inode_quietly(ino, &|row| row.layout = Some(layout)).map_err(metadata_error)?;
         // Directories below inherit it, and they are remembered with what they inherited before.
         self.directories.forget_all();
         Ok(())

@@ -6,6 +6,7 @@ mod consistency;
 mod copying;
 mod crash;
 mod devices;
+mod export;
 mod faults;
 mod intents;
 mod names;

@@ -91,7 +91,7 @@ impl Cache {
         if len == 0 {
             return Ok(0);
         }
-        self.claim(dest.0, by.enforce, by.now_ns)?;
+        drop(self.claim(dest.0, by.enforce, by.now_ns)?);
         let (mut copied, mut carried) = (0, 0);
         while copied < len && copied < SHARE_BYTES && carried < CARRY_BYTES {
             let at = ((source.0, source.1 + copied), (dest.0, dest.1 + copied));
@@ -196,6 +196,7 @@ impl Cache {
         // As far as the quota goes; what the transaction comes to, it records itself.
         let bytes = to * block_size..(to + count) * block_size;
         self.could_write(dest, &bytes, by.enforce, by.now_ns)?;
+        let _claim = self.claim(dest, by.enforce, by.now_ns)?;
         let _references = self.references.lock();
         let share = Share { from: (source.ino(), from), to: (dest.ino(), to), count, block_size, now_ns: by.now_ns };
         let shared = self.meta.share_content(&share).map_err(|error| metadata_error(dest, &error))?;

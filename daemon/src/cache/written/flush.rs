@@ -7,6 +7,7 @@
 use super::DoneReply;
 use super::copy::Sharing;
 use super::intent::LOG_BYTES;
+use super::sent::Sent;
 use super::state::{Recorded, Snapshot};
 use super::write::Waiting;
 use crate::block::PutError;
@@ -33,6 +34,8 @@ pub(in crate::cache) enum Job {
     Sync { file: Option<Arc<CachedFile>>, reply: DoneReply },
     /// Has a round record what the intent log has of a file.
     Settle { file: Arc<CachedFile>, reply: DoneReply },
+    /// Records that a file was sent to the bucket.
+    Sent(Sent),
     /// Cuts a file.
     Cut(Cut),
     /// Makes blocks of one file blocks of another.
@@ -261,6 +264,10 @@ impl Cache {
                     self.flush_files(&[file]);
                     reply(Ok(()));
                 }
+                Job::Sent(sent) => {
+                    let outcome = self.record_sent(&sent);
+                    sent.reply(outcome);
+                }
                 Job::Cut(cut) => {
                     self.sync_all(std::mem::take(&mut syncs));
                     self.cut(cut);
@@ -433,7 +440,7 @@ impl Cache {
     }
 
     fn give_up(&self, rounded: &Rounded, error: &Error) {
-        tracing::error!(key = rounded.file.key(), %error, "written data could not be stored; it stays in memory and is tried again");
+        tracing::error!(key = &*rounded.file.key(), %error, "written data could not be stored; it stays in memory and is tried again");
         for (_, block) in &rounded.outcome.lock().blocks {
             if let Content::Block(id) = block {
                 self.store.discard(id, self.may_be_referenced(id.fingerprint()));
@@ -470,7 +477,7 @@ impl Cache {
             return;
         }
         for (_, file) in queue.dirty.drain() {
-            tracing::error!(key = file.key(), "written data is lost: it could not be stored before the end");
+            tracing::error!(key = &*file.key(), "written data is lost: it could not be stored before the end");
         }
         for waiting in queue.parked.drain(..) {
             (waiting.reply)(Err(Error::new(ErrorKind::ShuttingDown, "the file system is shutting down")));

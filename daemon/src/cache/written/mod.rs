@@ -23,6 +23,7 @@ mod release;
 mod resize;
 mod room;
 mod seek;
+mod sent;
 mod state;
 mod write;
 

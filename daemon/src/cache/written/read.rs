@@ -21,8 +21,8 @@ static ZEROS: [u8; 128 << 10] = [0; 128 << 10];
 enum Source {
     Memory(Bytes),
     Zeros(usize),
-    /// Blocks written here: nothing else can stand in for them.
-    Local(Vec<BlockWant>),
+    /// Blocks written here, from a byte of the file on: nothing else can stand in for them.
+    Local(u64, Vec<BlockWant>),
     /// A block of the origin, cached or not.
     Origin {
         index: u64,
@@ -44,7 +44,7 @@ impl Cache {
             match source {
                 Source::Memory(bytes) => assembly.fill(slot, Ok(Data::Stored(bytes))),
                 Source::Zeros(len) => assembly.fill(slot, Ok(Data::Stored(zeros(len)))),
-                Source::Local(wants) => self.read_local(file, wants, slot, assembly),
+                Source::Local(start, wants) => self.read_local(file, start, wants, slot, assembly),
                 Source::Origin { index, start, len } => {
                     let done = move |outcome: Result<Bytes, Error>| assembly.fill(slot, outcome.map(Data::Stored));
                     self.read_origin(file, index, start, len, Box::new(done));
@@ -53,14 +53,28 @@ impl Cache {
         }
     }
 
-    fn read_local(self: &Arc<Self>, file: &Arc<CachedFile>, wants: Vec<BlockWant>, slot: usize, assembly: Arc<Assembly>) {
+    fn read_local(
+        self: &Arc<Self>,
+        file: &Arc<CachedFile>,
+        start: u64,
+        wants: Vec<BlockWant>,
+        slot: usize,
+        assembly: Arc<Assembly>,
+    ) {
         let (cache, file) = (Arc::clone(self), Arc::clone(file));
+        let bytes = start..start + wants.iter().map(|want| u64::from(want.len)).sum::<u64>();
+        let exports = file.export().count();
         self.store.read(
             wants,
             Box::new(move |outcome| match outcome {
                 Ok(bytes) => {
                     cache.count_hit(bytes.len());
                     assembly.fill(slot, Ok(Data::Stored(bytes)));
+                }
+                // It is in the bucket by now, and may have been dropped here.
+                Err(_) if file.export().count() != exports => {
+                    let done = move |outcome: Result<Bytes, Error>| assembly.fill(slot, outcome.map(Data::Stored));
+                    cache.read_written(&file, bytes, Box::new(done));
                 }
                 Err(faults) => {
                     let why = faults.first().map(|(_, fault)| fault.to_string()).unwrap_or_default();
@@ -86,7 +100,7 @@ impl Cache {
             let (start, len) = (within.start as u32, within.len() as u32);
             match rows.mapped(index) {
                 Mapped::Hole => push_zeros(&mut sources, within.len()),
-                Mapped::Local(id) => self.push_local(&mut sources, id, start, len),
+                Mapped::Local(id) => self.push_local(&mut sources, index * packed.block_size, id, start, len),
                 Mapped::Origin(_) => {
                     let there = packed.block_len(index).saturating_sub(start).min(len);
                     if there > 0 {
@@ -100,15 +114,15 @@ impl Cache {
     }
 
     /// A block written here may be shorter than the file now says: the rest is zeros.
-    fn push_local(&self, sources: &mut Vec<Source>, id: BlockId, start: u32, len: u32) {
+    fn push_local(&self, sources: &mut Vec<Source>, block_start: u64, id: BlockId, start: u32, len: u32) {
         // One that is not there is asked for all the same: the store knows what to say of it.
         let plain_len = self.store.plain_len(&id).unwrap_or(start + len);
         let there = plain_len.saturating_sub(start).min(len);
         if there > 0 {
             let want = BlockWant { id, plain_len, start, len: there };
             match sources.last_mut() {
-                Some(Source::Local(wants)) => wants.push(want),
-                _ => sources.push(Source::Local(vec![want])),
+                Some(Source::Local(_, wants)) => wants.push(want),
+                _ => sources.push(Source::Local(block_start + u64::from(start), vec![want])),
             }
         }
         push_zeros(sources, (len - there) as usize);

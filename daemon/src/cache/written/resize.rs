@@ -19,7 +19,7 @@ impl Cache {
         if size > SIZE_MAX {
             return reply(Err(Error::new(ErrorKind::TooLarge, format!("{size} bytes, more than a file can have"))));
         }
-        if let Err(error) = self.claim(file, enforce, now_ns) {
+        if let Err(error) = self.claim(file, enforce, now_ns).map(drop) {
             return reply(Err(error));
         }
         if size < file.size() {
@@ -42,6 +42,7 @@ impl Cache {
     }
 
     pub(super) fn grow(&self, file: &Arc<CachedFile>, size: u64, enforce: Enforce, now_ns: i64) -> Result<(), Error> {
+        let _claim = self.claim(file, enforce, now_ns)?;
         let mut state = file.written().lock();
         let size = size.max(state.size);
         let block_size = self.block_size();
@@ -67,10 +68,12 @@ impl Cache {
         if range.end > SIZE_MAX {
             return reply(Err(Error::new(ErrorKind::TooLarge, "more than a file can have")));
         }
-        if let Err(error) = self.claim(file, enforce, now_ns) {
-            return reply(Err(error));
-        }
+        let claim = match self.claim(file, enforce, now_ns) {
+            Ok(claim) => claim,
+            Err(error) => return reply(Err(error)),
+        };
         if grow && range.end > file.size() {
+            drop(claim);
             let (cache, grown, end) = (Arc::clone(self), Arc::clone(file), range.end);
             let then = move |ready: Result<(), Error>| match ready.and_then(|()| cache.grow(&grown, end, enforce, now_ns)) {
                 Ok(()) => cache.zero(&grown, range, false, enforce, now_ns, reply),
@@ -90,6 +93,7 @@ impl Cache {
             self.flusher.give_back(freed);
             self.flusher.note_dirty(file);
         }
+        drop(claim);
         let mut edges = Vec::new();
         if whole.start >= whole.end {
             edges.push(range.start..end);
@@ -123,6 +127,7 @@ impl Cache {
     /// Does a cut, on the flusher's thread and between two rounds. Returns whether it is in the metadata.
     pub(super) fn cut_now(&self, file: &Arc<CachedFile>, size: u64, now_ns: i64) -> Result<(), Error> {
         let LocalData::Packed(packed) = file.local();
+        let _claim = self.claim(file, Enforce::Nothing, now_ns)?;
         let mut state = file.written().lock();
         let old = state.size;
         let freed = state.resize(size, packed.block_size, now_ns);

@@ -9,6 +9,7 @@ use crate::cache::read::metadata_error;
 use crate::error::{Error, ErrorKind};
 use crate::meta::{Enforce, MetaError, Refusal, claim};
 use bytes::Bytes;
+use parking_lot::RwLockReadGuard;
 use std::sync::Arc;
 
 /// A write that could not be done at once.
@@ -43,9 +44,6 @@ impl Cache {
         if let Err(error) = self.flusher.admit(self, data.len()) {
             return reply(Err(error));
         }
-        if let Err(error) = self.claim(file, enforce, now_ns) {
-            return reply(Err(error));
-        }
         let enforce = Some(enforce);
         let waiting = |enforce, reply| {
             let data = Bytes::copy_from_slice(data);
@@ -62,10 +60,16 @@ impl Cache {
         }
     }
 
-    /// Before the first change to a file that is its object: says so in the metadata, so that no listing replaces it.
-    pub(super) fn claim(&self, file: &CachedFile, enforce: Enforce, now_ns: i64) -> Result<(), Error> {
-        if file.is_written() {
-            return Ok(());
+    /// Before a change to a file that is its object: says so in the metadata, so that no listing replaces it. Holds for as long as the guard is kept.
+    pub(super) fn claim<'a>(
+        &self,
+        file: &'a CachedFile,
+        enforce: Enforce,
+        now_ns: i64,
+    ) -> Result<RwLockReadGuard<'a, ()>, Error> {
+        let (guard, is_claimed) = file.claim();
+        if is_claimed {
+            return Ok(guard);
         }
         match self.meta.update_inode_for(file.ino(), enforce, now_ns, &claim) {
             Ok(_) => {}
@@ -74,8 +78,8 @@ impl Cache {
             }
             Err(error) => return Err(metadata_error(file, &error)),
         }
-        file.mark_written();
-        Ok(())
+        file.mark_claimed();
+        Ok(guard)
     }
 
     /// Writes after the block has been read, as often as it takes.
@@ -97,6 +101,7 @@ impl Cache {
         enforce: Option<Enforce>,
     ) -> Result<Option<u64>, Error> {
         let LocalData::Packed(packed) = file.local();
+        let _claim = self.claim(file, enforce.unwrap_or(Enforce::Nothing), now_ns)?;
         let mut state = file.written().lock();
         let range = offset..offset + data.len() as u64;
         if let Some(enforce) = enforce {

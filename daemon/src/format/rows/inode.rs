@@ -78,6 +78,13 @@ pub struct Origin {
     pub version: Option<String>,
 }
 
+impl Origin {
+    /// The prefix that a directory's entries come from.
+    pub fn prefix(key: String) -> Self {
+        Origin { key, etag: String::new(), version: None }
+    }
+}
+
 /// How a file's bytes are spread over devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Layout {

@@ -14,6 +14,9 @@
 //! usage                     kind:1 number:8 shard:1
 //! charge                    ino:8
 //! intent                    ino:8 place:8
+//! change                    ino:8
+//! doomed                    association:4 object key
+//! upload                    ino:8
 //! setting                   space:1 name              space 0 = the store's own, 1 = its users'
 //! ```
 
@@ -115,6 +118,17 @@ pub fn intent(ino: Ino, place: u64) -> [u8; 16] {
 pub fn split_intent(key: &[u8]) -> Option<(Ino, u64)> {
     let (ino, place) = key.split_first_chunk::<8>()?;
     Some((Ino(u64::from_be_bytes(*ino)), u64::from_be_bytes(place.try_into().ok()?)))
+}
+
+/// The key of a doomed object's row.
+pub fn doomed(association: u32, object_key: &str) -> Vec<u8> {
+    [&association.to_be_bytes(), object_key.as_bytes()].concat()
+}
+
+/// Association and object key in a doomed object's row key; `None` if it is not one.
+pub fn split_doomed(key: &[u8]) -> Option<(u32, &str)> {
+    let (association, object_key) = key.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*association), std::str::from_utf8(object_key).ok()?))
 }
 
 /// The key of a block's reference count.

@@ -9,6 +9,7 @@
 //!    warrants.
 //! 2. A row has one encoding: `encode(decode(bytes)) == bytes` for whatever `decode` accepts.
 
+mod change;
 mod dirent;
 mod inode;
 mod intent;
@@ -20,6 +21,7 @@ mod quota;
 mod small;
 mod wire;
 
+pub use change::{ChangeRow, DoomedRow, UploadRow};
 pub use dirent::Dirent;
 pub use inode::{FileKind, InodeRow, Layout, Link, Origin};
 pub use intent::Intent;

@@ -49,13 +49,13 @@ fn a_transaction_that_began_before_an_epoch_ended_is_tried_again_in_the_next() {
             if tries.len() == 1 {
                 store.advance_epoch()?;
             }
-            txn.write(Table::Inodes, b"row", vec![1]);
+            txn.write(Table::Xattrs, b"row", vec![1]);
             Ok(())
         })
         .expect("commits");
     assert_eq!(tries, [Epoch(1), Epoch(2)]);
     let at_old = Reading { view: store.engine().view(), epoch: Epoch(1) };
-    assert_eq!(at_old.newest(Table::Inodes, b"row").expect("reads"), None);
+    assert_eq!(at_old.newest(Table::Xattrs, b"row").expect("reads"), None);
 }
 
 #[derive(Clone, Debug)]

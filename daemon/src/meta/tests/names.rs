@@ -97,13 +97,13 @@ fn directories_go_only_empty_and_never_below_themselves() {
     let a = make(&store, Ino::ROOT, "a", DIR);
     let b = make(&store, a, "b", DIR);
     let file = make(&store, Ino::ROOT, "f", FILE);
-    assert_eq!(refusal(store.rmdir(Ino::ROOT, b"a", NOW)), Refusal::NotEmpty);
-    assert_eq!(refusal(store.rmdir(Ino::ROOT, b"f", NOW)), Refusal::NotDirectory);
+    assert_eq!(refusal(store.rmdir(Ino::ROOT, b"a", &|_| None, NOW)), Refusal::NotEmpty);
+    assert_eq!(refusal(store.rmdir(Ino::ROOT, b"f", &|_| None, NOW)), Refusal::NotDirectory);
     assert_eq!(refusal(store.unlink(Ino::ROOT, b"a", NOW)), Refusal::IsDirectory);
     assert!(matches!(refusal(move_to(&store, (Ino::ROOT, "a"), (b, "c"), RenameMode::Replace)), Refusal::Invalid(_)));
     assert_eq!(refusal(move_to(&store, (Ino::ROOT, "f"), (Ino::ROOT, "a"), RenameMode::Replace)), Refusal::IsDirectory);
     assert_eq!(refusal(move_to(&store, (Ino::ROOT, "a"), (Ino::ROOT, "f"), RenameMode::Replace)), Refusal::NotDirectory);
-    store.rmdir(a, b"b", NOW).expect("removes");
+    store.rmdir(a, b"b", &|_| None, NOW).expect("removes");
     assert_eq!(refusal(store.create(b, b"x", FILE, NOW)), Refusal::NotFound);
     assert_eq!(store.lookup(Ino::ROOT, b"f").expect("reads").expect("is").ino, file);
     assert_sound(&store);

@@ -239,7 +239,7 @@ fn a_project_ends_with_its_directory() {
     let store = on(engine.clone());
     let dir = directory(&store, Ino::ROOT, "p");
     limit(&store, QuotaId::Project(dir), inodes(1, 1));
-    store.rmdir(Ino::ROOT, b"p", NOW).expect("removes");
+    store.rmdir(Ino::ROOT, b"p", &|_| None, NOW).expect("removes");
     free(&store);
     assert!(store.quota(QuotaId::Project(dir), NOW).limits.is_none());
     assert_counted(&store);

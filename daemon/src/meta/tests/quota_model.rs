@@ -148,7 +148,7 @@ fn apply(store: &MetaStore, model: &mut Model, step: usize, op: Op) {
             let Some(ino) = pick(node) else { return };
             let (parent, name) = model.nodes[&ino].names[0].clone();
             if model.nodes[&ino].kind == FileKind::Directory {
-                if store.rmdir(parent, name.as_bytes(), NOW).is_err() {
+                if store.rmdir(parent, name.as_bytes(), &|_| None, NOW).is_err() {
                     return;
                 }
             } else {

@@ -1,0 +1,126 @@
+//! Recording that a file was sent to the bucket: between two rounds, so that nothing of it is on its way.
+
+use super::flush::Job;
+use super::state::{Recorded, State};
+use crate::cache::file::{CachedFile, Source};
+use crate::cache::filemap::Mapped;
+use crate::cache::local::LocalData;
+use crate::cache::read::metadata_error;
+use crate::cache::{Cache, Sending};
+use crate::error::{Error, ErrorKind, Result};
+use crate::meta::{self, BLOCKS_PER_CHUNK, Enforce, Standing, allocated_bytes};
+use crate::repository::Pin;
+use futures::channel::oneshot;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Blocks brought here before a round records them.
+const BROUGHT_IN_A_ROUND: u64 = 64;
+
+/// A file that was sent.
+pub(in crate::cache) struct Sent {
+    file: Arc<CachedFile>,
+    what: meta::Sent,
+    reply: oneshot::Sender<Result<Standing>>,
+}
+
+impl Sent {
+    pub(super) fn reply(self, outcome: Result<Standing>) {
+        let _ = self.reply.send(outcome);
+    }
+}
+
+impl State {
+    /// Whether the metadata says all there is to say.
+    pub fn is_settled(&self) -> bool {
+        !self.is_busy() && self.log.places.is_empty()
+    }
+}
+
+impl Cache {
+    /// Has a round record what is dirty of a file.
+    pub(in crate::cache) async fn settle(self: &Arc<Self>, file: &Arc<CachedFile>) -> Result<()> {
+        let (settled, outcome) = oneshot::channel();
+        let reply = Box::new(move |result| drop(settled.send(result)));
+        self.flusher.push(Job::Settle { file: Arc::clone(file), reply });
+        outcome.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Records that a file was sent.
+    pub async fn sent(self: &Arc<Self>, sending: &Sending, what: meta::Sent) -> Result<Standing> {
+        let (reply, outcome) = oneshot::channel();
+        self.flusher.push(Job::Sent(Sent { file: Arc::clone(sending.file()), what, reply }));
+        outcome.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Records that a file was sent, on the flusher's thread.
+    pub(super) fn record_sent(&self, sent: &Sent) -> Result<Standing> {
+        loop {
+            let standing = self.record_sent_step(sent)?;
+            if standing != Standing::Unfinished {
+                return Ok(standing);
+            }
+        }
+    }
+
+    fn record_sent_step(&self, sent: &Sent) -> Result<Standing> {
+        let file = &sent.file;
+        let LocalData::Packed(packed) = file.local();
+        // Nobody begins to change the file until memory says what the metadata says.
+        let _unclaimed = file.unclaimed();
+        let _references = self.references.lock();
+        let is_clean = file.written().lock().is_settled();
+        let what = meta::Sent { is_clean: sent.what.is_clean && is_clean, ..sent.what.clone() };
+        let (standing, released) = self.meta.exported(&what).map_err(|error| metadata_error(file, &error))?;
+        let pin = Pin { etag: what.origin.etag, version: what.origin.version };
+        file.set_source(Source { key: what.origin.key.into(), pin });
+        if standing != Standing::Changed {
+            self.show_sent(file)?;
+            packed.base.store(file.size(), Ordering::Release);
+        }
+        if standing == Standing::Exported {
+            file.end_claims();
+        }
+        self.release(&released);
+        Ok(standing)
+    }
+
+    /// Has readers find the file's blocks as those of its origin.
+    fn show_sent(&self, file: &CachedFile) -> Result<()> {
+        let row = self.meta.inode(file.ino()).map_err(|error| metadata_error(file, &error))?;
+        let mut state = file.written().lock();
+        state.base = state.size;
+        if let Some(row) = row {
+            state.recorded = Recorded { size: row.size, allocated: allocated_bytes(&row) };
+        }
+        file.export().add();
+        self.maps.drop_rows(file.ino(), 0..state.size.div_ceil(self.block_size() * BLOCKS_PER_CHUNK));
+        Ok(())
+    }
+}
+
+impl Cache {
+    /// Has all of a file's bytes here, as if they had been written: nothing of it comes from its origin any more.
+    pub async fn bring_here(self: &Arc<Self>, file: &Arc<CachedFile>) -> Result<()> {
+        drop(self.claim(file, Enforce::Nothing, 0)?);
+        let mut brought = 0;
+        for index in 0..file.size().div_ceil(self.block_size()) {
+            let mapped = self.maps.mapped(file.ino(), index).map_err(|error| metadata_error(file, &error))?;
+            if !matches!(mapped, Mapped::Origin(_)) {
+                continue;
+            }
+            let (loaded, outcome) = oneshot::channel();
+            self.load(file, index, Box::new(move |done| drop(loaded.send(done))));
+            outcome.await.unwrap_or_else(|_| Err(stopping()))?;
+            brought += 1;
+            if brought % BROUGHT_IN_A_ROUND == 0 {
+                self.settle(file).await?;
+            }
+        }
+        self.settle(file).await
+    }
+}
+
+fn stopping() -> Error {
+    Error::new(ErrorKind::ShuttingDown, "the file system is shutting down")
+}

@@ -1,0 +1,307 @@
+//! Exporting changes by themselves: the change log, a little after each change.
+//!
+//! The queue in memory is a guess of what the log says, bounded; when it was too small the log is read again. So nothing here has to survive
+//! a crash.
+
+use super::{ExportEvents, ExportFailure, ExportResult, ExportTree, Exported, Inner, RemovalOutcome};
+use crate::config::AutoExport;
+use crate::ids::Ino;
+use crate::meta::{Doomed, FileKind, ROOT_ASSOCIATION};
+use crate::repository::Urgency;
+use crate::vfs::{Vfs, metadata_error};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// A change waits so long for more of the same file: ten writes, one upload.
+const SETTLE: Duration = Duration::from_millis(500);
+/// A directory waits longer: what is made in it changes it.
+const SETTLE_DIRECTORY: Duration = Duration::from_millis(1500);
+/// How often deletions are looked for where nothing changes.
+const IDLE: Duration = Duration::from_secs(5);
+/// The first wait after a failure, doubled each time up to the last.
+const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+/// Changes kept in memory.
+const QUEUE: usize = 100_000;
+/// Exports under way at once.
+const AT_ONCE: usize = 64;
+/// Rows of the log read at a time.
+const PAGE: usize = 1000;
+
+/// How automatic export is doing.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct AutoExportStatus {
+    /// Changes that wait for their turn, as far as is known.
+    pub waiting: u64,
+    /// Changes that failed and are tried again later.
+    pub failing: u64,
+    /// Why the last of them failed.
+    pub last_failure: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    due: Instant,
+    failures: u32,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: HashMap<Ino, Waiting>,
+    /// The same by time.
+    by_due: BTreeSet<(Instant, Ino)>,
+    /// Being exported right now.
+    under_way: HashSet<Ino>,
+    /// Changed again meanwhile.
+    again: HashSet<Ino>,
+    /// More changed than fits.
+    is_incomplete: bool,
+    failing: HashMap<Ino, String>,
+}
+
+/// What went wrong in a tree.
+#[derive(Default)]
+struct Seen {
+    failure: Mutex<Option<ExportFailure>>,
+}
+
+impl ExportEvents for Seen {
+    fn found(&self, _: &Path) {}
+
+    fn ended(&self, _: &Path, result: &ExportResult) {
+        if let Err(failure) = result {
+            self.failure.lock().get_or_insert(failure.clone());
+        }
+    }
+
+    fn is_canceled(&self) -> bool {
+        false
+    }
+}
+
+/// The automatic export of a file system.
+pub(in crate::vfs) struct Auto {
+    how: AutoExport,
+    queue: Mutex<Queue>,
+    wake: Notify,
+    closing: AtomicBool,
+}
+
+impl Queue {
+    /// Has an inode wait; one that waits already only if it is to wait `anew`.
+    fn wait(&mut self, ino: Ino, waiting: Waiting, anew: bool) {
+        if let Some(before) = self.waiting.get(&ino).copied() {
+            if !anew {
+                return;
+            }
+            self.by_due.remove(&(before.due, ino));
+        }
+        self.by_due.insert((waiting.due, ino));
+        self.waiting.insert(ino, waiting);
+    }
+}
+
+impl Auto {
+    pub(in crate::vfs) fn new(how: AutoExport) -> Self {
+        let queue = Queue { is_incomplete: true, ..Queue::default() };
+        Auto { how, queue: Mutex::new(queue), wake: Notify::new(), closing: AtomicBool::new(false) }
+    }
+
+    /// Inodes changed. Called after each commit: short.
+    pub(in crate::vfs) fn note(&self, changed: &[Ino]) {
+        let mut queue = self.queue.lock();
+        let due = Instant::now() + SETTLE;
+        for ino in changed {
+            if queue.under_way.contains(ino) {
+                queue.again.insert(*ino);
+            } else if queue.waiting.len() < QUEUE || queue.waiting.contains_key(ino) {
+                // The first of many changes says when: a file that never rests is exported all the same.
+                let failures = queue.waiting.get(ino).map_or(0, |waiting| waiting.failures);
+                if failures == 0 {
+                    queue.wait(*ino, Waiting { due, failures }, false);
+                }
+            } else {
+                queue.is_incomplete = true;
+            }
+        }
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    fn status(&self) -> AutoExportStatus {
+        let queue = self.queue.lock();
+        AutoExportStatus {
+            waiting: (queue.waiting.len() + queue.under_way.len()) as u64,
+            failing: queue.failing.len() as u64,
+            last_failure: queue.failing.values().next().cloned(),
+        }
+    }
+
+    /// What is due, at most so many; and when to look again.
+    fn take_due(&self, limit: usize) -> (Vec<(Ino, u32)>, Duration) {
+        let mut queue = self.queue.lock();
+        let now = Instant::now();
+        let mut due = Vec::new();
+        while due.len() < limit && queue.by_due.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, ino)) = queue.by_due.pop_first() else { break };
+            let failures = queue.waiting.remove(&ino).map_or(0, |waiting| waiting.failures);
+            queue.under_way.insert(ino);
+            due.push((ino, failures));
+        }
+        let next = queue.by_due.first().map_or(IDLE, |(due, _)| due.saturating_duration_since(now));
+        (due, next.min(IDLE))
+    }
+
+    fn ended(&self, ino: Ino, failures: u32, outcome: &Result<Exported, ExportFailure>, is_directory: bool) {
+        let mut queue = self.queue.lock();
+        queue.under_way.remove(&ino);
+        let again = queue.again.remove(&ino);
+        let wait = match outcome {
+            Ok(_) => {
+                queue.failing.remove(&ino);
+                again.then_some((SETTLE, 0))
+            }
+            Err(failure) => {
+                queue.failing.insert(ino, failure.to_string());
+                let wait = (RETRY[0] * 2_u32.saturating_pow(failures.min(10))).min(RETRY[1]);
+                Some((if failure.may_pass { wait } else { RETRY[1] }, failures + 1))
+            }
+        };
+        if let Some((wait, failures)) = wait {
+            let wait = if is_directory { wait.max(SETTLE_DIRECTORY) } else { wait };
+            queue.wait(ino, Waiting { due: Instant::now() + wait, failures }, true);
+        }
+    }
+}
+
+impl Vfs {
+    /// Starts automatic export.
+    pub fn start_auto_export(&self) {
+        let inner = Arc::clone(&self.0);
+        self.0.runtime.spawn(async move { inner.auto_export().await });
+    }
+
+    /// How automatic export is doing.
+    pub fn auto_export_status(&self) -> AutoExportStatus {
+        self.0.auto.status()
+    }
+
+    /// Ends automatic export; exports under way end, too.
+    pub fn stop_auto_export(&self) {
+        self.0.auto.closing.store(true, Ordering::Release);
+        self.0.auto.wake.notify_one();
+    }
+}
+
+impl Inner {
+    async fn auto_export(self: Arc<Self>) {
+        self.abort_leftover_uploads().await;
+        let mut under_way = FuturesUnordered::new();
+        let mut last_removals = None::<Instant>;
+        while !self.auto.closing.load(Ordering::Acquire) {
+            if let Err(error) = self.fill_queue() {
+                tracing::error!(%error, "the change log could not be read");
+            }
+            let (due, next) = self.auto.take_due(AT_ONCE - under_way.len());
+            for (ino, failures) in due {
+                under_way.push(self.auto_export_one(ino, failures));
+            }
+            if under_way.is_empty() && last_removals.is_none_or(|last| last.elapsed() >= SETTLE) {
+                self.auto_removals().await;
+                last_removals = Some(Instant::now());
+            }
+            tokio::select! {
+                _ = under_way.next(), if !under_way.is_empty() => {}
+                () = self.auto.wake.notified() => {
+                    // Others may follow at once.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                () = tokio::time::sleep(next.max(Duration::from_millis(5))) => {}
+            }
+        }
+    }
+
+    /// Reads the log where the queue does not have all of it.
+    fn fill_queue(&self) -> crate::error::Result<()> {
+        {
+            let mut queue = self.auto.queue.lock();
+            if !queue.is_incomplete || queue.waiting.len() > QUEUE / 2 {
+                return Ok(());
+            }
+            queue.is_incomplete = false;
+        }
+        let mut after = None;
+        loop {
+            let page = self.meta.changes(after, PAGE).map_err(metadata_error)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(*last);
+            self.auto.note(&page.iter().map(|(ino, _)| *ino).collect::<Vec<_>>());
+            if self.auto.queue.lock().is_incomplete {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn auto_export_one(self: &Arc<Self>, ino: Ino, failures: u32) {
+        let row = self.meta.inode(ino).ok().flatten();
+        let is_directory = row.as_ref().is_some_and(|row| row.kind == FileKind::Directory);
+        let is_new = row.as_ref().is_some_and(|row| row.origin.is_none() && row.local);
+        let how = self.auto.how;
+        if !(if is_new { how.new } else { how.changed }) {
+            return self.auto.ended(ino, failures, &Ok(Exported::Skipped), false);
+        }
+        let outcome = match is_directory {
+            true => self.auto_export_directory(ino).await,
+            false => self.export(ino, how.on_conflict, Urgency::Ahead).await,
+        };
+        if let Err(failure) = &outcome
+            && !failure.may_pass
+        {
+            tracing::warn!(%ino, %failure, "a change was not exported");
+        }
+        self.auto.ended(ino, failures, &outcome, is_directory);
+    }
+
+    /// A directory that was moved is a tree to be moved; any other is its marker.
+    async fn auto_export_directory(self: &Arc<Self>, ino: Ino) -> ExportResult {
+        let directory = self.directory(ino)?;
+        if !directory.in_store || directory.prefix == directory.target {
+            return self.export_directory(ino, Urgency::Ahead).await;
+        }
+        let seen = Seen::default();
+        let how = ExportTree { root: ino, on_conflict: self.auto.how.on_conflict, prune: self.auto.how.deleted };
+        Vfs(Arc::clone(self)).export_tree(how, PathBuf::new(), &seen).await?;
+        seen.failure.into_inner().map_or(Ok(Exported::Sent(0)), Err)
+    }
+
+    async fn auto_removals(self: &Arc<Self>) {
+        if !self.auto.how.deleted {
+            return;
+        }
+        let mut after = None::<String>;
+        loop {
+            let page = match self.meta.doomed(ROOT_ASSOCIATION, after.as_deref(), PAGE) {
+                Ok(page) => page,
+                Err(error) => return tracing::error!(%error, "the log of deletions could not be read"),
+            };
+            let Some(last) = page.last() else { return };
+            after = Some(last.key.clone());
+            let remove = |doomed: Doomed| async move {
+                match self.remove_object(&doomed, self.auto.how.on_conflict, Urgency::Ahead).await {
+                    Ok(RemovalOutcome::Removed | RemovalOutcome::Kept | RemovalOutcome::Later) => {}
+                    Err(failure) => tracing::warn!(key = doomed.key, %failure, "a deletion was not exported"),
+                }
+            };
+            futures::stream::iter(page).for_each_concurrent(AT_ONCE, remove).await;
+            if self.auto.closing.load(Ordering::Acquire) {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Exporting regular files.
+
+use super::place::{Place, origin, own_link, pin_of};
+use super::{ExportFailure, ExportResult, Exported, Inner, OnConflict, is_content_changed};
+use crate::cache::Sending;
+use crate::ids::Ino;
+use crate::meta::{Inode, Link, Origin, Sent, Standing};
+use crate::repository::limits::MOST_SINGLE;
+use crate::repository::posix::PosixMetadata;
+use crate::repository::write::{CopyRequest, CopySource, SystemHeaders, same_etag};
+use crate::repository::{ObjectHeaders, Pin, Precondition, StoreError, Urgency};
+use crate::vfs::metadata_error;
+use std::sync::Arc;
+
+/// Tries to bring about one object while somebody else changes it.
+const TRIES: usize = 3;
+const REGULAR: u32 = 0o100_000;
+
+/// One object that is to be brought about.
+pub(super) struct Task<'a> {
+    pub(super) ino: Ino,
+    pub(super) sending: &'a Sending,
+    pub(super) key: &'a str,
+    pub(super) name: &'a [u8],
+    pub(super) urgency: Urgency,
+}
+
+/// What is to be done for an object.
+enum Way<'a> {
+    /// It is there.
+    Nothing,
+    /// The content goes out.
+    Upload,
+    /// The store copies it, with new metadata or the old.
+    Copy { from: &'a Origin, anew: bool },
+}
+
+impl Inner {
+    pub(super) async fn export_file(
+        self: &Arc<Self>,
+        ino: Ino,
+        row: &Inode,
+        on_conflict: OnConflict,
+        urgency: Urgency,
+    ) -> ExportResult {
+        let file = self.file_of(ino, row)?;
+        let Some(sending) = self.cache.begin_sending(file).await? else { return Ok(Exported::Nothing) };
+        if sending.row.link.is_none() {
+            return Ok(Exported::Nothing);
+        }
+        let link = own_link(&sending.row)?;
+        let place = self.place_of(&link)?;
+        let task = Task { ino, sending: &sending, key: &place.key, name: &link.name, urgency };
+        let way = match &sending.row.origin {
+            _ if is_content_changed(&sending.row) => Way::Upload,
+            Some(from) if from.key == place.key && !sending.row.attrs_changed => Way::Nothing,
+            Some(from) => Way::Copy { from, anew: sending.row.attrs_changed || !sending.row.posix_known },
+            None => Way::Upload,
+        };
+        let further = self.meta.further_names(ino).map_err(metadata_error)?;
+        if matches!(way, Way::Nothing) && further.is_empty() && self.meta.change_of(ino).map_err(metadata_error)?.is_none() {
+            return Ok(Exported::Unchanged);
+        }
+        let known = sending.row.origin.as_ref();
+        let Some(own) = self.bring_about(&task, &way, known, on_conflict).await? else { return Ok(Exported::Skipped) };
+        let mut sent = match way {
+            Way::Nothing => 0,
+            Way::Upload | Way::Copy { .. } => sending.row.size,
+        };
+        let own = origin(&place.key, own);
+        let mut others = Vec::new();
+        for (link, etag) in further {
+            let Some(pin) = self.export_further(&task, &own, &link, &etag, on_conflict).await? else { continue };
+            others.push((link, pin.etag));
+            sent += sending.row.size;
+        }
+        self.record(&task, &place, &link, own, others).await?;
+        Ok(Exported::Sent(sent))
+    }
+
+    /// The object of a further name of a file: a copy of the first.
+    async fn export_further(
+        self: &Arc<Self>,
+        task: &Task<'_>,
+        own: &Origin,
+        link: &Link,
+        etag: &str,
+        on_conflict: OnConflict,
+    ) -> ExportResult<Option<Pin>> {
+        let place = self.place_of(link)?;
+        let known = (!etag.is_empty()).then(|| Origin { key: place.key.clone(), etag: etag.to_owned(), version: None });
+        let task = Task { key: &place.key, name: &link.name, ..*task };
+        self.bring_about(&task, &Way::Copy { from: own, anew: false }, known.as_ref(), on_conflict).await
+    }
+
+    async fn record(
+        self: &Arc<Self>,
+        task: &Task<'_>,
+        place: &Place,
+        link: &Link,
+        own: Origin,
+        further: Vec<(Link, String)>,
+    ) -> ExportResult<()> {
+        let what = Sent {
+            ino: task.ino,
+            generation: task.sending.generation,
+            link: link.clone(),
+            origin: own,
+            further,
+            is_listed: place.is_listed,
+            is_clean: true,
+        };
+        let standing = self.cache.sent(task.sending, what).await?;
+        self.note_sent(link);
+        if standing == Standing::Changed {
+            // It is in the log, and goes again.
+            tracing::debug!(key = task.key, "changed while it was exported");
+        }
+        Ok(())
+    }
+
+    /// What was just put there need not be asked for.
+    pub(super) fn note_sent(&self, link: &Link) {
+        self.directories.note_probe(link.parent, &link.name, self.clock.wall_ns());
+    }
+
+    /// Brings about one object; its version, or `None` if a conflict has it passed over.
+    async fn bring_about(
+        self: &Arc<Self>,
+        task: &Task<'_>,
+        way: &Way<'_>,
+        known: Option<&Origin>,
+        on_conflict: OnConflict,
+    ) -> ExportResult<Option<Pin>> {
+        if let (Way::Nothing, Some(known)) = (way, known) {
+            return Ok(Some(pin_of(known)));
+        }
+        self.rescue(task.key, task.ino).await?;
+        let mut expected = self.expected_at(task.key, known)?;
+        for _ in 0..TRIES {
+            let done = match way {
+                Way::Copy { from, anew } => self.copy_object(task, from, *anew, expected).await,
+                Way::Upload | Way::Nothing => self.upload(task, expected).await,
+            };
+            match done {
+                Ok(pin) => return Ok(Some(pin)),
+                Err(Refused::Conflict) => {}
+                Err(Refused::Failed(failure)) => return Err(failure),
+            }
+            match self.after_conflict(task.key, task.ino, on_conflict, task.urgency).await? {
+                Some(now) => expected = now,
+                None => return Ok(None),
+            }
+        }
+        Err(ExportFailure::passing(super::ExportCode::S3Conflict, format!("'{}' changes in the bucket all the time", task.key)))
+    }
+
+    /// Copies an object at the server.
+    async fn copy_object(
+        self: &Arc<Self>,
+        task: &Task<'_>,
+        from: &Origin,
+        anew: bool,
+        expected: Precondition,
+    ) -> Result<Pin, Refused> {
+        let size = task.sending.row.size;
+        let source = CopySource { key: from.key.clone(), pin: pin_of(from) };
+        let headers = if anew || size > MOST_SINGLE { Some(self.headers_of_copy(task, from).await?) } else { None };
+        if size > MOST_SINGLE {
+            return self.copy_in_parts(task, source, headers.unwrap_or_default(), expected).await;
+        }
+        let token = self.exports.token(task.ino, task.sending.generation);
+        let request = CopyRequest { source, key: task.key.to_owned(), headers, precondition: expected };
+        match self.repository.copy(request, token, task.urgency).await {
+            Ok(pin) => Ok(pin),
+            Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => self.who_changed(task, from).await,
+            Err(error) => Err(Refused::Failed(error.into())),
+        }
+    }
+
+    /// A copy was refused: if its source is what changed, nothing is to be got there any more.
+    async fn who_changed(&self, task: &Task<'_>, from: &Origin) -> Result<Pin, Refused> {
+        if from.key == task.key {
+            return Err(Refused::Conflict);
+        }
+        match self.repository.head(&from.key, task.urgency).await {
+            Ok(head) if same_etag(&head.pin.etag, &from.etag) => Err(Refused::Conflict),
+            Ok(_) | Err(StoreError::NotFound { .. }) => {
+                let message = format!("'{}', which it was moved from, was replaced or deleted in the bucket", from.key);
+                Err(Refused::Failed(ExportFailure::new(super::ExportCode::S3FileDeleted, message)))
+            }
+            Err(error) => Err(Refused::Failed(error.into())),
+        }
+    }
+
+    /// The headers of a copy with new attributes: what others said about the source stays.
+    async fn headers_of_copy(&self, task: &Task<'_>, from: &Origin) -> Result<ObjectHeaders, Refused> {
+        let head = match self.repository.head(&from.key, task.urgency).await {
+            Ok(head) => head,
+            Err(StoreError::NotFound { .. }) => return Err(Refused::Conflict),
+            Err(error) => return Err(Refused::Failed(error.into())),
+        };
+        let mut user_metadata = head.user_metadata;
+        user_metadata.extend(attributes(&task.sending.row, REGULAR).write());
+        Ok(ObjectHeaders { system: head.system, user_metadata })
+    }
+}
+
+/// Why an object was not brought about.
+pub(super) enum Refused {
+    /// Something else is there than was expected.
+    Conflict,
+    Failed(ExportFailure),
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Changed { .. } | StoreError::NotFound { .. } => Refused::Conflict,
+            other => Refused::Failed(other.into()),
+        }
+    }
+}
+
+impl<E: Into<ExportFailure>> From<(E,)> for Refused {
+    fn from((error,): (E,)) -> Self {
+        Refused::Failed(error.into())
+    }
+}
+
+/// A row's attributes, as FSx for Lustre keeps them.
+pub(super) fn attributes(row: &Inode, kind_bits: u32) -> PosixMetadata {
+    PosixMetadata {
+        mode: Some(kind_bits | u32::from(row.perm)),
+        uid: Some(row.uid),
+        gid: Some(row.gid),
+        atime_ns: Some(row.atime_ns),
+        mtime_ns: Some(row.mtime_ns),
+        agent: None,
+    }
+}
+
+/// The headers of a file whose content goes out.
+pub(super) fn headers_of_upload(row: &Inode, name: &[u8]) -> ObjectHeaders {
+    let content_type = std::str::from_utf8(name).ok().and_then(|name| mime_guess::from_path(name).first_raw());
+    let system = SystemHeaders { content_type: content_type.map(str::to_owned), ..SystemHeaders::default() };
+    ObjectHeaders { system, user_metadata: attributes(row, REGULAR).write() }
+}

@@ -1,0 +1,185 @@
+//! Export: making the bucket say what the tree says.
+//!
+//! `place` says at which key an inode belongs and what is expected there; `file`, `upload` and `node` bring about its object; `removal` takes away objects whose names
+//! were taken away here; `tree` goes through a directory, `auto` through the change log. Everything is conditional on the version last seen and may be done again at any time,
+//! so that retries, coalesced changes and the way back after a crash are one thing.
+//!
+//! Invariants:
+//! 1. What becomes visible under a key is one version of the file ([`crate::cache::Sending`]).
+//! 2. An object is not overwritten or deleted while an inode's bytes come from it that are nowhere else.
+//! 3. What somebody else put under a key is overwritten only if [`OnConflict`] says so.
+
+mod auto;
+mod file;
+mod node;
+mod place;
+mod removal;
+mod tree;
+mod upload;
+
+pub(super) use auto::Auto;
+pub use auto::AutoExportStatus;
+pub use removal::RemovalOutcome;
+pub use tree::{ExportEvents, ExportTree};
+
+use super::{Inner, Vfs, metadata_error};
+use crate::config::OnConflict;
+use crate::error::{Error, ErrorKind};
+use crate::ids::Ino;
+use crate::meta::{FileKind, Inode};
+use crate::repository::{StoreError, Urgency, WriteToken};
+use std::collections::HashSet;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// What became of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exported {
+    /// The bucket had it already.
+    Unchanged,
+    /// The bucket has it now; bytes that were sent, or copied at the server.
+    Sent(u64),
+    /// It has no object: a special file, or gone meanwhile.
+    Nothing,
+    /// Passed over for a conflict.
+    Skipped,
+}
+
+/// Why something was not exported; the codes of FSx's completion reports, and one of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum ExportCode {
+    /// A key would have more than 1,024 bytes.
+    PathSizeTooLong,
+    /// More than an object can have.
+    FileSizeTooLarge,
+    /// The store denies it.
+    S3AccessDenied,
+    /// The store failed.
+    S3Error,
+    /// A name that no key can have.
+    S3ObjectPathNotPosixCompliant,
+    /// The object that the file's bytes come from was deleted in the bucket.
+    S3FileDeleted,
+    /// The bucket is gone.
+    S3ObjectNotFound,
+    /// The bucket has something else than what was seen last.
+    S3Conflict,
+    /// The file is being written to.
+    ResourceBusy,
+    /// Anything else.
+    InternalError,
+}
+
+/// A failed export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportFailure {
+    /// The code for reports.
+    pub code: ExportCode,
+    /// What happened.
+    pub message: String,
+    /// Whether another try, without any change, may succeed.
+    pub may_pass: bool,
+}
+
+impl std::fmt::Display for ExportFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}: {}", self.code, self.message)
+    }
+}
+
+impl ExportFailure {
+    fn new(code: ExportCode, message: impl Into<String>) -> Self {
+        ExportFailure { code, message: message.into(), may_pass: false }
+    }
+
+    fn passing(code: ExportCode, message: impl Into<String>) -> Self {
+        ExportFailure { code, message: message.into(), may_pass: true }
+    }
+}
+
+impl From<Error> for ExportFailure {
+    fn from(error: Error) -> Self {
+        match error.kind {
+            ErrorKind::Busy => ExportFailure::passing(ExportCode::ResourceBusy, error.message),
+            ErrorKind::Stale => ExportFailure::new(ExportCode::S3FileDeleted, error.message),
+            ErrorKind::AccessDenied => ExportFailure::passing(ExportCode::S3AccessDenied, error.message),
+            ErrorKind::TooLarge => ExportFailure::new(ExportCode::FileSizeTooLarge, error.message),
+            _ => ExportFailure::passing(ExportCode::InternalError, error.message),
+        }
+    }
+}
+
+impl From<StoreError> for ExportFailure {
+    fn from(error: StoreError) -> Self {
+        let (code, may_pass) = match &error {
+            StoreError::AccessDenied { .. } => (ExportCode::S3AccessDenied, true),
+            StoreError::NoSuchBucket { .. } => (ExportCode::S3ObjectNotFound, true),
+            StoreError::Changed { .. } | StoreError::NotFound { .. } => (ExportCode::S3Conflict, false),
+            _ => (ExportCode::S3Error, true),
+        };
+        ExportFailure { code, message: error.to_string(), may_pass }
+    }
+}
+
+/// The result of exporting one thing.
+pub type ExportResult<T = Exported> = Result<T, ExportFailure>;
+
+/// What exports share.
+pub(super) struct Exports {
+    /// Names this file system in tokens.
+    tag: u32,
+    /// Memory for bodies on their way, in KiB.
+    memory: Arc<Semaphore>,
+    memory_kib: u32,
+    /// Links and directories being exported.
+    under_way: parking_lot::Mutex<HashSet<Ino>>,
+}
+
+impl Exports {
+    pub(super) fn new(identity: u128, memory_bytes: u64) -> Self {
+        let memory_kib = u32::try_from(memory_bytes >> 10).unwrap_or(u32::MAX).clamp(16 << 10, 1 << 22);
+        Exports {
+            tag: (identity >> 96) as u32 & 0xff_ffff,
+            memory: Arc::new(Semaphore::new(memory_kib as usize)),
+            memory_kib,
+            under_way: parking_lot::Mutex::default(),
+        }
+    }
+
+    /// The token of a version of an inode: who meets it in the bucket knows whose work it is.
+    fn token(&self, ino: Ino, generation: u64) -> WriteToken {
+        WriteToken::from_bits(u128::from(self.tag) << 104 | u128::from(ino.0 & INO_BITS) << 64 | u128::from(generation))
+    }
+
+    /// Whether a token is of any version of an inode.
+    fn is_ours(&self, token: WriteToken, ino: Ino) -> bool {
+        token.bits() >> 64 == self.token(ino, 0).bits() >> 64
+    }
+}
+
+const INO_BITS: u64 = (1 << 40) - 1;
+
+impl Vfs {
+    /// Makes the bucket have an inode as it is now.
+    pub async fn export(&self, ino: Ino, on_conflict: OnConflict, urgency: Urgency) -> ExportResult {
+        self.0.export(ino, on_conflict, urgency).await
+    }
+}
+
+impl Inner {
+    pub(super) async fn export(self: &Arc<Self>, ino: Ino, on_conflict: OnConflict, urgency: Urgency) -> ExportResult {
+        let row = self.meta.inode(ino).map_err(metadata_error)?;
+        let Some(row) = row.filter(|row| row.link.is_some()) else { return Ok(Exported::Nothing) };
+        match row.kind {
+            FileKind::File => self.export_file(ino, &row, on_conflict, urgency).await,
+            FileKind::Directory => self.export_directory(ino, urgency).await,
+            FileKind::Symlink => self.export_symlink(ino, on_conflict, urgency).await,
+            _ => Ok(Exported::Nothing),
+        }
+    }
+}
+
+/// Whether a row's content is something else than its object's.
+fn is_content_changed(row: &Inode) -> bool {
+    row.base.is_some() || row.origin.is_none()
+}

@@ -1,0 +1,105 @@
+//! Where an inode belongs in the bucket, and what is expected there.
+
+use super::{ExportCode, ExportFailure, ExportResult, Inner, OnConflict};
+use crate::ids::Ino;
+use crate::meta::{Inode, Link, Origin, ROOT_ASSOCIATION};
+use crate::repository::limits::MOST_KEY;
+use crate::repository::{Pin, Precondition, StoreError, Urgency, WriteToken};
+use crate::vfs::metadata_error;
+use std::sync::Arc;
+
+/// A key and how it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The object's key.
+    pub(super) key: String,
+    /// Whether listings of the directory, as it stands, show what is at that key.
+    pub(super) is_listed: bool,
+}
+
+impl Inner {
+    /// Where something with this name belongs.
+    pub(super) fn place_of(&self, link: &Link) -> ExportResult<Place> {
+        let directory = self.directory(link.parent)?;
+        let name = std::str::from_utf8(&link.name).map_err(|_| {
+            let name = String::from_utf8_lossy(&link.name);
+            ExportFailure::new(ExportCode::S3ObjectPathNotPosixCompliant, format!("'{name}' is not UTF-8, and keys are"))
+        })?;
+        let key = format!("{}{name}", directory.target);
+        if key.len() > MOST_KEY {
+            let message = format!("the key would have {} bytes, and {MOST_KEY} is the most", key.len());
+            return Err(ExportFailure::new(ExportCode::PathSizeTooLong, message));
+        }
+        Ok(Place { key, is_listed: directory.prefix == directory.target })
+    }
+
+    /// What has to be at a key for an inode to take its place: its own last version, one that had this name before and is to go, or nothing.
+    pub(super) fn expected_at(&self, key: &str, known: Option<&Origin>) -> ExportResult<Precondition> {
+        if let Some(own) = known.filter(|origin| origin.key == key) {
+            return Ok(Precondition::Is(Pin { etag: own.etag.clone(), version: own.version.clone() }));
+        }
+        let doomed = self.meta.doomed_at(ROOT_ASSOCIATION, key).map_err(metadata_error)?;
+        Ok(doomed.map_or(Precondition::Absent, |doomed| Precondition::Is(Pin { etag: doomed.etag, version: doomed.version })))
+    }
+
+    /// The inode whose bytes come from the object at a key, though the name there was taken from it, if they are not all here.
+    pub(super) fn in_need_of(&self, key: &str) -> ExportResult<Option<Ino>> {
+        let Some(doomed) = self.meta.doomed_at(ROOT_ASSOCIATION, key).map_err(metadata_error)? else { return Ok(None) };
+        let Some(row) = self.meta.inode(doomed.heir).map_err(metadata_error)? else { return Ok(None) };
+        let comes_from_there = row.origin.as_ref().is_some_and(|origin| origin.key == key);
+        let is_needed = comes_from_there && !self.meta.is_all_here(doomed.heir).map_err(metadata_error)?;
+        Ok(is_needed.then_some(doomed.heir))
+    }
+
+    /// Before the object at a key is overwritten: whoever's bytes come from it gets them.
+    pub(super) async fn rescue(self: &Arc<Self>, key: &str, except: Ino) -> ExportResult<()> {
+        let Some(heir) = self.in_need_of(key)?.filter(|heir| *heir != except) else { return Ok(()) };
+        let Some(row) = self.meta.inode(heir).map_err(metadata_error)? else { return Ok(()) };
+        tracing::info!(key, ino = %heir, "the bytes of a moved file are fetched: another file takes the place of its object");
+        let file = self.file_of(heir, &row)?;
+        Ok(self.cache.bring_here(&file).await?)
+    }
+
+    /// What to do where the bucket has something else at a key than was expected: what to expect on the next try. `None`: the file is passed over.
+    pub(super) async fn after_conflict(
+        &self,
+        key: &str,
+        ino: Ino,
+        on_conflict: OnConflict,
+        urgency: Urgency,
+    ) -> ExportResult<Option<Precondition>> {
+        let now = match self.repository.head(key, urgency).await {
+            Ok(head) => Some(head),
+            Err(StoreError::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let ours = now.as_ref().and_then(|head| WriteToken::read(&head.user_metadata));
+        let is_ours = ours.is_some_and(|token| self.exports.is_ours(token, ino));
+        match on_conflict {
+            // Our own work, of a moment that a power cut took back.
+            _ if is_ours => {}
+            OnConflict::Overwrite => {}
+            OnConflict::Skip => return Ok(None),
+            OnConflict::Fail | OnConflict::KeepBoth => {
+                let what = if now.is_some() { "was changed in the bucket" } else { "was deleted in the bucket" };
+                return Err(ExportFailure::new(ExportCode::S3Conflict, format!("'{key}' {what} and here")));
+            }
+        }
+        Ok(Some(now.map_or(Precondition::Absent, |head| Precondition::Is(head.pin))))
+    }
+}
+
+/// What the metadata keeps of a version in the bucket.
+pub(super) fn origin(key: &str, pin: Pin) -> Origin {
+    Origin { key: key.to_owned(), etag: pin.etag, version: pin.version }
+}
+
+/// The version that an inode's bytes come from.
+pub(super) fn pin_of(origin: &Origin) -> Pin {
+    Pin { etag: origin.etag.clone(), version: origin.version.clone() }
+}
+
+/// The own name of an inode that has one.
+pub(super) fn own_link(row: &Inode) -> ExportResult<Link> {
+    row.link.clone().ok_or_else(|| ExportFailure::passing(ExportCode::InternalError, "the name went away"))
+}

@@ -1,0 +1,204 @@
+//! Exporting everything below a directory.
+//!
+//! 1. Entries come from the metadata: what nobody looked at was not changed. A directory that was moved is listed to its end first: all below it is to be copied.
+//! 2. A directory comes after what is below it: its marker has the times that it has then, and a moved one is settled once nothing comes from its old prefix.
+
+use super::{ExportResult, Exported, Inner, OnConflict, Vfs};
+use crate::error::Result;
+use crate::ids::Ino;
+use crate::meta::{Doomed, FileKind, ROOT_ASSOCIATION};
+use crate::repository::Urgency;
+use crate::vfs::listing::Goal;
+use crate::vfs::metadata_error;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Entries read at a time.
+const PAGE: usize = 1000;
+/// Exports under way at once.
+const AT_ONCE: usize = 64;
+
+/// What is exported, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct ExportTree {
+    /// The directory, file or symlink.
+    pub root: Ino,
+    /// What is done about conflicts.
+    pub on_conflict: OnConflict,
+    /// Whether objects are deleted whose files were deleted here.
+    pub prune: bool,
+}
+
+/// Told of what an export of a tree does.
+pub trait ExportEvents: Send + Sync {
+    /// Something is to be exported.
+    fn found(&self, path: &Path);
+    /// It was, or was not.
+    fn ended(&self, path: &Path, result: &ExportResult);
+    /// Whether to begin nothing more.
+    fn is_canceled(&self) -> bool;
+}
+
+/// One walk.
+struct Walk<'a> {
+    inner: &'a Arc<Inner>,
+    how: ExportTree,
+    events: &'a dyn ExportEvents,
+    /// Something below could not be exported.
+    failed: AtomicBool,
+}
+
+impl Vfs {
+    /// Exports what is at and below an inode, which is at `path`.
+    ///
+    /// # Errors
+    /// Only where the tree cannot be read; what could not be exported is told to `events`.
+    pub async fn export_tree(&self, how: ExportTree, path: PathBuf, events: &dyn ExportEvents) -> Result<()> {
+        let walk = Walk { inner: &self.0, how, events, failed: AtomicBool::new(false) };
+        let Some(row) = self.0.meta.inode(how.root).map_err(metadata_error)? else { return Ok(()) };
+        if row.kind == FileKind::Directory {
+            walk.directory(how.root, path.clone()).await?;
+        } else {
+            walk.one(how.root, path).await;
+            return Ok(());
+        }
+        walk.removals(&path).await
+    }
+}
+
+impl Walk<'_> {
+    /// Exports a directory and all below it; whether all of it was.
+    fn directory(&self, dir: Ino, path: PathBuf) -> BoxFuture<'_, Result<bool>> {
+        async move {
+            let inner = self.inner;
+            let directory = inner.directory(dir)?;
+            let is_moved = directory.in_store && directory.prefix != directory.target;
+            if is_moved {
+                inner.list(&directory, Goal::Everything).await?;
+            }
+            let (mut under_way, mut all, mut after) = (FuturesUnordered::new(), true, None::<Vec<u8>>);
+            loop {
+                let page = inner.meta.read_dir(dir, after.as_deref(), PAGE).map_err(metadata_error)?;
+                let Some((last, ..)) = page.last() else { break };
+                after = Some(last.clone());
+                for (name, ino, row) in page {
+                    if self.events.is_canceled() {
+                        break;
+                    }
+                    let path = path.join(as_name(&name));
+                    if row.kind == FileKind::Directory {
+                        all &= self.directory(ino, path).await?;
+                    } else if row.kind.is_special() || !self.is_to_be_sent(ino, &row, &directory.target, &name)? {
+                        continue;
+                    } else {
+                        under_way.push(self.one(ino, path));
+                    }
+                    while under_way.len() >= AT_ONCE {
+                        all &= under_way.next().await.unwrap_or(true);
+                    }
+                }
+            }
+            while let Some(done) = under_way.next().await {
+                all &= done;
+            }
+            if self.events.is_canceled() {
+                return Ok(false);
+            }
+            let is_changed = inner.meta.change_of(dir).map_err(metadata_error)?.is_some();
+            if dir != Ino::ROOT && (is_changed || is_moved) && all {
+                all &= self.moved_or_made(dir, path, is_moved).await;
+            }
+            Ok(all)
+        }
+        .boxed()
+    }
+
+    /// Whether a file or symlink is not what the bucket has at its place.
+    fn is_to_be_sent(&self, ino: Ino, row: &crate::meta::Inode, prefix: &str, name: &[u8]) -> Result<bool> {
+        let is_at = |key: &str| key.as_bytes().strip_prefix(prefix.as_bytes()) == Some(name);
+        let is_there = row.origin.as_ref().is_some_and(|origin| is_at(&origin.key)) || row.nlink > 1;
+        Ok(!is_there || self.inner.meta.change_of(ino).map_err(metadata_error)?.is_some())
+    }
+
+    async fn one(&self, ino: Ino, path: PathBuf) -> bool {
+        self.events.found(&path);
+        let result = self.inner.export(ino, self.how.on_conflict, Urgency::Ahead).await;
+        self.events.ended(&path, &result);
+        self.note(&result)
+    }
+
+    async fn moved_or_made(&self, dir: Ino, path: PathBuf, is_moved: bool) -> bool {
+        self.events.found(&path);
+        let result = match is_moved {
+            true => self.inner.settle_moved(dir, Urgency::Ahead).await,
+            false => self.inner.export_directory(dir, Urgency::Ahead).await,
+        };
+        self.events.ended(&path, &result);
+        self.note(&result)
+    }
+
+    fn note(&self, result: &ExportResult) -> bool {
+        let is_done = matches!(result, Ok(Exported::Sent(_) | Exported::Unchanged | Exported::Nothing));
+        self.failed.fetch_or(!is_done, Ordering::Relaxed);
+        is_done
+    }
+
+    /// Deletes what lost its name below the directory's prefix: what was moved, and with `prune` what was deleted.
+    async fn removals(&self, path: &Path) -> Result<()> {
+        let prefix = self.inner.directory(self.how.root)?.target.clone();
+        let mut after = None::<String>;
+        loop {
+            let from = after.as_deref().or((!prefix.is_empty()).then_some(prefix.as_str()));
+            let page = self.inner.meta.doomed(ROOT_ASSOCIATION, from, PAGE).map_err(metadata_error)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.key.clone());
+            let is_past = !last.key.starts_with(&prefix);
+            let mut under_way = FuturesUnordered::new();
+            for doomed in page {
+                if !doomed.key.starts_with(&prefix) {
+                    continue;
+                }
+                under_way.push(self.removal(doomed, path, &prefix));
+                if under_way.len() >= AT_ONCE {
+                    under_way.next().await.transpose()?;
+                }
+            }
+            while let Some(done) = under_way.next().await {
+                done?;
+            }
+            if is_past || self.events.is_canceled() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn removal(&self, doomed: Doomed, path: &Path, prefix: &str) -> Result<()> {
+        let was_moved = self.inner.meta.inode(doomed.row.heir).map_err(metadata_error)?.is_some_and(|row| row.link.is_some());
+        if self.events.is_canceled() || !(was_moved || self.how.prune) {
+            return Ok(());
+        }
+        let result = self.inner.remove_object(&doomed, self.how.on_conflict, Urgency::Ahead).await;
+        let path = path.join(doomed.key.strip_prefix(prefix).unwrap_or(&doomed.key));
+        match result {
+            Ok(super::RemovalOutcome::Removed) => {
+                self.events.found(&path);
+                self.events.ended(&path, &Ok(Exported::Sent(0)));
+            }
+            Ok(super::RemovalOutcome::Kept | super::RemovalOutcome::Later) => {}
+            Err(failure) => {
+                self.events.found(&path);
+                self.events.ended(&path, &Err(failure));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn as_name(name: &[u8]) -> &Path {
+    use std::os::unix::ffi::OsStrExt;
+    Path::new(std::ffi::OsStr::from_bytes(name))
+}

@@ -1,0 +1,198 @@
+//! Sending a file's content: whole in one PUT, or in parts.
+
+use super::file::{Refused, Task, headers_of_upload};
+use super::{ExportCode, ExportFailure, Inner};
+use crate::cache::Reader;
+use crate::meta::UploadRow;
+use crate::repository::limits::{self, MOST_OBJECT, USUAL_PART};
+use crate::repository::write::{
+    BeginRequest, CompleteRequest, CopyPartRequest, CopySource, Part, PartRequest, PutRequest, Upload,
+};
+use crate::repository::{ObjectHeaders, Payload, Pin, Precondition};
+use crate::vfs::metadata_error;
+use bytes::Bytes;
+use futures::channel::oneshot;
+use futures::{StreamExt, TryStreamExt};
+use std::ops::Range;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Bytes read at a time.
+const READ: u64 = 1 << 20;
+/// Parts of one file under way at once.
+const PARTS_AT_ONCE: usize = 16;
+/// Larger files go out in parts, in bytes.
+const WHOLE_UP_TO: u64 = 2 * USUAL_PART;
+/// Bytes of a part that is copied at the server.
+const COPY_PART: u64 = 1 << 30;
+
+impl Inner {
+    /// Sends a file's content.
+    pub(super) async fn upload(self: &Arc<Self>, task: &Task<'_>, expected: Precondition) -> Result<Pin, Refused> {
+        let size = task.sending.row.size;
+        if size > MOST_OBJECT {
+            let message = format!("{size} bytes, and an object has at most {MOST_OBJECT}");
+            return Err(Refused::Failed(ExportFailure::new(ExportCode::FileSizeTooLarge, message)));
+        }
+        let reader = self.cache.reader(Arc::clone(task.sending.file()), false);
+        let headers = headers_of_upload(&task.sending.row, task.name);
+        if size > WHOLE_UP_TO {
+            let part = limits::part_size_for(size).map_err(|error| failed(ExportCode::FileSizeTooLarge, &error))?;
+            return self.in_parts(task, headers, expected, |upload| self.send_parts(task, &reader, upload, part)).await;
+        }
+        let _memory = self.memory_for(size).await;
+        let body = self.read_part(&reader, 0..size).await?;
+        self.must_be_as_it_was(task)?;
+        let token = self.exports.token(task.ino, task.sending.generation);
+        let request = PutRequest { key: task.key.to_owned(), body, headers, precondition: expected };
+        Ok(self.repository.put(request, token, task.urgency).await?)
+    }
+
+    /// Copies a large object at the server.
+    pub(super) async fn copy_in_parts(
+        self: &Arc<Self>,
+        task: &Task<'_>,
+        source: CopySource,
+        headers: ObjectHeaders,
+        expected: Precondition,
+    ) -> Result<Pin, Refused> {
+        let size = task.sending.row.size;
+        self.in_parts(task, headers, expected, |upload| async move {
+            let copy = |(number, range): (u32, Range<u64>)| {
+                let request = CopyPartRequest { upload: upload.clone(), number, source: source.clone(), range };
+                self.repository.copy_part(request, task.urgency)
+            };
+            let parts = futures::stream::iter(parts_of(size, COPY_PART)).map(copy).buffered(PARTS_AT_ONCE).try_collect().await;
+            Ok(parts?)
+        })
+        .await
+    }
+
+    /// A multipart upload, whose parts come from `send`; aborted if anything fails.
+    async fn in_parts<F>(
+        &self,
+        task: &Task<'_>,
+        headers: ObjectHeaders,
+        precondition: Precondition,
+        send: impl FnOnce(Upload) -> F,
+    ) -> Result<Pin, Refused>
+    where
+        F: Future<Output = Result<Vec<Part>, Refused>>,
+    {
+        let token = self.exports.token(task.ino, task.sending.generation);
+        let begin = BeginRequest { key: task.key.to_owned(), headers };
+        let upload = self.repository.begin_multipart(begin, token, task.urgency).await?;
+        let row = UploadRow { generation: task.sending.generation, key: upload.key.clone(), id: upload.id.clone() };
+        let noted = self.meta.begin_upload(task.ino, &row).map_err(|error| Refused::Failed(metadata_error(error).into()));
+        let done = async {
+            noted?;
+            let parts = send(upload.clone()).await?;
+            self.must_be_as_it_was(task)?;
+            let complete = CompleteRequest { upload: upload.clone(), parts, precondition };
+            Ok(self.repository.complete_multipart(complete, token, task.urgency).await?)
+        };
+        let done = done.await;
+        if done.is_err()
+            && let Err(error) = self.repository.abort_multipart(&upload, task.urgency).await
+        {
+            // Its row stays, and the next start or export of the file tries again.
+            tracing::warn!(key = task.key, %error, "an unfinished upload could not be aborted");
+            return done;
+        }
+        if let Err(error) = self.meta.end_upload(task.ino) {
+            tracing::warn!(key = task.key, %error, "the end of an upload could not be recorded");
+        }
+        done
+    }
+
+    async fn send_parts(&self, task: &Task<'_>, reader: &Reader, upload: Upload, part: u64) -> Result<Vec<Part>, Refused> {
+        let send = |(number, range): (u32, Range<u64>)| {
+            let upload = upload.clone();
+            async move {
+                let _memory = self.memory_for(range.end - range.start).await;
+                let body = self.read_part(reader, range).await?;
+                // No use in going on with what will not be one version.
+                self.must_be_as_it_was(task)?;
+                Ok::<_, Refused>(self.repository.put_part(PartRequest { upload, number, body }, task.urgency).await?)
+            }
+        };
+        futures::stream::iter(parts_of(task.sending.row.size, part)).map(send).buffered(PARTS_AT_ONCE).try_collect().await
+    }
+
+    /// Whatever was read so far is of one version, or this fails.
+    fn must_be_as_it_was(&self, task: &Task<'_>) -> Result<(), Refused> {
+        match self.cache.is_as_it_was(task.sending) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let message = format!("'{}' was written to while it was sent", task.key);
+                Err(Refused::Failed(ExportFailure::passing(ExportCode::ResourceBusy, message)))
+            }
+            Err(error) => Err(Refused::Failed(error.into())),
+        }
+    }
+
+    async fn memory_for(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX).clamp(1, self.exports.memory_kib);
+        // The semaphore is never closed.
+        Arc::clone(&self.exports.memory).acquire_many_owned(kib).await.ok()
+    }
+
+    async fn read_part(&self, reader: &Reader, range: Range<u64>) -> Result<Payload, Refused> {
+        let mut pieces = Vec::with_capacity((range.end - range.start).div_ceil(READ) as usize);
+        let mut at = range.start;
+        while at < range.end {
+            let piece = self.read_piece(reader, at, READ.min(range.end - at)).await?;
+            if piece.is_empty() {
+                let message = format!("'{}' became shorter while it was sent", reader.file().key());
+                return Err(Refused::Failed(ExportFailure::passing(ExportCode::ResourceBusy, message)));
+            }
+            at += piece.len() as u64;
+            pieces.push(piece);
+        }
+        Ok(pieces.into())
+    }
+
+    async fn read_piece(&self, reader: &Reader, at: u64, len: u64) -> Result<Bytes, Refused> {
+        let (read, outcome) = oneshot::channel();
+        self.cache.read(reader, at, len as u32, Box::new(move |bytes| drop(read.send(bytes))));
+        match outcome.await {
+            Ok(bytes) => bytes.map_err(|error| Refused::Failed(error.into())),
+            Err(_) => Err(Refused::Failed(ExportFailure::passing(ExportCode::InternalError, "the file system is shutting down"))),
+        }
+    }
+
+    /// Aborts what the last process left unfinished. What cannot be aborted now stays noted.
+    pub(super) async fn abort_leftover_uploads(&self) {
+        let leftover = self.meta.uploads().unwrap_or_default();
+        for (ino, row) in leftover {
+            let upload = Upload { key: row.key, id: row.id };
+            let aborted = self.repository.abort_multipart(&upload, crate::repository::Urgency::Ahead).await;
+            let done = aborted.map_err(|error| error.to_string());
+            let done = done.and_then(|()| self.meta.end_upload(ino).map_err(|error| error.to_string()));
+            if let Err(error) = done {
+                tracing::warn!(key = upload.key, error, "an upload that the last process left unfinished could not be aborted");
+            }
+        }
+    }
+}
+
+/// Numbers and ranges of parts.
+fn parts_of(size: u64, part: u64) -> impl Iterator<Item = (u32, Range<u64>)> {
+    (1..).zip((0..size.div_ceil(part)).map(move |nth| nth * part..((nth + 1) * part).min(size)))
+}
+
+fn failed(code: ExportCode, error: &impl std::fmt::Display) -> Refused {
+    Refused::Failed(ExportFailure::new(code, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parts_of;
+
+    #[test]
+    fn parts_cover_the_file_in_order() {
+        let parts: Vec<_> = parts_of(25, 10).collect();
+        assert_eq!(parts, [(1, 0..10), (2, 10..20), (3, 20..25)]);
+        assert_eq!(parts_of(20, 10).count(), 2);
+    }
+}
