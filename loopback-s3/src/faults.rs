@@ -23,6 +23,12 @@ pub enum Fault {
     InternalError,
     /// 403 AccessDenied, not applied.
     AccessDenied,
+    /// 409 ConditionalRequestConflict, not applied: what S3 says to one of two conditional writes at once.
+    Conflict,
+    /// "200 OK" with InternalError in the body, not applied: how copies and completions fail that failed late.
+    ErrorInBody,
+    /// 501 NotImplemented, not applied: what other stores say to headers that they do not know.
+    NotImplemented,
     /// The connection is reset when the request has been read, which is not applied.
     ResetBeforeReply,
     /// The request is applied; the connection is reset instead of a reply.

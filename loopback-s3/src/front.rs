@@ -104,6 +104,19 @@ fn refusal(plan: &Plan) -> Option<S3Error> {
             let message = "We encountered an internal error. Please try again.";
             Some(error(S3ErrorCode::InternalError, StatusCode::INTERNAL_SERVER_ERROR, message))
         }
+        Fault::ErrorInBody => {
+            let message = "We encountered an internal error. Please try again.";
+            Some(error(S3ErrorCode::InternalError, StatusCode::OK, message))
+        }
+        Fault::Conflict => {
+            let code = S3ErrorCode::Custom("ConditionalRequestConflict".into());
+            let message = "The conditional request cannot succeed due to a conflicting operation against this resource.";
+            Some(error(code, StatusCode::CONFLICT, message))
+        }
+        Fault::NotImplemented => {
+            let message = "A header you provided implies functionality that is not implemented";
+            Some(error(S3ErrorCode::NotImplemented, StatusCode::NOT_IMPLEMENTED, message))
+        }
         Fault::AccessDenied => Some(error(S3ErrorCode::AccessDenied, StatusCode::FORBIDDEN, "Access Denied")),
         _ => None,
     }

@@ -32,6 +32,9 @@ pub(crate) fn status(status: &Status) -> String {
     line("served", format!("{} from the cache, {} fetched", bytes(status.hit_bytes), bytes(status.fetched_bytes)));
     let r = &status.requests;
     line("requests", format!("{} GET, {} HEAD, {} LIST, {} repeated", r.get, r.head, r.list, r.retries));
+    if r.put + r.delete + r.copy + r.multipart > 0 {
+        line("written", format!("{} PUT, {} DELETE, {} COPY, {} in multipart uploads", r.put, r.delete, r.copy, r.multipart));
+    }
     line("memory", format!("{} of {}", bytes(status.memory_bytes), bytes(status.memory_target_bytes)));
     if status.dirty_bytes > 0 {
         line("dirty", format!("{} exist only here", bytes(status.dirty_bytes)));
@@ -143,7 +146,7 @@ mod tests {
             memory_target_bytes: 1 << 30,
             hit_bytes: 5,
             fetched_bytes: 6,
-            requests: Requests { get: 1, head: 2, list: 3, retries: 4 },
+            requests: Requests { get: 1, head: 2, list: 3, put: 5, delete: 6, copy: 7, multipart: 8, retries: 4 },
             hidden_keys: 1,
             dirty_bytes: 0,
             dirty_copies: 1,
@@ -161,6 +164,7 @@ mod tests {
   data        4 MiB logical, 1 MiB stored, 1 KiB deduplicated
   served      5 B from the cache, 6 B fetched
   requests    1 GET, 2 HEAD, 3 LIST, 4 repeated
+  written     5 PUT, 6 DELETE, 7 COPY, 8 in multipart uploads
   memory      100 MiB of 1 GiB
   hidden keys 1 ('forebay status --hidden-keys' lists them)
   device      /nvme0: 4 MiB, OUT OF SERVICE, 3 errors, 1 KiB read (1 reads), 2 KiB written (2 writes)

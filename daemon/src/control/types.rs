@@ -52,7 +52,7 @@ pub struct Status {
     pub hit_bytes: u64,
     /// Bytes fetched from the store since start.
     pub fetched_bytes: u64,
-    /// Requests sent to the store since start: GET, HEAD, LIST.
+    /// Requests sent to the store since start.
     pub requests: Requests,
     /// Keys of the bucket that no POSIX tree can hold, seen so far.
     pub hidden_keys: u64,
@@ -75,6 +75,18 @@ pub struct Requests {
     pub head: u64,
     /// LISTs.
     pub list: u64,
+    /// PUTs of whole objects.
+    #[serde(default)]
+    pub put: u64,
+    /// DELETEs.
+    #[serde(default)]
+    pub delete: u64,
+    /// Copies at the server.
+    #[serde(default)]
+    pub copy: u64,
+    /// Requests of multipart uploads.
+    #[serde(default)]
+    pub multipart: u64,
     /// Tries that were repeated.
     pub retries: u64,
 }

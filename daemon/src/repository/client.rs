@@ -35,10 +35,20 @@ pub struct RequestCounts {
     pub head: u64,
     /// LISTs, tries repeated included.
     pub list: u64,
+    /// PUTs of whole objects, tries repeated included.
+    pub put: u64,
+    /// DELETEs, tries repeated included.
+    pub delete: u64,
+    /// Copies at the server, tries repeated included.
+    pub copy: u64,
+    /// Requests of multipart uploads (begin, parts, end, abort, list), tries repeated included.
+    pub multipart: u64,
     /// Tries that were repeated.
     pub retries: u64,
     /// Bytes of bodies handed on.
     pub bytes: u64,
+    /// Bytes of bodies that the store acknowledged.
+    pub sent_bytes: u64,
 }
 
 #[derive(Default)]
@@ -46,33 +56,53 @@ pub(super) struct Counters {
     get: AtomicU64,
     head: AtomicU64,
     list: AtomicU64,
+    put: AtomicU64,
+    delete: AtomicU64,
+    copy: AtomicU64,
+    multipart: AtomicU64,
     retries: AtomicU64,
     bytes: AtomicU64,
+    sent_bytes: AtomicU64,
 }
 
 impl Counters {
     pub(super) fn add_bytes(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
+
+    pub(super) fn add_sent(&self, bytes: u64) {
+        self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 /// Which of the counters a request belongs to.
 #[derive(Clone, Copy)]
-enum Op {
+pub(super) enum Op {
     Get,
     Head,
     List,
+    Put,
+    Delete,
+    Copy,
+    Multipart,
+}
+
+impl Op {
+    /// Whether the time to an answer tells how busy the store is. That of a write tells how long its body was, and how the store writes.
+    fn tells_latency(self) -> bool {
+        matches!(self, Op::Get | Op::Head | Op::List)
+    }
 }
 
 /// An object store with retries, pacing and bounded, adaptive concurrency; the only way the rest of Forebay reaches S3.
 /// Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Repository {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
 }
 
 pub(super) struct Core {
-    store: Arc<dyn ObjectStore>,
+    pub(super) store: Arc<dyn ObjectStore>,
     retry: RetryConfig,
     limiter: Limiter,
     clock: SharedClock,
@@ -84,6 +114,8 @@ pub(super) struct Core {
 pub(super) struct Attempts {
     tries: u32,
     began: Duration,
+    /// What it may take longer than the deadline, since much is to be sent or done.
+    allowance: Duration,
 }
 
 impl Repository {
@@ -139,8 +171,13 @@ impl Repository {
             get: read(&counters.get),
             head: read(&counters.head),
             list: read(&counters.list),
+            put: read(&counters.put),
+            delete: read(&counters.delete),
+            copy: read(&counters.copy),
+            multipart: read(&counters.multipart),
             retries: read(&counters.retries),
             bytes: read(&counters.bytes),
+            sent_bytes: read(&counters.sent_bytes),
         }
     }
 
@@ -157,7 +194,11 @@ impl Repository {
 
 impl Core {
     pub(super) fn begin(&self) -> Attempts {
-        Attempts { tries: 0, began: self.clock.monotonic() }
+        self.begin_with(Duration::ZERO)
+    }
+
+    pub(super) fn begin_with(&self, allowance: Duration) -> Attempts {
+        Attempts { tries: 0, began: self.clock.monotonic(), allowance }
     }
 
     /// A GET until its headers are there, or it failed for good. The permit covers the body.
@@ -170,7 +211,7 @@ impl Core {
         self.retried(Op::Get, &request.key, urgency, attempts, || self.store.get(request.clone())).await
     }
 
-    async fn retried<T, F>(
+    pub(super) async fn retried<T, F>(
         &self,
         op: Op,
         what: &str,
@@ -190,7 +231,7 @@ impl Core {
         }
     }
 
-    async fn attempt<T>(
+    pub(super) async fn attempt<T>(
         &self,
         op: Op,
         what: &str,
@@ -206,12 +247,12 @@ impl Core {
         attempts.tries += 1;
         self.counters.count(op, attempts.tries);
         let sent = self.clock.monotonic();
-        let left = (attempts.began + self.retry.deadline).saturating_sub(sent);
+        let left = (attempts.began + self.retry.deadline + attempts.allowance).saturating_sub(sent);
         let late = || StoreError::Transient { what: what.to_owned(), message: "no answer before the deadline".to_owned() };
         let result = tokio::time::timeout(left, send).await.unwrap_or_else(|_| Err(late()));
         match result {
             Ok(value) => {
-                self.limiter.answered(self.clock.monotonic().saturating_sub(sent));
+                self.limiter.answered(op.tells_latency().then(|| self.clock.monotonic().saturating_sub(sent)));
                 Ok((value, permit))
             }
             Err(error) => Err(error),
@@ -225,7 +266,8 @@ impl Core {
         }
         let elapsed = self.clock.monotonic().saturating_sub(attempts.began);
         let random = self.jitter.lock().random::<f64>();
-        match self.retry.judge(&error, attempts.tries, elapsed, random) {
+        let counted = elapsed.saturating_sub(attempts.allowance);
+        match self.retry.judge(&error, attempts.tries, counted, random) {
             Verdict::Final => Err(error),
             Verdict::TooLate => Err(StoreError::Deadline { what: what.to_owned(), after: elapsed, last: Box::new(error) }),
             Verdict::After(wait) => {
@@ -243,6 +285,10 @@ impl Counters {
             Op::Get => &self.get,
             Op::Head => &self.head,
             Op::List => &self.list,
+            Op::Put => &self.put,
+            Op::Delete => &self.delete,
+            Op::Copy => &self.copy,
+            Op::Multipart => &self.multipart,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         if tries > 1 {
@@ -254,6 +300,11 @@ impl Counters {
 impl Attempts {
     /// A body broke after it made progress, or not: its request counts as the first try of what follows.
     pub(super) fn after_broken_body(core: &Core) -> Self {
-        Attempts { tries: 1, began: core.clock.monotonic() }
+        Attempts { tries: 1, ..core.begin() }
+    }
+
+    /// Requests sent so far.
+    pub(super) fn tries(&self) -> u32 {
+        self.tries
     }
 }

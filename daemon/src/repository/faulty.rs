@@ -1,6 +1,10 @@
 //! A store that fails as told, before another one: for tests of everything that must survive a bad store.
 
-use super::{GetRequest, GetResponse, ListPage, ListRequest, ObjectHead, ObjectStore, StoreError};
+use super::write::{
+    BeginRequest, CompleteRequest, CopyPartRequest, CopyRequest, DeleteRequest, Part, PartRequest, PutRequest, Upload,
+    UploadsPage, UploadsRequest, WriteKind,
+};
+use super::{GetRequest, GetResponse, ListPage, ListRequest, ObjectHead, ObjectStore, Pin, Precondition, StoreError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -19,6 +23,22 @@ pub enum Op {
     Head,
     /// A LIST.
     List,
+    /// A PUT of a whole object.
+    Put,
+    /// A DELETE.
+    Delete,
+    /// A copy at the server.
+    Copy,
+    /// The begin of a multipart upload.
+    Begin,
+    /// A part, sent or copied.
+    Part,
+    /// The end of a multipart upload.
+    Complete,
+    /// An upload dropped.
+    Abort,
+    /// A page of uploads.
+    Uploads,
 }
 
 /// What goes wrong with one request. Those of bodies apply to GETs, and let other requests pass.
@@ -68,6 +88,8 @@ pub struct FaultCounts {
     pub head: u64,
     /// LISTs asked for.
     pub list: u64,
+    /// Writes of all kinds asked for.
+    pub write: u64,
     /// Faults that were injected.
     pub faults: u64,
 }
@@ -77,6 +99,7 @@ struct Script {
     queued: VecDeque<(Option<Op>, Fault)>,
     always: Option<Fault>,
     counts: FaultCounts,
+    ignores_preconditions: bool,
     gets: Vec<GetRequest>,
 }
 
@@ -108,6 +131,15 @@ impl FaultyStore {
         self.script.lock().always = fault;
     }
 
+    /// From now on the store takes no notice of preconditions, and says so.
+    pub fn ignore_preconditions(&self) {
+        self.script.lock().ignores_preconditions = true;
+    }
+
+    fn heeded(&self, precondition: Precondition) -> Precondition {
+        if self.script.lock().ignores_preconditions { Precondition::Any } else { precondition }
+    }
+
     /// Requests and faults so far.
     pub fn counts(&self) -> FaultCounts {
         self.script.lock().counts
@@ -124,6 +156,7 @@ impl FaultyStore {
             Op::Get => script.counts.get += 1,
             Op::Head => script.counts.head += 1,
             Op::List => script.counts.list += 1,
+            _ => script.counts.write += 1,
         }
         let place = script.queued.iter().position(|(of, _)| of.is_none_or(|of| of == op));
         let fault = place.and_then(|at| script.queued.remove(at)).map(|(_, fault)| fault).or_else(|| script.always.clone());
@@ -158,6 +191,17 @@ fn lost(fault: Option<&Fault>, what: &str) -> Result<(), StoreError> {
     match fault {
         Some(Fault::ReplyLost) => Err(StoreError::Transient { what: what.to_owned(), message: "reply lost".to_owned() }),
         _ => Ok(()),
+    }
+}
+
+impl FaultyStore {
+    /// A request without a body to spoil.
+    async fn faulty<T>(&self, op: Op, what: &str, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let fault = self.draw(op);
+        instead(fault.as_ref(), what).await?;
+        let done = work.await?;
+        lost(fault.as_ref(), what)?;
+        Ok(done)
     }
 }
 
@@ -227,19 +271,63 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn head(&self, key: &str) -> Result<ObjectHead, StoreError> {
-        let fault = self.draw(Op::Head);
-        instead(fault.as_ref(), key).await?;
-        let head = self.inner.head(key).await?;
-        lost(fault.as_ref(), key)?;
-        Ok(head)
+        self.faulty(Op::Head, key, self.inner.head(key)).await
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListPage, StoreError> {
-        let fault = self.draw(Op::List);
         let prefix = request.prefix.clone();
-        instead(fault.as_ref(), &prefix).await?;
-        let page = self.inner.list(request).await?;
-        lost(fault.as_ref(), &prefix)?;
-        Ok(page)
+        self.faulty(Op::List, &prefix, self.inner.list(request)).await
+    }
+
+    fn decides(&self, kind: WriteKind, precondition: &Precondition) -> bool {
+        !self.script.lock().ignores_preconditions && self.inner.decides(kind, precondition)
+    }
+
+    async fn put(&self, request: PutRequest) -> Result<Pin, StoreError> {
+        let key = request.key.clone();
+        let request = PutRequest { precondition: self.heeded(request.precondition), ..request };
+        self.faulty(Op::Put, &key, self.inner.put(request)).await
+    }
+
+    async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
+        let key = request.key.clone();
+        let pin = request.pin.filter(|_| !self.script.lock().ignores_preconditions);
+        self.faulty(Op::Delete, &key, self.inner.delete(DeleteRequest { pin, ..request })).await
+    }
+
+    async fn copy(&self, request: CopyRequest) -> Result<Pin, StoreError> {
+        let key = request.key.clone();
+        let request = CopyRequest { precondition: self.heeded(request.precondition), ..request };
+        self.faulty(Op::Copy, &key, self.inner.copy(request)).await
+    }
+
+    async fn begin_multipart(&self, request: BeginRequest) -> Result<Upload, StoreError> {
+        let key = request.key.clone();
+        self.faulty(Op::Begin, &key, self.inner.begin_multipart(request)).await
+    }
+
+    async fn put_part(&self, request: PartRequest) -> Result<Part, StoreError> {
+        let key = request.upload.key.clone();
+        self.faulty(Op::Part, &key, self.inner.put_part(request)).await
+    }
+
+    async fn copy_part(&self, request: CopyPartRequest) -> Result<Part, StoreError> {
+        let key = request.upload.key.clone();
+        self.faulty(Op::Part, &key, self.inner.copy_part(request)).await
+    }
+
+    async fn complete_multipart(&self, request: CompleteRequest) -> Result<Pin, StoreError> {
+        let key = request.upload.key.clone();
+        let request = CompleteRequest { precondition: self.heeded(request.precondition), ..request };
+        self.faulty(Op::Complete, &key, self.inner.complete_multipart(request)).await
+    }
+
+    async fn abort_multipart(&self, upload: &Upload) -> Result<(), StoreError> {
+        self.faulty(Op::Abort, &upload.key, self.inner.abort_multipart(upload)).await
+    }
+
+    async fn list_multipart(&self, request: UploadsRequest) -> Result<UploadsPage, StoreError> {
+        let prefix = request.prefix.clone();
+        self.faulty(Op::Uploads, &prefix, self.inner.list_multipart(request)).await
     }
 }

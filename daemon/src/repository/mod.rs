@@ -1,11 +1,12 @@
-//! The object store behind Forebay: S3, GCS, Azure or a directory; ranged GETs, listings, retries, pacing, key mapping.
+//! The object store behind Forebay: S3, GCS, Azure or a directory; ranged GETs, listings, conditional writes, retries, pacing, key mapping.
 //!
 //! | module | owns |
 //! | --- | --- |
 //! | `url`, `environment`, `open` | from settings to a store |
 //! | `s3`, `generic`, `directory` | the stores: one request per call, every answer checked |
 //! | `memory`, `faulty` | stores for tests |
-//! | `client` | [`Repository`]: what the rest of Forebay uses |
+//! | `write`, `limits`, `token` | the vocabulary of writes, what no store can hold, who wrote what |
+//! | `client`, `writer` | [`Repository`]: what the rest of Forebay uses, reads and writes |
 //! | `retry`, `pacing`, `resume` | when to try again, how many at once, how a broken body goes on |
 //! | `access` | the question asked before a mount |
 //! | `keymap`, `posix` | keys as names, user metadata as attributes |
@@ -18,7 +19,9 @@ pub mod directory;
 mod environment;
 pub mod faulty;
 pub mod generic;
+mod header_text;
 pub mod keymap;
+pub mod limits;
 pub mod memory;
 mod open;
 pub mod pacing;
@@ -32,12 +35,19 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod time;
+mod token;
 pub mod url;
+pub mod write;
+mod writer;
+#[cfg(test)]
+mod writer_tests;
 
 pub use access::AccessError;
 pub use client::{Repository, RepositoryConfig, RequestCounts};
 pub use environment::Environment;
 pub use open::{OpenError, Opened, open, open_with};
+pub use token::WriteToken;
+pub use write::{ObjectHeaders, Payload, Precondition};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -45,6 +55,10 @@ use futures::stream::BoxStream;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
+use write::{
+    BeginRequest, CompleteRequest, CopyPartRequest, CopyRequest, DeleteRequest, Part, PartRequest, PutRequest, SystemHeaders,
+    Upload, UploadsPage, UploadsRequest, WriteKind,
+};
 
 /// Which version of an object is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +92,8 @@ pub struct ObjectHead {
     pub modified_ns: i64,
     /// User metadata, names in lower case without the `x-amz-meta-` prefix.
     pub user_metadata: BTreeMap<String, String>,
+    /// What HTTP says about its content.
+    pub system: SystemHeaders,
 }
 
 /// The answer to a GET: headers, the range that follows, and exactly that many bytes or an error.
@@ -138,7 +154,7 @@ pub enum StoreError {
         /// The key.
         key: String,
     },
-    /// 412: the object is no longer the pinned version.
+    /// 412: the object is no longer the pinned version, or one is there where none should be.
     #[error("object '{key}' was replaced in the bucket")]
     Changed {
         /// The key.
@@ -181,6 +197,23 @@ pub enum StoreError {
         /// What happened.
         message: String,
     },
+    /// 404 NoSuchUpload: completed, aborted, or never begun.
+    #[error("the upload of '{key}' does not exist (any more)")]
+    NoSuchUpload {
+        /// The key.
+        key: String,
+    },
+    /// More than any store of this kind can hold.
+    #[error(transparent)]
+    Limit(#[from] limits::LimitError),
+    /// The store, or our client for it, has no such request: it must be done in another way.
+    #[error("{what}: {message}")]
+    Unsupported {
+        /// The key or bucket.
+        what: String,
+        /// What is missing.
+        message: String,
+    },
     /// 416, listings that make no sense, anything else that another try will not mend.
     #[error("{what}: {message}")]
     Permanent {
@@ -212,6 +245,28 @@ pub trait ObjectStore: Send + Sync + 'static {
     async fn head(&self, key: &str) -> Result<ObjectHead, StoreError>;
     /// One page of a listing.
     async fn list(&self, request: ListRequest) -> Result<ListPage, StoreError>;
+
+    /// Whether the store itself makes sure of a precondition, atomically with a write of this kind. Where it does not, whoever writes must
+    /// look by HEAD right before, and lives with the window between ([`Repository`] does).
+    fn decides(&self, kind: WriteKind, precondition: &Precondition) -> bool;
+    /// Writes a whole object.
+    async fn put(&self, request: PutRequest) -> Result<Pin, StoreError>;
+    /// Deletes a key. That there is none is fine, with a pin too.
+    async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError>;
+    /// Copies at the server.
+    async fn copy(&self, request: CopyRequest) -> Result<Pin, StoreError>;
+    /// Begins a multipart upload.
+    async fn begin_multipart(&self, request: BeginRequest) -> Result<Upload, StoreError>;
+    /// Sends a part; one of the same number is replaced.
+    async fn put_part(&self, request: PartRequest) -> Result<Part, StoreError>;
+    /// Copies a range at the server as a part.
+    async fn copy_part(&self, request: CopyPartRequest) -> Result<Part, StoreError>;
+    /// Makes the object of its parts.
+    async fn complete_multipart(&self, request: CompleteRequest) -> Result<Pin, StoreError>;
+    /// Drops an upload and its parts. [`StoreError::NoSuchUpload`] if there is none.
+    async fn abort_multipart(&self, upload: &Upload) -> Result<(), StoreError>;
+    /// One page of the uploads under way.
+    async fn list_multipart(&self, request: UploadsRequest) -> Result<UploadsPage, StoreError>;
 }
 
 /// Who is waiting for a request.
@@ -219,6 +274,6 @@ pub trait ObjectStore: Send + Sync + 'static {
 pub enum Urgency {
     /// Somebody's read or lookup.
     Demand,
-    /// Read-ahead and other guesses; yields to demand.
+    /// Read-ahead and other guesses, exports in the background; yields to demand.
     Ahead,
 }

@@ -3,10 +3,10 @@
 use super::ObjectStore;
 use super::directory::DirectoryStore;
 use super::environment::Environment;
-use super::generic::GenericStore;
+use super::generic::{GenericStore, Vendor};
 use super::keymap::mount_prefix;
 use super::s3::profile::ProfileError;
-use super::s3::{Address, AddressError, Credentials, CustomerKey, Limits, S3Config, S3Store};
+use super::s3::{Address, AddressError, Credentials, CustomerKey, Encryption, Limits, S3Config, S3Store};
 use super::url::{RepositoryUrl, UrlError};
 use crate::clock::SystemClock;
 use crate::config::RepositorySettings;
@@ -102,7 +102,7 @@ fn open_s3(bucket: &str, settings: &RepositorySettings, environment: &Environmen
     if bucket.ends_with("--x-s3") {
         return Err(OpenError::DirectoryBucket(bucket.to_owned()));
     }
-    let customer_key = customer_key(settings)?;
+    let encryption = encryption(settings)?;
     let name = settings.profile.as_deref().or(environment.get("AWS_PROFILE"));
     let files = environment.profile_files();
     let profile = match name {
@@ -129,20 +129,22 @@ fn open_s3(bucket: &str, settings: &RepositorySettings, environment: &Environmen
         address,
         credentials,
         requester_pays: settings.requester_pays,
-        customer_key,
+        encryption,
         limits: Limits::default(),
     };
     S3Store::new(config, SystemClock::shared()).map_err(OpenError::Certificates)
 }
 
-fn customer_key(settings: &RepositorySettings) -> Result<Option<CustomerKey>, OpenError> {
+fn encryption(settings: &RepositorySettings) -> Result<Encryption, OpenError> {
     let key = settings.sse_kms_key_id.as_deref();
+    let by_store = |algorithm| Ok(Encryption::Store { algorithm, key_id: key.map(str::to_owned) });
     match settings.sse.as_deref() {
-        Some("sse-c") => key.and_then(CustomerKey::from_base64).map(Some).ok_or(OpenError::CustomerKey),
-        // What is encrypted by the store is read like anything else; these matter when objects are written.
-        Some("aws:kms" | "aws:kms:dsse") => Ok(None),
-        None | Some("AES256") if key.is_none() => Ok(None),
-        None | Some("AES256") => Err(OpenError::StrayKey),
+        Some("sse-c") => key.and_then(CustomerKey::from_base64).map(Encryption::Customer).ok_or(OpenError::CustomerKey),
+        Some("aws:kms") => by_store("aws:kms"),
+        Some("aws:kms:dsse") => by_store("aws:kms:dsse"),
+        None | Some("AES256") if key.is_some() => Err(OpenError::StrayKey),
+        Some("AES256") => by_store("AES256"),
+        None => Ok(Encryption::AsBucket),
         Some(other) => Err(OpenError::Sse(other.to_owned())),
     }
 }
@@ -186,7 +188,7 @@ fn open_gcs(bucket: &str, settings: &RepositorySettings, environment: &Environme
     let builder = builder.with_bucket_name(bucket).with_skip_signature(settings.no_sign_request).with_retry(once());
     let built = builder.with_client_options(client_options(settings)).build();
     let store = built.map_err(|source| OpenError::Client { url: settings.url.clone(), source: Box::new(source) })?;
-    Ok(Arc::new(GenericStore::new(format!("gs://{bucket}"), store)))
+    Ok(Arc::new(GenericStore::new(format!("gs://{bucket}"), store, Vendor::Gcs)))
 }
 
 fn open_azure(
@@ -207,7 +209,7 @@ fn open_azure(
     let builder = builder.with_container_name(container).with_skip_signature(settings.no_sign_request).with_retry(once());
     let built = builder.with_client_options(client_options(settings)).build();
     let store = built.map_err(|source| OpenError::Client { url: settings.url.clone(), source: Box::new(source) })?;
-    Ok(Arc::new(GenericStore::new(format!("az://{container}"), store)))
+    Ok(Arc::new(GenericStore::new(format!("az://{container}"), store, Vendor::Azure)))
 }
 
 #[cfg(test)]

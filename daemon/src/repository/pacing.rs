@@ -142,10 +142,12 @@ impl Limiter {
         wait.await.expect("a waiter in the queue is granted a permit before it is dropped")
     }
 
-    /// A request was answered: how long its headers took.
-    pub fn answered(&self, first_byte: Duration) {
+    /// A request was answered: how long its headers took, where that says how busy the store is.
+    pub fn answered(&self, first_byte: Option<Duration>) {
         let mut state = self.shared.state.lock();
-        state.observe(first_byte.as_secs_f64());
+        if let Some(first_byte) = first_byte {
+            state.observe(first_byte.as_secs_f64());
+        }
         state.grow(self.shared.config.most);
         drop(state);
         Shared::dispatch(&self.shared);

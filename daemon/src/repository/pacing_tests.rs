@@ -110,7 +110,7 @@ async fn the_limit_doubles_then_halves_then_creeps() {
     let limiter = limiter(8);
     for _ in 0..2 {
         let held = take_all(&limiter, Urgency::Demand);
-        held.iter().for_each(|_| limiter.answered(Duration::from_millis(10)));
+        held.iter().for_each(|_| limiter.answered(Some(Duration::from_millis(10))));
     }
     assert_eq!(limiter.limit(), 32);
     limiter.slow_down(None);
@@ -119,10 +119,10 @@ async fn the_limit_doubles_then_halves_then_creeps() {
     assert_eq!(limiter.limit(), 16, "one event");
     tokio::time::sleep(Duration::from_secs(20)).await;
     let held = take_all(&limiter, Urgency::Demand);
-    held.iter().for_each(|_| limiter.answered(Duration::from_millis(10)));
+    held.iter().for_each(|_| limiter.answered(Some(Duration::from_millis(10))));
     assert_eq!(limiter.limit(), 16);
-    limiter.answered(Duration::from_millis(10));
-    limiter.answered(Duration::from_millis(10));
+    limiter.answered(Some(Duration::from_millis(10)));
+    limiter.answered(Some(Duration::from_millis(10)));
     assert_eq!(limiter.limit(), 17);
 }
 
@@ -130,10 +130,10 @@ async fn the_limit_doubles_then_halves_then_creeps() {
 async fn the_limit_stays_while_answers_get_slower() {
     let limiter = limiter(8);
     let held = take_all(&limiter, Urgency::Demand);
-    limiter.answered(Duration::from_millis(10));
+    limiter.answered(Some(Duration::from_millis(10)));
     let before = limiter.limit();
     for _ in 0..100 {
-        limiter.answered(Duration::from_millis(500));
+        limiter.answered(Some(Duration::from_millis(500)));
     }
     assert!(limiter.limit() <= before + 8, "{} after {before}", limiter.limit());
     drop(held);
@@ -144,7 +144,7 @@ async fn an_idle_limit_does_not_grow() {
     let limiter = limiter(64);
     let _one = try_take(&limiter, Urgency::Demand).expect("free");
     for _ in 0..100 {
-        limiter.answered(Duration::from_millis(1));
+        limiter.answered(Some(Duration::from_millis(1)));
     }
     assert_eq!(limiter.limit(), 64);
 }

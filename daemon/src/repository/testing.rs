@@ -1,6 +1,7 @@
 //! What the tests of this module share.
 
-use super::{GetRequest, ListRequest, ObjectStore, StoreError};
+use super::write::PutRequest;
+use super::{GetRequest, ListRequest, ObjectStore, Precondition, StoreError};
 use crate::clock::{Clock, SharedClock};
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -64,4 +65,9 @@ pub async fn list_all(store: &dyn ObjectStore, mut request: ListRequest, max_key
             None => return (objects, prefixes),
         }
     }
+}
+
+/// A PUT of a text without a word about it.
+pub fn put_request(key: &str, text: &'static str, precondition: Precondition) -> PutRequest {
+    PutRequest { key: key.to_owned(), body: text.into(), precondition, ..PutRequest::default() }
 }

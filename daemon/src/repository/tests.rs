@@ -147,31 +147,14 @@ async fn an_object_replaced_while_its_body_is_broken_is_never_mixed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_object_replaced_in_a_store_without_versions_ends_the_body() {
-    struct Versionless(MemoryStore);
-    #[async_trait::async_trait]
-    impl super::ObjectStore for Versionless {
-        fn name(&self) -> &str {
-            "versionless"
-        }
-        async fn get(&self, mut request: GetRequest) -> Result<super::GetResponse, StoreError> {
-            request.pin.iter_mut().for_each(|pin| pin.version = None);
-            self.0.get(request).await
-        }
-        async fn head(&self, key: &str) -> Result<super::ObjectHead, StoreError> {
-            self.0.head(key).await
-        }
-        async fn list(&self, request: super::ListRequest) -> Result<super::ListPage, StoreError> {
-            self.0.list(request).await
-        }
-    }
-    let inner = Arc::new(Versionless(MemoryStore::new()));
-    inner.0.put("key", data());
+    let inner = Arc::new(MemoryStore::without_versions());
+    inner.put("key", data());
     let faulty = Arc::new(FaultyStore::new(inner.clone()));
     faulty.next(Fault::Reset { after: 100_000 });
     let repository = Repository::new(faulty, RepositoryConfig::default(), tokio_clock());
     let mut body = repository.fetch(get("key"), Urgency::Demand).await.expect("there").body;
     body.try_next().await.expect("a piece");
-    inner.0.put("key", vec![7; SIZE]);
+    inner.put("key", vec![7; SIZE]);
     assert!(matches!(collect(body).await, Err(StoreError::Changed { .. })));
 }
 

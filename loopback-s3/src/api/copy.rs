@@ -2,6 +2,7 @@
 
 use super::convert::{etag, shown_version_of, timestamp, user_metadata, write_condition};
 use super::error::{invalid_range, precondition_failed};
+use super::receive::crc32c;
 use super::{Backend, Reply, reply};
 use crate::store::{Bucket, Object, ObjectHeaders, Part, Revision, UnixMs};
 use s3s::dto::*;
@@ -131,9 +132,16 @@ pub(super) async fn copy_part(backend: &Backend, request: S3Request<UploadPartCo
     })?;
     let body = &source.object().body;
     let range = part_range(input.copy_source_range.as_deref(), body.len())?;
-    let part = Part { body: body.slice(range), etag: crate::store::Etag::opaque(), modified: UnixMs::now() };
-    let result =
-        CopyPartResult { e_tag: Some(etag(&part.etag)), last_modified: Some(timestamp(part.modified)), ..Default::default() };
+    let body = body.slice(range);
+    let has_crc32c = bucket.uploads.lock().get(&input.key, &input.upload_id)?.has_crc32c;
+    let crc32c = has_crc32c.then(|| crc32c(&body));
+    let part = Part { body, etag: crate::store::Etag::opaque(), modified: UnixMs::now(), crc32c: crc32c.clone() };
+    let result = CopyPartResult {
+        e_tag: Some(etag(&part.etag)),
+        last_modified: Some(timestamp(part.modified)),
+        checksum_crc32c: crc32c,
+        ..Default::default()
+    };
     bucket.uploads.lock().get(&input.key, &input.upload_id)?.parts.insert(input.part_number, part);
     reply(UploadPartCopyOutput { copy_part_result: Some(result), copy_source_version_id: source.version(), ..Default::default() })
 }

@@ -19,6 +19,11 @@ impl From<Refusal> for S3Error {
             Refusal::PreconditionFailed { condition } => precondition_failed(condition),
             Refusal::NoSuchUpload => s3_error!(NoSuchUpload, "The specified upload does not exist."),
             Refusal::InvalidPart { number } => s3_error!(InvalidPart, "Part {number} was not uploaded, or with another ETag."),
+            Refusal::ChecksumMissing { number } => s3_error!(
+                InvalidRequest,
+                "The upload was created using a crc32c checksum. The complete request must include the checksum for each part. It was \
+                 missing for part {number} in the request."
+            ),
             Refusal::InvalidPartOrder => s3_error!(InvalidPartOrder, "The list of parts was not in ascending order."),
             Refusal::PartTooSmall { number } => {
                 s3_error!(EntityTooSmall, "Part {number} is smaller than the minimum allowed size")

@@ -10,12 +10,12 @@ const MOST_KEYS: i32 = 1000;
 
 /// Keys and prefixes in replies: as they are, or percent-encoded when the client asked for it.
 #[derive(Clone, Copy)]
-struct Names {
+pub(super) struct Names {
     encode: bool,
 }
 
 impl Names {
-    fn new(encoding: Option<&EncodingType>) -> S3Result<Names> {
+    pub(super) fn new(encoding: Option<&EncodingType>) -> S3Result<Names> {
         match encoding.map(EncodingType::as_str) {
             None => Ok(Names { encode: false }),
             Some(EncodingType::URL) => Ok(Names { encode: true }),
@@ -23,7 +23,7 @@ impl Names {
         }
     }
 
-    fn show(self, name: &str) -> String {
+    pub(super) fn show(self, name: &str) -> String {
         match self.encode {
             true => percent_encode(name),
             false => name.to_owned(),

@@ -1,9 +1,10 @@
 //! Multipart uploads.
 
 use super::convert::{etag, shown_version_of, timestamp, user_metadata, write_condition};
-use super::receive::{Claim, receive};
+use super::list::Names;
+use super::receive::{claim, receive};
 use super::{Backend, Reply, reply};
-use crate::store::{Object, ObjectHeaders, Part, UnixMs};
+use crate::store::{Object, ObjectHeaders, Part, UnixMs, WantedPart};
 use s3s::dto::*;
 use s3s::{S3Request, s3_error};
 
@@ -24,11 +25,13 @@ pub(super) async fn create(
         content_encoding: input.content_encoding,
         content_language: input.content_language,
     };
-    let id = bucket.uploads.lock().create(&input.key, headers);
+    let has_crc32c = input.checksum_algorithm.as_ref().is_some_and(|algorithm| algorithm.as_str() == ChecksumAlgorithm::CRC32C);
+    let id = bucket.uploads.lock().create(&input.key, headers, has_crc32c);
     reply(CreateMultipartUploadOutput {
         bucket: Some(input.bucket),
         key: Some(input.key),
         upload_id: Some(id),
+        checksum_algorithm: input.checksum_algorithm,
         ..Default::default()
     })
 }
@@ -39,12 +42,17 @@ pub(super) async fn upload(backend: &Backend, request: S3Request<UploadPartInput
     if !(1..=MOST_PARTS).contains(&input.part_number) {
         return Err(s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive"));
     }
-    bucket.uploads.lock().get(&input.key, &input.upload_id)?;
-    let claim = Claim { length: input.content_length, md5: input.content_md5 };
+    let has_crc32c = bucket.uploads.lock().get(&input.key, &input.upload_id)?.has_crc32c;
+    if input.checksum_crc32c.is_some() && !has_crc32c {
+        let message = "Checksum Type mismatch occurred, expected checksum Type: null, actual checksum Type: crc32c";
+        return Err(s3_error!(InvalidRequest, "{message}"));
+    }
+    let claim = claim!(input);
     let received = receive(backend, input.body, claim).await?;
-    let part = Part { body: received.body, etag: received.etag, modified: UnixMs::now() };
+    let crc32c = received.checksums.checksum_crc32c.clone();
+    let part = Part { body: received.body, etag: received.etag, modified: UnixMs::now(), crc32c: crc32c.clone() };
     bucket.uploads.lock().get(&input.key, &input.upload_id)?.parts.insert(input.part_number, part);
-    reply(UploadPartOutput { e_tag: Some(etag(&received.etag)), ..Default::default() })
+    reply(UploadPartOutput { e_tag: Some(etag(&received.etag)), checksum_crc32c: crc32c, ..Default::default() })
 }
 
 pub(super) async fn complete(
@@ -55,8 +63,12 @@ pub(super) async fn complete(
     let bucket = backend.store.bucket(&input.bucket)?;
     let condition = write_condition(input.if_match, input.if_none_match)?;
     let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
-    let wanted: Vec<_> =
-        parts.into_iter().map(|part| (part.part_number.unwrap_or(0), part.e_tag.map(ETag::into_value))).collect();
+    let wanted = |part: CompletedPart| WantedPart {
+        number: part.part_number.unwrap_or(0),
+        etag: part.e_tag.map(ETag::into_value),
+        crc32c: part.checksum_crc32c,
+    };
+    let wanted: Vec<_> = parts.into_iter().map(wanted).collect();
     // Held to the end: of two completions at once, the second must not find the upload.
     let mut uploads = bucket.uploads.lock();
     let upload = uploads.get(&input.key, &input.upload_id)?;
@@ -121,6 +133,7 @@ pub(super) async fn uploads(
     let input = request.input;
     let bucket = backend.store.bucket(&input.bucket)?;
     let uploads = bucket.uploads.lock();
+    let names = Names::new(input.encoding_type.as_ref())?;
     let limit = input.max_uploads.unwrap_or(MOST_LISTED).clamp(0, MOST_LISTED) as usize;
     let prefix = input.prefix.clone().unwrap_or_default();
     let after = (input.key_marker.clone().unwrap_or_default(), input.upload_id_marker.clone());
@@ -134,18 +147,19 @@ pub(super) async fn uploads(
     let truncated = following.next().is_some();
     let last = page.last().filter(|_| truncated);
     reply(ListMultipartUploadsOutput {
-        next_key_marker: last.map(|(_, upload)| upload.key.clone()),
+        next_key_marker: last.map(|(_, upload)| names.show(&upload.key)),
         next_upload_id_marker: last.map(|(id, _)| id.to_string()),
         bucket: Some(input.bucket),
-        prefix: input.prefix,
-        key_marker: input.key_marker,
+        prefix: input.prefix.map(|prefix| names.show(&prefix)),
+        key_marker: input.key_marker.map(|marker| names.show(&marker)),
+        encoding_type: input.encoding_type,
         upload_id_marker: input.upload_id_marker,
         max_uploads: Some(limit as i32),
         is_truncated: Some(truncated),
         uploads: Some(
             page.iter()
                 .map(|(id, upload)| MultipartUpload {
-                    key: Some(upload.key.clone()),
+                    key: Some(names.show(&upload.key)),
                     upload_id: Some(id.to_string()),
                     initiated: Some(timestamp(upload.initiated)),
                     ..Default::default()

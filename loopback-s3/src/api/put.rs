@@ -1,7 +1,7 @@
 //! PutObject.
 
 use super::convert::{etag, shown_version_of, user_metadata, write_condition};
-use super::receive::{Claim, receive};
+use super::receive::{claim, receive};
 use super::{Backend, Reply, reply};
 use crate::store::{Object, ObjectHeaders, UnixMs};
 use s3s::S3Request;
@@ -11,7 +11,7 @@ pub(super) async fn put(backend: &Backend, request: S3Request<PutObjectInput>) -
     let input = request.input;
     let bucket = backend.store.bucket(&input.bucket)?;
     let condition = write_condition(input.if_match, input.if_none_match)?;
-    let claim = Claim { length: input.content_length, md5: input.content_md5 };
+    let claim = claim!(input);
     let received = receive(backend, input.body, claim).await?;
     let headers = ObjectHeaders {
         user: user_metadata(input.metadata),
@@ -25,6 +25,7 @@ pub(super) async fn put(backend: &Backend, request: S3Request<PutObjectInput>) -
     let revision = bucket.write(&input.key, object, UnixMs::now(), &condition)?;
     reply(PutObjectOutput {
         e_tag: Some(etag(&received.etag)),
+        checksum_crc32c: received.checksums.checksum_crc32c,
         version_id: shown_version_of(&bucket, &revision),
         ..Default::default()
     })

@@ -6,7 +6,8 @@ use crate::store::{Body, Etag, SpillWriter};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use md5::{Digest, Md5};
-use s3s::dto::StreamingBlob;
+use s3s::checksum::ChecksumHasher;
+use s3s::dto::{Checksum, StreamingBlob};
 use s3s::stream::ByteStream;
 use s3s::{S3Error, S3Result, s3_error};
 
@@ -14,6 +15,8 @@ use s3s::{S3Error, S3Result, s3_error};
 pub(super) struct Received {
     pub(super) body: Body,
     pub(super) etag: Etag,
+    /// Those that were claimed, and hold.
+    pub(super) checksums: Checksum,
 }
 
 /// What the client said about the body.
@@ -22,7 +25,28 @@ pub(super) struct Claim {
     pub(super) length: Option<i64>,
     /// Base64.
     pub(super) md5: Option<String>,
+    /// `x-amz-checksum-*`, base64.
+    pub(super) checksums: Checksum,
 }
+
+/// The claim of an input that has the fields for it: `s3s` has a type for each operation.
+macro_rules! claim {
+    ($input:expr) => {
+        $crate::api::receive::Claim {
+            length: $input.content_length,
+            md5: $input.content_md5.clone(),
+            checksums: s3s::dto::Checksum {
+                checksum_crc32: $input.checksum_crc32.clone(),
+                checksum_crc32c: $input.checksum_crc32c.clone(),
+                checksum_crc64nvme: $input.checksum_crc64nvme.clone(),
+                checksum_sha1: $input.checksum_sha1.clone(),
+                checksum_sha256: $input.checksum_sha256.clone(),
+                checksum_type: None,
+            },
+        }
+    };
+}
+pub(super) use claim;
 
 enum Sink {
     Memory(BytesMut),
@@ -33,6 +57,7 @@ pub(super) async fn receive(backend: &Backend, blob: Option<StreamingBlob>, clai
     let mut sink = Sink::Memory(BytesMut::new());
     let wants_md5 = backend.store.etags == EtagKind::Md5 || claim.md5.is_some();
     let mut digest = wants_md5.then(Md5::new);
+    let mut hasher = hasher_for(&claim.checksums);
     if let Some(mut blob) = blob {
         reserve(&mut sink, &blob, backend);
         while let Some(piece) = blob.next().await {
@@ -40,6 +65,7 @@ pub(super) async fn receive(backend: &Backend, blob: Option<StreamingBlob>, clai
             if let Some(digest) = &mut digest {
                 digest.update(&piece);
             }
+            hasher.update(&piece);
             sink = sink.take(piece, backend)?;
         }
     }
@@ -47,11 +73,33 @@ pub(super) async fn receive(backend: &Backend, blob: Option<StreamingBlob>, clai
     check_length(&body, claim.length)?;
     let md5: Option<[u8; 16]> = digest.map(|digest| digest.finalize().into());
     check_md5(claim.md5.as_deref(), md5)?;
+    let checksums = hasher.finalize();
+    if checksums != claim.checksums {
+        return Err(s3_error!(BadDigest, "The checksum you specified did not match what we received."));
+    }
     let etag = match (backend.store.etags, md5) {
         (EtagKind::Md5, Some(md5)) => Etag::whole(md5),
         _ => Etag::opaque(),
     };
-    Ok(Received { body, etag })
+    Ok(Received { body, etag, checksums })
+}
+
+fn hasher_for(claimed: &Checksum) -> ChecksumHasher {
+    ChecksumHasher {
+        crc32: claimed.checksum_crc32.as_ref().map(|_| Default::default()),
+        crc32c: claimed.checksum_crc32c.as_ref().map(|_| Default::default()),
+        sha1: claimed.checksum_sha1.as_ref().map(|_| Default::default()),
+        sha256: claimed.checksum_sha256.as_ref().map(|_| Default::default()),
+        crc64nvme: claimed.checksum_crc64nvme.as_ref().map(|_| Default::default()),
+    }
+}
+
+/// The CRC-32C of a body, base64. Panics if a spill file cannot be read.
+pub(super) fn crc32c(body: &Body) -> String {
+    let bytes = body.to_bytes().expect("spill files stay readable while the server runs");
+    let mut hasher = ChecksumHasher { crc32c: Some(Default::default()), ..ChecksumHasher::default() };
+    hasher.update(&bytes);
+    hasher.finalize().checksum_crc32c.unwrap_or_default()
 }
 
 fn reserve(sink: &mut Sink, blob: &StreamingBlob, backend: &Backend) {

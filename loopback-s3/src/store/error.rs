@@ -44,6 +44,12 @@ pub enum Refusal {
         /// Its number.
         number: i32,
     },
+    /// The upload was begun with checksums, and completion does not name that of a part.
+    #[error("the checksum of part {number} is missing")]
+    ChecksumMissing {
+        /// Its number.
+        number: i32,
+    },
     /// Parts are not in ascending order.
     #[error("the parts are not in ascending order")]
     InvalidPartOrder,

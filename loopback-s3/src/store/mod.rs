@@ -25,7 +25,7 @@ pub use object::{Etag, Object, ObjectHeaders, Revision, UnixMs, VersionId};
 pub(crate) use spill::{SpillWriter, read_cached};
 pub use synthetic::Texture;
 pub(crate) use synthetic::mix;
-pub(crate) use upload::Part;
+pub(crate) use upload::{Part, WantedPart};
 
 use crate::config::{EtagKind, LoopbackConfig};
 use parking_lot::RwLock;

@@ -15,6 +15,16 @@ pub(crate) struct Part {
     pub(crate) body: Body,
     pub(crate) etag: Etag,
     pub(crate) modified: UnixMs,
+    /// Its CRC-32C in base64, if it was sent with one.
+    pub(crate) crc32c: Option<String>,
+}
+
+/// A part, as the request that completes the upload names it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WantedPart {
+    pub(crate) number: i32,
+    pub(crate) etag: Option<String>,
+    pub(crate) crc32c: Option<String>,
 }
 
 /// An upload.
@@ -23,6 +33,8 @@ pub(crate) struct Upload {
     pub(crate) key: String,
     pub(crate) headers: ObjectHeaders,
     pub(crate) initiated: UnixMs,
+    /// Whether it was begun with `x-amz-checksum-algorithm: CRC32C`: parts then have theirs, and completion names them.
+    pub(crate) has_crc32c: bool,
     pub(crate) parts: BTreeMap<i32, Part>,
 }
 
@@ -33,9 +45,9 @@ pub(crate) struct Uploads {
 }
 
 impl Uploads {
-    pub(crate) fn create(&mut self, key: &str, headers: ObjectHeaders) -> String {
+    pub(crate) fn create(&mut self, key: &str, headers: ObjectHeaders, has_crc32c: bool) -> String {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let upload = Upload { key: key.to_owned(), headers, initiated: UnixMs::now(), parts: BTreeMap::new() };
+        let upload = Upload { key: key.to_owned(), headers, initiated: UnixMs::now(), has_crc32c, parts: BTreeMap::new() };
         self.by_id.insert(id.clone(), upload);
         id
     }
@@ -59,22 +71,29 @@ impl Uploads {
 
 impl Upload {
     /// The body and ETag of the parts named, which must be in ascending order and as they were uploaded.
-    pub(crate) fn assemble(&self, wanted: &[(i32, Option<String>)]) -> Result<(Body, Etag), Refusal> {
+    pub(crate) fn assemble(&self, wanted: &[WantedPart]) -> Result<(Body, Etag), Refusal> {
         if wanted.is_empty() {
             return Err(Refusal::InvalidPart { number: 0 });
         }
-        if !wanted.is_sorted_by(|a, b| a.0 < b.0) {
+        if !wanted.is_sorted_by(|a, b| a.number < b.number) {
             return Err(Refusal::InvalidPartOrder);
         }
         let mut digest = Md5::new();
         let mut bodies = Vec::with_capacity(wanted.len());
-        for (index, (number, etag)) in wanted.iter().enumerate() {
-            let part = self.parts.get(number).ok_or(Refusal::InvalidPart { number: *number })?;
+        for (index, WantedPart { number, etag, crc32c }) in wanted.iter().enumerate() {
+            let number = *number;
+            let part = self.parts.get(&number).ok_or(Refusal::InvalidPart { number })?;
             if etag.as_ref().is_some_and(|etag| *etag != part.etag.to_string()) {
-                return Err(Refusal::InvalidPart { number: *number });
+                return Err(Refusal::InvalidPart { number });
+            }
+            if self.has_crc32c && crc32c.is_none() {
+                return Err(Refusal::ChecksumMissing { number });
+            }
+            if crc32c.is_some() && *crc32c != part.crc32c {
+                return Err(Refusal::InvalidPart { number });
             }
             if index + 1 < wanted.len() && part.body.len() < LEAST_PART_BYTES {
-                return Err(Refusal::PartTooSmall { number: *number });
+                return Err(Refusal::PartTooSmall { number });
             }
             digest.update(part.etag.digest());
             bodies.push(part.body.clone());

@@ -108,3 +108,37 @@ async fn a_copy_can_insist_on_its_source() {
     assert_eq!(copy("x-amz-copy-source-if-match", "\"other\"".to_owned()).await, 412);
     assert_eq!(copy("x-amz-copy-source-if-none-match", etag).await, 412);
 }
+
+#[tokio::test]
+async fn a_delete_can_insist_on_an_etag() {
+    let (server, client) = start().await;
+    let etag = put_at_noon(&server).await;
+    let delete = |tag: String| async move { client.send(http::Method::DELETE, "/data/k", &[("if-match", &tag)], "").await };
+    delete("\"other\"".to_owned()).await.is_error(412, "PreconditionFailed");
+    assert_eq!(delete(etag.clone()).await.status, 204);
+    delete(etag).await.is_error(404, "NoSuchKey");
+}
+
+#[tokio::test]
+async fn a_copy_can_insist_on_its_target() {
+    let (server, client) = start().await;
+    put_at_noon(&server).await;
+    let copy = |name: &'static str, value: String| async move {
+        client.put("/data/copy", &[("x-amz-copy-source", "/data/k"), (name, &value)], "").await
+    };
+    copy("if-match", "\"x\"".to_owned()).await.is_error(404, "NoSuchKey");
+    let made = copy("if-none-match", "*".to_owned()).await;
+    assert_eq!(made.status, 200);
+    copy("if-none-match", "*".to_owned()).await.is_error(412, "PreconditionFailed");
+    let etag = made.element("ETag").replace("&quot;", "\"");
+    assert_eq!(copy("if-match", etag).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_put_is_held_to_its_checksum() {
+    let (server, client) = start().await;
+    client.put("/data/k", &[("x-amz-checksum-crc32c", "AAAAAA==")], "123456789").await.is_error(400, "BadDigest");
+    assert!(server.bucket("data").keys().is_empty());
+    let put = client.put("/data/k", &[("x-amz-checksum-crc32c", "4waSgw==")], "123456789").await;
+    assert_eq!((put.status.as_u16(), put.header("x-amz-checksum-crc32c")), (200, "4waSgw=="));
+}

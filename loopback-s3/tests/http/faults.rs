@@ -155,3 +155,34 @@ async fn cleared_faults_are_gone() {
     server.faults().clear();
     assert_eq!(client.get("/data/k", &[]).await.body, pattern(LEN));
 }
+
+#[tokio::test]
+async fn writes_fail_as_s3_lets_them_fail() {
+    let (server, client) = start().await;
+    server.bucket("data").put("from", "x", []);
+    for (fault, op, status, code) in [
+        (Fault::Conflict, Op::PutObject, 409, "ConditionalRequestConflict"),
+        (Fault::NotImplemented, Op::PutObject, 501, "NotImplemented"),
+        (Fault::ErrorInBody, Op::CopyObject, 200, "InternalError"),
+    ] {
+        server.faults().add(Rule::new(fault).on(op).times(1));
+        let copy: &[(&str, &str)] = if op == Op::CopyObject { &[("x-amz-copy-source", "/data/from")] } else { &[] };
+        client.put("/data/k", copy, "").await.is_error(status, code);
+        assert_eq!(server.bucket("data").keys(), ["from"], "not applied");
+    }
+}
+
+#[tokio::test]
+async fn a_completion_whose_reply_is_lost_is_applied() {
+    let (server, client) = start().await;
+    let id = client.post("/data/k?uploads", &[], "").await.element("UploadId").to_owned();
+    let part = client.put(&format!("/data/k?partNumber=1&uploadId={id}"), &[], "x").await;
+    server.faults().add(Rule::new(Fault::ReplyLost).on(Op::CompleteUpload).times(1));
+    let etag = part.header("etag");
+    let xml =
+        format!("<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>");
+    let target = format!("/data/k?uploadId={id}");
+    client.try_send(Method::POST, &target, &[], xml.clone().into()).await.expect_err("no reply");
+    assert_eq!(client.get("/data/k", &[]).await.body, "x");
+    client.post(&target, &[], xml).await.is_error(404, "NoSuchUpload");
+}

@@ -128,3 +128,58 @@ async fn a_part_can_be_copied() {
     let outside = [("x-amz-copy-source", "/data/from"), ("x-amz-copy-source-range", "bytes=990-1000")];
     client.put(&target, &outside, "").await.is_error(416, "InvalidRange");
 }
+
+/// The CRC-32C of "123456789" (its check value) in base64.
+const CRC_OF_DIGITS: &str = "4waSgw==";
+
+#[tokio::test]
+async fn uploads_with_checksums_hold_every_part_to_its_own() {
+    let (_server, client) = start().await;
+    let begun = client.post("/data/k?uploads", &[("x-amz-checksum-algorithm", "CRC32C")], "").await;
+    let id = begun.element("UploadId").to_owned();
+    let target = format!("/data/k?partNumber=1&uploadId={id}");
+    client.put(&target, &[("x-amz-checksum-crc32c", "AAAAAA==")], "123456789").await.is_error(400, "BadDigest");
+    let part = client.put(&target, &[("x-amz-checksum-crc32c", CRC_OF_DIGITS)], "123456789").await;
+    assert_eq!(part.header("x-amz-checksum-crc32c"), CRC_OF_DIGITS);
+    let etag = part.header("etag");
+    complete(&client, &id, &[(1, etag)], &[]).await.is_error(400, "InvalidRequest");
+    let with = |crc: &str| {
+        let part = format!("<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag><ChecksumCRC32C>{crc}</ChecksumCRC32C></Part>");
+        format!("<CompleteMultipartUpload>{part}</CompleteMultipartUpload>")
+    };
+    let target = format!("/data/k?uploadId={id}");
+    client.post(&target, &[], with("AAAAAA==")).await.is_error(400, "InvalidPart");
+    assert_eq!(client.post(&target, &[], with(CRC_OF_DIGITS)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_copied_part_has_a_checksum_where_the_upload_has() {
+    let (server, client) = start().await;
+    server.bucket("data").put("from", "0123456789", []);
+    let begun = client.post("/data/k?uploads", &[("x-amz-checksum-algorithm", "CRC32C")], "").await;
+    let target = format!("/data/k?partNumber=1&uploadId={}", begun.element("UploadId"));
+    let headers = [("x-amz-copy-source", "/data/from"), ("x-amz-copy-source-range", "bytes=1-9")];
+    assert_eq!(client.put(&target, &headers, "").await.element("ChecksumCRC32C"), CRC_OF_DIGITS);
+}
+
+#[tokio::test]
+async fn a_part_with_a_checksum_needs_an_upload_with_checksums() {
+    let (_server, client) = start().await;
+    let id = create(&client).await;
+    let target = format!("/data/k?partNumber=1&uploadId={id}");
+    client.put(&target, &[("x-amz-checksum-crc32c", CRC_OF_DIGITS)], "123456789").await.is_error(400, "InvalidRequest");
+}
+
+#[tokio::test]
+async fn uploads_are_listed_a_thousand_at_a_time() {
+    let (_server, client) = start().await;
+    for number in 0..1001 {
+        client.post(&format!("/data/many/{number:04}%20x?uploads"), &[], "").await;
+    }
+    let page = client.get("/data?uploads&prefix=many/&encoding-type=url", &[]).await;
+    assert_eq!((page.elements("UploadId").len(), page.element("IsTruncated")), (1000, "true"));
+    assert_eq!(page.element("NextKeyMarker"), "many/0999%20x");
+    let marker = page.element("NextUploadIdMarker");
+    let rest = client.get(&format!("/data?uploads&key-marker=many/0999%20x&upload-id-marker={marker}"), &[]).await;
+    assert_eq!((rest.elements("Key"), rest.element("IsTruncated")), (vec!["many/1000 x"], "false"));
+}

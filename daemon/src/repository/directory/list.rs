@@ -4,10 +4,11 @@
 //! A token is the last key or prefix of the page before, so that it holds after a restart too.
 
 use super::tree::{Name, Tree};
-use crate::repository::{ListPage, ListRequest};
+use crate::repository::{ListPage, ListRequest, ObjectSummary};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Keys a page holds at most, as in S3.
@@ -74,6 +75,10 @@ impl Listings {
 impl Filling<'_> {
     fn fill(&mut self, dir_key: &str, names: &[Name]) -> io::Result<()> {
         let Ok(dir) = self.tree.open_dir(dir_key.trim_end_matches('/')) else { return Ok(()) };
+        self.add_marker(&dir, dir_key)?;
+        if self.is_full {
+            return Ok(());
+        }
         let from = names.partition_point(|name| self.is_behind(dir_key, &name.key_part));
         for name in &names[from..] {
             let key = format!("{dir_key}{}", name.key_part);
@@ -95,6 +100,23 @@ impl Filling<'_> {
                 return Ok(());
             }
         }
+        Ok(())
+    }
+
+    /// A directory's marker comes before everything in it.
+    fn add_marker(&mut self, dir: &OwnedFd, dir_key: &str) -> io::Result<()> {
+        let is_asked = !dir_key.is_empty() && dir_key.starts_with(&self.request.prefix);
+        if !is_asked || self.after.is_some_and(|after| dir_key <= after) {
+            return Ok(());
+        }
+        let Some(marker) = Tree::marker_of(dir)? else { return Ok(()) };
+        if self.page.objects.len() + self.page.prefixes.len() >= self.most {
+            self.is_full = self.last.is_some();
+            return Ok(());
+        }
+        let modified_ns = marker.modified_ns.unwrap_or_default();
+        self.page.objects.push(ObjectSummary { key: dir_key.to_owned(), size: 0, etag: marker.etag, modified_ns });
+        self.last = Some(dir_key.to_owned());
         Ok(())
     }
 

@@ -5,19 +5,34 @@
 //! directory by the kernel (`openat2`, `RESOLVE_BENEATH`): no key and no symlink leads out of it. Symlinks to files
 //! inside it are those files; symlinks to directories are not followed, since they could make a loop. Names that are not
 //! UTF-8 and files that are neither regular nor directories are not listed.
+//!
+//! A file is written under a name that no listing shows and gets its own when it is durable; metadata goes into an extended attribute. A key
+//! that ends in `/` is a directory with such an attribute. Deleting the last file of a directory removes the directory, as a bucket has no empty
+//! ones. Preconditions are atomic within one process (`draft`).
 
+mod attributes;
+mod draft;
 mod list;
 mod tree;
+mod uploads;
+mod write;
 
+use self::attributes::Attributes;
+use self::draft::Refused;
 use self::list::Listings;
 use self::tree::Tree;
 use super::range::clamp;
-use super::{GetRequest, GetResponse, ListPage, ListRequest, ObjectHead, ObjectStore, Pin, StoreError};
+use super::write::{
+    BeginRequest, CompleteRequest, CopyPartRequest, CopyRequest, DeleteRequest, Part, PartRequest, PutRequest, Upload,
+    UploadsPage, UploadsRequest, WriteKind, same_etag,
+};
+use super::{
+    GetRequest, GetResponse, ListPage, ListRequest, ObjectHead, ObjectHeaders, ObjectStore, Pin, Precondition, StoreError,
+};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -52,12 +67,27 @@ impl DirectoryStore {
         done.map_err(io::Error::other).flatten().map_err(|error| failed(what, &error))
     }
 
-    async fn open_object(&self, key: &str) -> Result<(File, ObjectHead), StoreError> {
+    /// As [`DirectoryStore::blocking`], for what may refuse by itself.
+    async fn writing<T: Send + 'static>(
+        &self,
+        what: String,
+        work: impl FnOnce(&Tree) -> Result<T, Refused> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let tree = self.tree.clone();
+        let done = tokio::task::spawn_blocking(move || work(&tree)).await;
+        done.unwrap_or_else(|error| Err(io::Error::other(error).into())).map_err(|refused| refused.into_error(&what))
+    }
+
+    /// The object of a key; a marker has no file.
+    async fn open_object(&self, key: &str) -> Result<(Option<File>, ObjectHead), StoreError> {
         let owned = key.to_owned();
-        let found = self.blocking(key, move |tree| {
-            let file = tree.open_file(&owned)?;
-            let head = head_of(&file)?;
-            Ok((file, head))
+        let found = self.blocking(key, move |tree| match owned.strip_suffix('/') {
+            Some(dir_path) => Ok((None, tree.marker_head(dir_path)?)),
+            None => {
+                let file = tree.open_file(&owned)?;
+                let head = head_with_attributes(&file)?;
+                Ok((Some(file), head))
+            }
         });
         found.await
     }
@@ -68,16 +98,34 @@ fn failed(what: &str, error: &io::Error) -> StoreError {
     let what = what.to_owned();
     match error.kind() {
         io::ErrorKind::NotFound => StoreError::NotFound { key: what },
-        io::ErrorKind::PermissionDenied => StoreError::AccessDenied { what, message: error.to_string() },
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            StoreError::AccessDenied { what, message: error.to_string() }
+        }
+        // A file stands where a directory should be, or the other way round; a name is too long; no extended attributes.
+        io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::AlreadyExists
+        | io::ErrorKind::InvalidFilename
+        | io::ErrorKind::InvalidInput
+        | io::ErrorKind::Unsupported => StoreError::Permanent { what, message: error.to_string() },
         _ => StoreError::Transient { what, message: error.to_string() },
     }
 }
 
-fn head_of(file: &File) -> io::Result<ObjectHead> {
+fn modified_ns(stat: &std::fs::Metadata) -> i64 {
+    stat.mtime().saturating_mul(1_000_000_000).saturating_add(stat.mtime_nsec())
+}
+
+fn file_pin(file: &File) -> io::Result<Pin> {
     let stat = file.metadata()?;
-    let modified_ns = stat.mtime().saturating_mul(1_000_000_000).saturating_add(stat.mtime_nsec());
-    let pin = Pin { etag: etag(stat.ino(), modified_ns, stat.size()), version: None };
-    Ok(ObjectHead { size: stat.size(), pin, modified_ns, user_metadata: BTreeMap::new() })
+    Ok(Pin { etag: etag(stat.ino(), modified_ns(&stat), stat.size()), version: None })
+}
+
+fn head_with_attributes(file: &File) -> io::Result<ObjectHead> {
+    let (stat, pin) = (file.metadata()?, file_pin(file)?);
+    let attributes = Attributes::read(file)?.unwrap_or_default();
+    let ObjectHeaders { system, user_metadata } = attributes.headers(&pin.etag);
+    Ok(ObjectHead { size: stat.size(), pin, modified_ns: modified_ns(&stat), user_metadata, system })
 }
 
 fn etag(ino: u64, modified_ns: i64, size: u64) -> String {
@@ -91,7 +139,7 @@ fn read_piece(file: &File, at: Range<u64>, version: &str) -> io::Result<Option<B
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         other => other?,
     }
-    Ok((head_of(file)?.pin.etag == version).then(|| piece.freeze()))
+    Ok((file_pin(file)?.etag == version).then(|| piece.freeze()))
 }
 
 fn body(file: File, key: String, range: Range<u64>, version: String) -> BoxStream<'static, Result<Bytes, StoreError>> {
@@ -120,11 +168,14 @@ impl ObjectStore for DirectoryStore {
     async fn get(&self, request: GetRequest) -> Result<GetResponse, StoreError> {
         let GetRequest { key, range, pin } = request;
         let (file, head) = self.open_object(&key).await?;
-        if pin.is_some_and(|pin| pin.etag.trim_matches('"') != head.pin.etag.trim_matches('"')) {
+        if pin.is_some_and(|pin| !same_etag(&pin.etag, &head.pin.etag)) {
             return Err(StoreError::Changed { key });
         }
         let range = clamp(&key, range, head.size)?;
-        let body = body(file, key, range.clone(), head.pin.etag.clone());
+        let body = match file {
+            Some(file) => body(file, key, range.clone(), head.pin.etag.clone()),
+            None => futures::stream::empty().boxed(),
+        };
         Ok(GetResponse { head, range, body })
     }
 
@@ -136,6 +187,47 @@ impl ObjectStore for DirectoryStore {
         let listings = self.listings.clone();
         let name = self.name.clone();
         self.blocking(&name, move |tree| listings.page(tree, &request)).await
+    }
+
+    fn decides(&self, _: WriteKind, _: &Precondition) -> bool {
+        true
+    }
+
+    async fn put(&self, request: PutRequest) -> Result<Pin, StoreError> {
+        self.writing(request.key.clone(), move |tree| write::put(tree, &request)).await
+    }
+
+    async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
+        self.writing(request.key.clone(), move |tree| write::delete(tree, &request)).await
+    }
+
+    async fn copy(&self, request: CopyRequest) -> Result<Pin, StoreError> {
+        self.writing(request.source.key.clone(), move |tree| write::copy(tree, &request)).await
+    }
+
+    async fn begin_multipart(&self, request: BeginRequest) -> Result<Upload, StoreError> {
+        self.writing(request.key.clone(), move |tree| uploads::begin(tree, request)).await
+    }
+
+    async fn put_part(&self, request: PartRequest) -> Result<Part, StoreError> {
+        self.writing(request.upload.key.clone(), move |tree| uploads::put_part(tree, &request)).await
+    }
+
+    async fn copy_part(&self, request: CopyPartRequest) -> Result<Part, StoreError> {
+        self.writing(request.source.key.clone(), move |tree| uploads::copy_part(tree, &request)).await
+    }
+
+    async fn complete_multipart(&self, request: CompleteRequest) -> Result<Pin, StoreError> {
+        self.writing(request.upload.key.clone(), move |tree| uploads::complete(tree, &request)).await
+    }
+
+    async fn abort_multipart(&self, upload: &Upload) -> Result<(), StoreError> {
+        let upload = upload.clone();
+        self.writing(upload.key.clone(), move |tree| uploads::abort(tree, &upload)).await
+    }
+
+    async fn list_multipart(&self, request: UploadsRequest) -> Result<UploadsPage, StoreError> {
+        self.writing(self.name.clone(), move |tree| uploads::list(tree, &request)).await
     }
 }
 

@@ -1,17 +1,23 @@
 //! Access to the files beneath one directory, by key.
 
-use super::etag;
-use crate::repository::ObjectSummary;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2, statat};
+use super::attributes::Attributes;
+use super::{etag, file_pin};
+use crate::repository::{ObjectHead, ObjectHeaders, ObjectSummary, Pin};
+use parking_lot::{Mutex, MutexGuard};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, fsync, mkdirat, open, openat2, statat, unlinkat};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// A directory that is held open; everything is resolved beneath it.
 pub struct Tree {
     root: OwnedFd,
+    names: Mutex<()>,
 }
+
+/// Names that begin so are ours: files being written, uploads. No key has such a part.
+pub const HIDDEN: &str = ".forebay-tmp-";
 
 /// A name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +33,12 @@ const OPEN: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOC
 impl Tree {
     /// Opens a directory.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Tree { root: open(path, OPEN.union(OFlags::DIRECTORY), Mode::empty())? })
+        Ok(Tree { root: open(path, OPEN.union(OFlags::DIRECTORY), Mode::empty())?, names: Mutex::new(()) })
+    }
+
+    /// Held while a name is looked at and changed, or directories are made and pruned.
+    pub fn names_lock(&self) -> MutexGuard<'_, ()> {
+        self.names.lock()
     }
 
     /// Opens the regular file of a key. `NotFound` for whatever is no object: directories, odd keys, links that lead out.
@@ -47,8 +58,79 @@ impl Tree {
         if !key.split('/').all(is_plain) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        openat2(&self.root, key, OPEN | OFlags::DIRECTORY, Mode::empty(), resolve).map_err(absent)
+        self.open_hidden_dir(key)
+    }
+
+    /// Opens a directory of ours.
+    pub fn open_hidden_dir(&self, path: &str) -> io::Result<OwnedFd> {
+        open_dir_in(&self.root, path).map_err(absent)
+    }
+
+    /// Makes sure of the directory of a plain path, durably, and opens it. Takes [`Tree::names_lock`] to be held.
+    pub fn make_dir(&self, path: &str) -> io::Result<OwnedFd> {
+        if path.is_empty() { self.root.try_clone() } else { self.make_hidden_dir(path) }
+    }
+
+    /// Makes sure of a directory of ours.
+    pub fn make_hidden_dir(&self, path: &str) -> io::Result<OwnedFd> {
+        let mut dir = self.root.try_clone()?;
+        for name in path.split('/') {
+            match mkdirat(&dir, name, Mode::from_raw_mode(0o777)) {
+                Ok(()) => fsync(&dir)?,
+                Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            dir = open_dir_in(&dir, name)?;
+        }
+        Ok(dir)
+    }
+
+    /// Removes a directory and those above it, as far as they are empty and no markers. Takes [`Tree::names_lock`] to be held.
+    pub fn prune(&self, path: &str) -> io::Result<()> {
+        let mut path = path;
+        while !path.is_empty() && self.marker(path)?.is_none() {
+            let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let Ok(dir) = self.open_dir(above) else { return Ok(()) };
+            // Not empty, most likely, or somebody else's to remove.
+            if unlinkat(&dir, name, AtFlags::REMOVEDIR).is_err() {
+                return Ok(());
+            }
+            fsync(&dir)?;
+            path = above;
+        }
+        Ok(())
+    }
+
+    /// The ETag of a key's file; `None` if there is none.
+    pub fn etag_of(&self, key: &str) -> io::Result<Option<String>> {
+        match self.open_file(key).and_then(|file| file_pin(&file)) {
+            Ok(pin) => Ok(Some(pin.etag)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What makes a directory (its key without the slash) an object of its own; `None` if nothing does.
+    pub fn marker(&self, path: &str) -> io::Result<Option<Attributes>> {
+        match self.open_dir(path) {
+            Ok(_) if path.is_empty() => Ok(None),
+            Ok(dir) => Self::marker_of(&dir),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What makes this directory an object of its own.
+    pub fn marker_of(dir: impl AsFd) -> io::Result<Option<Attributes>> {
+        Ok(Attributes::read(dir)?.filter(|marker| marker.modified_ns.is_some()))
+    }
+
+    /// The marker object's headers.
+    pub fn marker_head(&self, path: &str) -> io::Result<ObjectHead> {
+        let marker = self.marker(path)?.ok_or(io::ErrorKind::NotFound)?;
+        let (modified_ns, etag) = (marker.modified_ns.unwrap_or_default(), marker.etag.clone());
+        let ObjectHeaders { system, user_metadata } = marker.headers(&etag);
+        Ok(ObjectHead { size: 0, pin: Pin { etag, version: None }, modified_ns, user_metadata, system })
     }
 
     /// Opens a regular file of a directory, whose path from the root is `dir_path`.
@@ -127,8 +209,14 @@ impl Tree {
     }
 }
 
-fn is_plain(name: &str) -> bool {
-    !matches!(name, "" | "." | "..") && !name.contains('\0')
+/// Whether it can be a part of a key here.
+pub fn is_plain(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains('\0') && !name.starts_with(HIDDEN)
+}
+
+fn open_dir_in(dir: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    openat2(dir, path, OPEN | OFlags::DIRECTORY, Mode::empty(), resolve)
 }
 
 /// What cannot be reached beneath the root does not exist, as far as keys go.

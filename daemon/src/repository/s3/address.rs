@@ -72,6 +72,12 @@ impl Address {
         uri.path_and_query(path_and_query).build().ok()
     }
 
+    /// Whether it is Amazon's own S3, whose ways are known.
+    pub fn is_amazon(&self) -> bool {
+        let host = self.authority.host();
+        host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")
+    }
+
     /// Whether connections need TLS.
     pub fn is_https(&self) -> bool {
         self.scheme == Scheme::HTTPS
@@ -123,6 +129,13 @@ mod tests {
         assert_eq!(host("https://s.example:443"), "s.example");
         assert_eq!(host("http://s.example:80"), "s.example");
         assert_eq!(host("http://s.example:443"), "s.example:443");
+    }
+
+    #[test]
+    fn amazons_own_is_told_from_the_rest() {
+        let is_amazon = |endpoint| Address::new(endpoint, "eu-west-1", "lake", false).expect("good").is_amazon();
+        assert!(is_amazon(None) && is_amazon(Some("https://s3.dualstack.eu-west-1.amazonaws.com")));
+        assert!(!is_amazon(Some("http://127.0.0.1:9000")) && !is_amazon(Some("https://amazonaws.com.example")));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Checks of the headers of a success, before a byte of it is believed: the object's version, its size, and exactly the
 //! range that was asked for.
 
+use crate::repository::header_text;
 use crate::repository::time::parse_http;
+use crate::repository::write::{SystemHeaders, same_etag};
 use crate::repository::{GetRequest, ObjectHead, Pin, StoreError};
 use http::{HeaderMap, StatusCode, header};
 use std::collections::BTreeMap;
@@ -103,22 +105,17 @@ pub fn check_head(headers: &HeaderMap) -> Result<ObjectHead, BadAnswer> {
     head(headers, size)
 }
 
-/// Whether two ETags name the same version. Some stores quote them in headers and not in listings.
-pub fn same_etag(a: &str, b: &str) -> bool {
-    !a.is_empty() && a.trim_matches('"') == b.trim_matches('"')
-}
-
 fn head(headers: &HeaderMap, size: u64) -> Result<ObjectHead, BadAnswer> {
     let text = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let etag = text("etag").filter(|etag| !etag.is_empty()).ok_or(BadAnswer::BadHeader("ETag"))?;
     let modified_ns = text("last-modified").and_then(|t| parse_http(&t)).ok_or(BadAnswer::BadHeader("Last-Modified"))?;
     let pin = Pin { etag, version: text("x-amz-version-id").filter(|version| !version.is_empty()) };
-    Ok(ObjectHead { size, pin, modified_ns, user_metadata: user_metadata(headers) })
+    Ok(ObjectHead { size, pin, modified_ns, user_metadata: user_metadata(headers), system: SystemHeaders::pick(text) })
 }
 
 fn user_metadata(headers: &HeaderMap) -> BTreeMap<String, String> {
     let own = headers.iter().filter_map(|(name, value)| Some((name.as_str().strip_prefix("x-amz-meta-")?, value)));
-    own.map(|(name, value)| (name.to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
+    own.map(|(name, value)| (name.to_owned(), header_text::decode(&String::from_utf8_lossy(value.as_bytes())))).collect()
 }
 
 fn number(headers: &HeaderMap, name: header::HeaderName) -> Option<u64> {

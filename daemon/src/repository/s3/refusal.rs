@@ -2,6 +2,7 @@
 
 use super::xml::{self, Event};
 use crate::repository::StoreError;
+use crate::repository::limits::LimitError;
 use http::{HeaderMap, StatusCode};
 use std::time::Duration;
 
@@ -75,6 +76,17 @@ impl Refusal {
         self.status == StatusCode::RANGE_NOT_SATISFIABLE
     }
 
+    /// Whether the store has no such request, or not with these headers.
+    pub fn is_not_implemented(&self) -> bool {
+        self.status == StatusCode::NOT_IMPLEMENTED || self.code == "NotImplemented"
+    }
+
+    /// Whether it may be the checksum that the store does not take.
+    pub fn is_about_checksums(&self) -> bool {
+        let names_it = self.message.to_ascii_lowercase().contains("checksum");
+        self.is_not_implemented() || (matches!(self.code.as_str(), "InvalidRequest" | "InvalidArgument") && names_it)
+    }
+
     fn words(&self) -> String {
         match (self.code.is_empty(), self.message.is_empty()) {
             (true, _) => format!("status {}", self.status.as_u16()),
@@ -98,6 +110,7 @@ impl Refusal {
                 Subject::Object { .. } => StoreError::NotFound { key: what },
                 Subject::Bucket => StoreError::NoSuchBucket { bucket: bucket.to_owned() },
             },
+            501 => StoreError::Unsupported { what, message },
             412 => StoreError::Changed { key: what },
             401 | 403 => StoreError::AccessDenied { what, message },
             301 | 302 | 307 | 308 => StoreError::Permanent { what, message: self.redirected() },
@@ -114,9 +127,24 @@ impl Refusal {
             (code, _) if THROTTLES.contains(&code) => StoreError::SlowDown { retry_after: self.retry_after },
             ("NoSuchBucket", _) => StoreError::NoSuchBucket { bucket: bucket.to_owned() },
             ("NoSuchKey" | "NoSuchVersion" | "MethodNotAllowed", Subject::Object { .. }) => StoreError::NotFound { key: what },
-            ("RequestTimeout" | "InternalError" | "ServiceUnavailable" | "OperationAborted", _) => {
-                StoreError::Transient { what, message: self.words() }
-            }
+            ("NoSuchUpload", Subject::Object { .. }) => StoreError::NoSuchUpload { key: what },
+            ("PreconditionFailed", Subject::Object { .. }) => StoreError::Changed { key: what },
+            (
+                // Two conditional writes at once, and bodies that were spoilt on their way.
+                "RequestTimeout"
+                | "InternalError"
+                | "ServiceUnavailable"
+                | "OperationAborted"
+                | "ConditionalRequestConflict"
+                | "BadDigest"
+                | "XAmzContentSHA256Mismatch"
+                | "XAmzContentChecksumMismatch"
+                | "IncompleteBody",
+                _,
+            ) => StoreError::Transient { what, message: self.words() },
+            ("KeyTooLongError", Subject::Object { .. }) => LimitError::Key { key: what }.into(),
+            ("EntityTooLarge" | "MetadataTooLarge", _) => LimitError::Store { message: self.words() }.into(),
+            ("NotImplemented", _) => StoreError::Unsupported { what, message: self.words() },
             ("InvalidObjectState", _) => {
                 let message = "archived, and cannot be read until it is restored (aws s3api restore-object)".to_owned();
                 StoreError::Permanent { what, message }
@@ -126,9 +154,10 @@ impl Refusal {
                 _,
             ) if self.region.is_some() => StoreError::Permanent { what, message: self.redirected() },
             _ if self.is_expired() => StoreError::AccessDenied { what, message: self.words() },
-            ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "AuthorizationHeaderMalformed", _) => {
-                StoreError::AccessDenied { what, message: self.words() }
-            }
+            (
+                "AccessDenied" | "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "AuthorizationHeaderMalformed",
+                _,
+            ) => StoreError::AccessDenied { what, message: self.words() },
             _ => return None,
         })
     }
@@ -184,7 +213,16 @@ mod tests {
             (400, "RequestTimeout", KEY, "Transient"),
             (502, "", KEY, "Transient"),
             (504, "", KEY, "Transient"),
-            (501, "NotImplemented", KEY, "Permanent"),
+            (501, "NotImplemented", KEY, "Unsupported"),
+            (501, "", KEY, "Unsupported"),
+            (404, "NoSuchUpload", KEY, "NoSuchUpload"),
+            (409, "ConditionalRequestConflict", KEY, "Transient"),
+            (409, "OperationAborted", KEY, "Transient"),
+            (400, "BadDigest", KEY, "Transient"),
+            (400, "EntityTooLarge", KEY, "Limit(Store"),
+            (400, "KeyTooLongError", KEY, "Limit(Key"),
+            (500, "AccessDenied", KEY, "AccessDenied"),
+            (500, "PreconditionFailed", KEY, "Changed"),
             (403, "InvalidObjectState", KEY, "Permanent"),
             (301, "PermanentRedirect", KEY, "Permanent"),
         ] {

@@ -1,9 +1,10 @@
-//! AWS Signature Version 4 for requests without a body.
+//! AWS Signature Version 4.
 //!
 //! Our own, since `object_store`'s signer passes every URL through a parser that folds `.` and `..` parts, so that such keys
 //! get a signature for another path. The signing key is kept for the day, which saves four HMACs per request.
 
 use super::encode;
+use bytes::Bytes;
 use object_store::aws::AwsCredential;
 use parking_lot::Mutex;
 use ring::{digest, hmac};
@@ -13,9 +14,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// SHA-256 of nothing, which every GET and HEAD sends as its body's hash.
 pub const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+/// Stands for the hash of a body that TLS vouches for.
+pub const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
+
+/// The SHA-256 of a body, in hexadecimal.
+pub fn sha256_hex(pieces: &[Bytes]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    pieces.iter().for_each(|piece| context.update(piece));
+    hex(context.finish().as_ref())
+}
+
 /// What of a request is signed.
 pub struct ToSign<'a> {
-    /// `GET` or `HEAD`.
+    /// `GET`, `PUT` and so on.
     pub method: &'a str,
     /// The encoded path.
     pub path: &'a str,
@@ -23,6 +34,8 @@ pub struct ToSign<'a> {
     pub query: &'a str,
     /// The headers to sign, names in lower case, sorted; `host` and every `x-amz-*` must be among them.
     pub headers: &'a [(&'a str, &'a str)],
+    /// The body's hash, as in `x-amz-content-sha256`.
+    pub payload: &'a str,
     /// `x-amz-date`, from [`amz_date`].
     pub date: &'a str,
 }
@@ -86,7 +99,7 @@ fn canonical_request(request: &ToSign<'_>, names: &str) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{name}:{}", value.trim());
     }
-    let _ = write!(text, "\n{names}\n{EMPTY_SHA256}");
+    let _ = write!(text, "\n{names}\n{}", request.payload);
     text
 }
 
@@ -120,7 +133,7 @@ mod tests {
         let mut headers = vec![("host", "examplebucket.s3.amazonaws.com")];
         headers.extend(range.map(|range| ("range", range)));
         headers.extend([("x-amz-content-sha256", EMPTY_SHA256), ("x-amz-date", "20130524T000000Z")]);
-        let request = ToSign { method: "GET", path, query, headers: &headers, date: "20130524T000000Z" };
+        let request = ToSign { method: "GET", path, query, headers: &headers, payload: EMPTY_SHA256, date: "20130524T000000Z" };
         let value = Signer::new("us-east-1").authorization(&example(), &request);
         value.rsplit_once('=').expect("a signature").1.to_owned()
     }
@@ -131,6 +144,29 @@ mod tests {
             signature("/test.txt", "", Some("bytes=0-9")),
             "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
         );
+    }
+
+    #[test]
+    fn a_put_is_signed_as_amazon_documents_it() {
+        let payload = sha256_hex(&[Bytes::from_static(b"Welcome to Amazon "), Bytes::from_static(b"S3.")]);
+        let headers = [
+            ("date", "Fri, 24 May 2013 00:00:00 GMT"),
+            ("host", "examplebucket.s3.amazonaws.com"),
+            ("x-amz-content-sha256", &payload),
+            ("x-amz-date", "20130524T000000Z"),
+            ("x-amz-storage-class", "REDUCED_REDUNDANCY"),
+        ];
+        let request = ToSign {
+            method: "PUT",
+            path: &encode::path("/test$file.text"),
+            query: "",
+            headers: &headers,
+            payload: &payload,
+            date: "20130524T000000Z",
+        };
+        let value = Signer::new("us-east-1").authorization(&example(), &request);
+        let signature = "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd";
+        assert!(value.ends_with(signature), "{value}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A bucket of a server in this process, and a server that answers as told.
 #![allow(missing_docs, reason = "test code")]
 
-use super::{Address, Credentials, Limits, S3Config, S3Store};
+use super::{Address, Credentials, Encryption, Limits, S3Config, S3Store};
 use crate::clock::SystemClock;
 use crate::repository::ObjectStore;
 use crate::repository::conformance::Subject;
@@ -46,7 +46,7 @@ pub fn client(server: &Server, bucket: &str, change: impl FnOnce(&mut S3Config))
         address: Address::new(Some(&server.endpoint_url()), "us-east-1", bucket, true).expect("a good endpoint"),
         credentials: Credentials::fixed(credential),
         requester_pays: false,
-        customer_key: None,
+        encryption: Encryption::AsBucket,
         limits: Limits { silence, ..Limits::default() },
     };
     change(&mut config);
@@ -78,6 +78,7 @@ pub struct Canned {
 struct CannedState {
     answers: VecDeque<String>,
     requests: Vec<String>,
+    bodies: Vec<String>,
     connections: usize,
 }
 
@@ -105,9 +106,16 @@ impl Canned {
                 continue;
             }
             let request = String::from_utf8_lossy(&std::mem::take(&mut head)).into_owned();
+            let length =
+                request.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            let mut body = vec![0; length.unwrap_or(0)];
+            if stream.read_exact(&mut body).await.is_err() {
+                return;
+            }
             let answer = {
                 let mut state = shared.lock();
                 state.requests.push(request);
+                state.bodies.push(String::from_utf8_lossy(&body).into_owned());
                 state.answers.pop_front()
             };
             let Some(answer) = answer else { return };
@@ -122,21 +130,32 @@ impl Canned {
         self.shared.lock().requests.clone()
     }
 
+    /// The bodies of the requests so far.
+    pub fn bodies(&self) -> Vec<String> {
+        self.shared.lock().bodies.clone()
+    }
+
     pub fn connections(&self) -> usize {
         self.shared.lock().connections
     }
 
     /// A client to it.
     pub fn client(&self, credentials: Credentials) -> S3Store {
-        let config = S3Config {
+        self.client_with(|config| config.credentials = credentials)
+    }
+
+    /// A client to it that signs nothing, with settings of one's own.
+    pub fn client_with(&self, change: impl FnOnce(&mut S3Config)) -> S3Store {
+        let mut config = S3Config {
             bucket: "lake".to_owned(),
             region: "us-east-1".to_owned(),
             address: Address::new(Some(&self.endpoint), "us-east-1", "lake", true).expect("a good endpoint"),
-            credentials,
+            credentials: Credentials::unsigned(),
             requester_pays: false,
-            customer_key: None,
+            encryption: Encryption::AsBucket,
             limits: Limits::default(),
         };
+        change(&mut config);
         S3Store::new(config, SystemClock::shared()).expect("no certificates needed")
     }
 }

@@ -4,6 +4,7 @@ use crate::clock::SystemClock;
 use crate::repository::conformance::Subject as _;
 use crate::repository::testing::{collect, get, get_range, list_request};
 use crate::repository::{AccessError, Repository, RepositoryConfig, Urgency};
+use base64::Engine as _;
 use forebay_loopback_s3::{Fault, Op, Rule};
 use object_store::aws::AwsCredential;
 use std::sync::Arc;
@@ -152,10 +153,10 @@ async fn requests_say_who_pays_and_which_key_encrypts() {
     let key = base64::engine::general_purpose::STANDARD.encode([7u8; 32]);
     let store = client(&subject.server, "lake", |config| {
         config.requester_pays = true;
-        config.customer_key = CustomerKey::from_base64(&key);
+        config.encryption = CustomerKey::from_base64(&key).map(Encryption::Customer).expect("32 bytes");
     });
     let pin = Pin { etag: "abc".into(), version: Some("v 1".into()) };
-    let request = store.signed(&store.object_call(Method::GET, "a//b", Some(&pin))).await.expect("formed");
+    let request = store.signed(&store.read_call(Method::GET, "a//b", Some(&pin))).await.expect("formed");
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     assert_eq!(request.uri().path_and_query().map(|p| p.as_str()), Some("/lake/a//b?versionId=v%201"));
     assert_eq!(header("if-match"), "\"abc\"");

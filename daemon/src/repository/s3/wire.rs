@@ -4,9 +4,8 @@
 //! (docs/decisions/0003-s3-client.md).
 
 use super::address::Address;
-use bytes::Bytes;
+use super::send_body::SendBody;
 use http::{Request, Response};
-use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -14,6 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::error::Error;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use std::time::Duration;
 pub struct Limits {
     /// For the TCP connection.
     pub connect: Duration,
-    /// From sending a request to the answer's headers, a new connection's TLS included.
+    /// From sending a request to the answer's headers, a new connection's TLS included; a body that moves is waited for.
     pub first_byte: Duration,
     /// Between two pieces of a body.
     pub silence: Duration,
@@ -55,7 +55,7 @@ pub enum WireError {
 
 /// A pool of connections.
 pub struct Wire {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, SendBody>,
     endpoint: String,
     limits: Limits,
 }
@@ -91,15 +91,22 @@ impl Wire {
         self.limits
     }
 
-    /// Sends a request; returns once the headers are there.
-    pub async fn send(&self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, WireError> {
-        match tokio::time::timeout(self.limits.first_byte, self.client.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_connect() => {
-                Err(WireError::Unreachable { endpoint: self.endpoint.clone(), cause: innermost(&error) })
+    /// Sends a request; returns once the headers are there. They may take `patience` (at most twice that) from when the connection last took
+    /// some of the request's body.
+    pub async fn send(&self, request: Request<SendBody>, patience: Duration) -> Result<Response<Incoming>, WireError> {
+        let progress = request.body().progress();
+        let mut answer = pin!(self.client.request(request));
+        let mut seen = 0;
+        loop {
+            match tokio::time::timeout(patience, &mut answer).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) if error.is_connect() => {
+                    return Err(WireError::Unreachable { endpoint: self.endpoint.clone(), cause: innermost(&error) });
+                }
+                Ok(Err(error)) => return Err(WireError::Broken(innermost(&error))),
+                Err(_) if progress.bytes() > seen => seen = progress.bytes(),
+                Err(_) => return Err(WireError::Silent(patience)),
             }
-            Ok(Err(error)) => Err(WireError::Broken(innermost(&error))),
-            Err(_) => Err(WireError::Silent(self.limits.first_byte)),
         }
     }
 }

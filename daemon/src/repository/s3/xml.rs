@@ -29,7 +29,7 @@ pub struct BadXml(pub String);
 const MAX_DEPTH: usize = 16;
 
 /// The elements we look at; all others go by [`OTHER`].
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 25] = [
     "ListBucketResult",
     "Contents",
     "Key",
@@ -48,6 +48,13 @@ const NAMES: [&str; 18] = [
     "Code",
     "Message",
     "Region",
+    "UploadId",
+    "ChecksumCRC32C",
+    "ListMultipartUploadsResult",
+    "Upload",
+    "Initiated",
+    "NextKeyMarker",
+    "NextUploadIdMarker",
 ];
 
 /// The name of every element not in [`NAMES`].
@@ -65,6 +72,11 @@ fn push_reference(reference: &events::BytesRef<'_>, text: &mut String) -> Result
     let name: &str = reference;
     text.push_str(resolve_predefined_entity(name).ok_or_else(|| BadXml(format!("unknown entity '{name}'")))?);
     Ok(())
+}
+
+/// Text as it stands in a document of ours.
+pub fn escaped(text: &str) -> String {
+    quick_xml::escape::escape(text).into_owned()
 }
 
 /// Walks a document.

@@ -1,29 +1,51 @@
 //! Google Cloud Storage and Azure Blob Storage, through `object_store`.
 //!
 //! Its `Path` cannot name keys with empty parts (`a//b`), `.` or `..` parts, or control characters, nor tell `dir/` from
-//! `dir`: such a key fails the listing page that holds it, and a marker object of a directory is not listed.
+//! `dir`: such a key fails the listing page that holds it, and a marker object of a directory is neither listed nor written.
+//!
+//! What its client cannot do on a write ([`StoreError::Unsupported`]): metadata replaced without the content, ranges copied as parts, uploads
+//! under way listed; on Azure, metadata of what is written in parts. Bodies carry no checksum of ours.
+
+mod write;
 
 use super::range::clamp;
-use super::s3::same_etag;
 use super::time::since_epoch;
-use super::{GetRequest, GetResponse, ListPage, ListRequest, ObjectHead, ObjectStore, ObjectSummary, Pin, StoreError};
+use super::write::{
+    BeginRequest, CompleteRequest, CopyPartRequest, CopyRequest, DeleteRequest, Part, PartRequest, PutRequest, SystemHeaders,
+    Upload, UploadsPage, UploadsRequest, WriteKind, same_etag,
+};
+use super::{
+    GetRequest, GetResponse, ListPage, ListRequest, ObjectHead, ObjectStore, ObjectSummary, Pin, Precondition, StoreError,
+    header_text,
+};
 use async_trait::async_trait;
 use futures::StreamExt;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, Error, GetOptions, GetRange, ObjectMeta};
 use std::collections::BTreeMap;
+
+/// Whose bucket it is, as far as their ways differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vendor {
+    /// Google Cloud Storage: versions are told by their generation.
+    Gcs,
+    /// Azure Blob Storage: versions are told by their ETag; names of metadata have no `-`.
+    Azure,
+}
 
 /// A bucket that `object_store` speaks to.
 pub struct GenericStore<S> {
     name: String,
     store: S,
+    vendor: Vendor,
 }
 
 impl<S> GenericStore<S> {
     /// `name` is for people, such as `gs://bucket`.
-    pub fn new(name: String, store: S) -> Self {
-        GenericStore { name, store }
+    pub fn new(name: String, store: S, vendor: Vendor) -> Self {
+        GenericStore { name, store, vendor }
     }
 }
 
@@ -41,9 +63,10 @@ fn failed(what: &str, error: &Error) -> StoreError {
         Error::NotFound { .. } => StoreError::NotFound { key: what },
         Error::Precondition { .. } | Error::NotModified { .. } => StoreError::Changed { key: what },
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => StoreError::AccessDenied { what, message },
-        Error::InvalidPath { .. } | Error::NotSupported { .. } | Error::NotImplemented { .. } | Error::AlreadyExists { .. } => {
-            StoreError::Permanent { what, message }
-        }
+        // What a write says that insists on absence.
+        Error::AlreadyExists { .. } => StoreError::Changed { key: what },
+        Error::NotSupported { .. } | Error::NotImplemented { .. } => StoreError::Unsupported { what, message },
+        Error::InvalidPath { .. } => StoreError::Permanent { what, message },
         _ if ["429 Too Many", "503 Service", "ServerBusy"].iter().any(|words| message.contains(words)) => {
             StoreError::SlowDown { retry_after: None }
         }
@@ -71,12 +94,13 @@ fn head_of(key: &str, meta: ObjectMeta, attributes: &Attributes) -> Result<Objec
     let user_metadata: BTreeMap<String, String> = attributes
         .iter()
         .filter_map(|(name, value)| match name {
-            Attribute::Metadata(name) => Some((name.to_ascii_lowercase(), value.as_ref().to_owned())),
+            Attribute::Metadata(name) => Some((write::told_name(name), header_text::decode(value.as_ref()))),
             _ => None,
         })
         .collect();
     let modified_ns = since_epoch(meta.last_modified.into()).unwrap_or_default();
-    Ok(ObjectHead { size: meta.size, pin, modified_ns, user_metadata })
+    let system = SystemHeaders::pick(|name| attributes.get(&write::attribute(name)?).map(|value| value.as_ref().to_owned()));
+    Ok(ObjectHead { size: meta.size, pin, modified_ns, user_metadata, system })
 }
 
 fn summary(name: &str, meta: ObjectMeta) -> Result<ObjectSummary, StoreError> {
@@ -86,7 +110,7 @@ fn summary(name: &str, meta: ObjectMeta) -> Result<ObjectSummary, StoreError> {
 }
 
 #[async_trait]
-impl<S: object_store::ObjectStore + PaginatedListStore> ObjectStore for GenericStore<S> {
+impl<S: object_store::ObjectStore + PaginatedListStore + MultipartStore> ObjectStore for GenericStore<S> {
     fn name(&self) -> &str {
         &self.name
     }
@@ -142,6 +166,46 @@ impl<S: object_store::ObjectStore + PaginatedListStore> ObjectStore for GenericS
         page.prefixes.sort_unstable();
         page.objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Ok(page)
+    }
+
+    fn decides(&self, kind: WriteKind, precondition: &Precondition) -> bool {
+        write::decides(self.vendor, kind, precondition)
+    }
+
+    async fn put(&self, request: PutRequest) -> Result<Pin, StoreError> {
+        self.put_object(request).await
+    }
+
+    async fn delete(&self, request: DeleteRequest) -> Result<(), StoreError> {
+        self.delete_object(request).await
+    }
+
+    async fn copy(&self, request: CopyRequest) -> Result<Pin, StoreError> {
+        self.copy_object(request).await
+    }
+
+    async fn begin_multipart(&self, request: BeginRequest) -> Result<Upload, StoreError> {
+        self.begin_upload(request).await
+    }
+
+    async fn put_part(&self, request: PartRequest) -> Result<Part, StoreError> {
+        self.upload_part(request).await
+    }
+
+    async fn copy_part(&self, request: CopyPartRequest) -> Result<Part, StoreError> {
+        Err(write::unsupported(&request.source.key, "this store's client cannot copy ranges"))
+    }
+
+    async fn complete_multipart(&self, request: CompleteRequest) -> Result<Pin, StoreError> {
+        self.complete_upload(request).await
+    }
+
+    async fn abort_multipart(&self, upload: &Upload) -> Result<(), StoreError> {
+        self.abort_upload(upload).await
+    }
+
+    async fn list_multipart(&self, request: UploadsRequest) -> Result<UploadsPage, StoreError> {
+        Err(write::unsupported(&request.prefix, "this store's client cannot list uploads"))
     }
 }
 
