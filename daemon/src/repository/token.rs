@@ -27,6 +27,17 @@ impl WriteToken {
         WriteToken(bits)
     }
 
+    /// The same bits again.
+    pub fn bits(self) -> u128 {
+        self.0
+    }
+
+    /// The token in user metadata, if there is one.
+    pub fn read(metadata: &BTreeMap<String, String>) -> Option<Self> {
+        let (_, token) = metadata.get(AGENT)?.strip_prefix("forebay/")?.split_once(' ')?;
+        token.parse().ok()
+    }
+
     /// The value of `user-agent` in the metadata of what is written under it: `forebay/0.1.0 <32 hexadecimal digits>`.
     pub fn agent(self) -> String {
         format!("{PRODUCT} {self}")
@@ -34,8 +45,7 @@ impl WriteToken {
 
     /// Whether this user metadata is that of an object written under it, by whatever version of Forebay.
     pub fn wrote(self, metadata: &BTreeMap<String, String>) -> bool {
-        let words = metadata.get(AGENT).and_then(|agent| agent.strip_prefix("forebay/")?.split_once(' '));
-        words.is_some_and(|(_, token)| token.parse() == Ok(self))
+        Self::read(metadata) == Some(self)
     }
 }
 
