@@ -3,7 +3,7 @@
 use crate::fixtures::mounted::{Mounted, Options, Site, eventually};
 use forebay_daemon::config::{OnConflict, PosixMetadata};
 use forebay_daemon::ids::Ino;
-use forebay_daemon::vfs::{ExportEvents, ExportFailure, ExportResult, ExportTree};
+use forebay_daemon::vfs::{ExportCode, ExportEvents, ExportFailure, ExportResult, ExportTree};
 use forebay_loopback_s3::Op;
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -151,4 +151,203 @@ fn a_tree_that_was_exported_is_the_same_in_a_fresh_mount() {
     let again = site.mount(&Options::default());
     assert_eq!(tree(again.root()), before, "and after a remount of the first cache");
     assert!(site.bucket().uploads().is_empty());
+}
+
+fn body(site: &Site, key: &str) -> Option<Vec<u8>> {
+    site.bucket().bytes(key).map(|bytes| bytes.to_vec())
+}
+
+fn expect_failure(seen: &Seen, path: &str, code: ExportCode) {
+    let failed = seen.failed.lock().expect("no panic");
+    let codes: Vec<_> = failed.iter().map(|(path, failure)| (path.to_string_lossy().into_owned(), failure.code)).collect();
+    assert_eq!(codes, [(path.to_owned(), code)], "{failed:?}");
+}
+
+#[test]
+fn changes_go_out_and_nothing_else_does() {
+    let site = Site::new();
+    let large = noise(3, 1 << 20);
+    site.bucket().put("a", large.clone(), []);
+    site.bucket().put("b/c", "cc", [("theirs", "kept")]);
+    site.bucket().put("b/d", "dd", []);
+    site.bucket().put("b/e", "ee", []);
+    let mount = site.mount(&Options::default());
+    let a = std::fs::OpenOptions::new().write(true).open(mount.path("a")).expect("opens");
+    std::os::unix::fs::FileExt::write_all_at(&a, b"changed", 500_000).expect("writes");
+    std::fs::set_permissions(mount.path("b/c"), PermissionsExt::from_mode(0o600)).expect("sets a mode");
+    std::fs::rename(mount.path("b/d"), mount.path("moved")).expect("renames");
+    std::fs::remove_file(mount.path("b/e")).expect("removes");
+    drop(a);
+    site.server.requests().reset();
+    assert_eq!(export(&mount), [Path::new("a"), Path::new("b/c"), Path::new("b/d"), Path::new("moved")]);
+    assert_eq!((site.count(Op::PutObject), site.count(Op::CopyObject), site.count(Op::DeleteObject)), (1, 2, 1));
+    let mut expected = large;
+    expected[500_000..500_007].copy_from_slice(b"changed");
+    assert!(body(&site, "a") == Some(expected));
+    assert_eq!((body(&site, "b/c"), body(&site, "moved")), (Some(b"cc".to_vec()), Some(b"dd".to_vec())));
+    let metadata = site.bucket().get("b/c").expect("an object").object.as_ref().expect("not a deletion").user_metadata();
+    assert_eq!(metadata.get("file-permissions").map(String::as_str), Some("0100600"));
+    assert_eq!(metadata.get("theirs").map(String::as_str), Some("kept"), "what others said about it stays");
+    assert_eq!(site.bucket().keys(), ["a", "b/c", "b/e", "moved"], "a deletion is exported when it is asked for");
+    assert!(!mount.path("b/e").exists() && !mount.path("b/d").exists());
+    let seen = export_as(&mount, OnConflict::Fail, true);
+    assert_eq!(*seen.sent.lock().expect("no panic"), [Path::new("b/e")]);
+    assert_eq!(site.bucket().keys(), ["a", "b/c", "moved"]);
+    assert_eq!(export(&mount), Vec::<PathBuf>::new());
+    assert_eq!(mount.read("moved").expect("reads"), b"dd");
+}
+
+#[test]
+fn a_moved_directory_is_copied_at_the_server_and_the_old_one_goes() {
+    let site = Site::new();
+    for at in 0..2500 {
+        site.bucket().put(&format!("old/{at:04}"), format!("content {at}"), []);
+    }
+    site.bucket().put("old/sub/deeper/x", "xx", []);
+    site.bucket().put("older", "stays", []);
+    let mount = site.mount(&Options::default());
+    std::fs::rename(mount.path("old"), mount.path("new")).expect("renames");
+    std::fs::write(mount.path("new/made here"), "before the export").expect("writes");
+    std::fs::remove_file(mount.path("new/0007")).expect("removes");
+    site.server.requests().reset();
+    let seen = export_as(&mount, OnConflict::Fail, true);
+    assert!(seen.failed.lock().expect("no panic").is_empty(), "{:?}", seen.failed);
+    assert_eq!(site.count(Op::GetObject), 0, "no data moves");
+    let mut expected: Vec<String> = (0..2500).filter(|at| *at != 7).map(|at| format!("new/{at:04}")).collect();
+    expected.extend(["new/", "new/made here", "new/sub/", "new/sub/deeper/", "new/sub/deeper/x", "older"].map(str::to_owned));
+    expected.sort();
+    let there = site.bucket().keys();
+    assert_eq!(there.iter().filter(|key| !expected.contains(key)).collect::<Vec<_>>(), Vec::<&String>::new());
+    for key in ["new/0000", "new/2499", "new/made here", "new/sub/deeper/x", "older"] {
+        assert!(there.contains(&key.to_owned()), "{key}");
+    }
+    assert_eq!(there.iter().filter(|key| key.starts_with("new/") && !key.ends_with('/')).count(), 2501);
+    assert_eq!(mount.read("new/1234").expect("reads"), b"content 1234");
+    assert_eq!(mount.read("new/sub/deeper/x").expect("reads"), b"xx");
+    assert_eq!(export(&mount), Vec::<PathBuf>::new());
+    // From now on the bucket has a say in it again.
+    let names = |mount: &Mounted| std::fs::read_dir(mount.path("new")).expect("lists").count();
+    assert_eq!(names(&mount), 2501);
+    drop(mount);
+    let elsewhere = site.place().elsewhere();
+    assert_eq!(names(&elsewhere.place.mount(&Options::default())), 2501);
+}
+
+#[test]
+fn two_objects_that_changed_places_keep_their_bytes() {
+    let site = Site::new();
+    let (one, other) = (noise(4, 700_000), noise(5, 300_000));
+    site.bucket().put("one", one.clone(), []);
+    site.bucket().put("other", other.clone(), []);
+    let mount = site.mount(&Options::default());
+    std::fs::rename(mount.path("one"), mount.path("aside")).expect("renames");
+    std::fs::rename(mount.path("other"), mount.path("one")).expect("renames");
+    std::fs::rename(mount.path("aside"), mount.path("other")).expect("renames");
+    export(&mount);
+    assert!(body(&site, "one") == Some(other.clone()) && body(&site, "other") == Some(one.clone()));
+    assert_eq!(site.bucket().keys(), ["one", "other"]);
+    assert!(mount.read("one").expect("reads") == other && mount.read("other").expect("reads") == one);
+}
+
+#[test]
+fn what_both_sides_changed_is_told_and_kept_unless_asked_otherwise() {
+    let site = Site::new();
+    site.bucket().put("both", "first", []);
+    site.bucket().put("gone", "first", []);
+    let mount = site.mount(&Options::default());
+    for name in ["both", "gone"] {
+        assert_eq!(mount.read(name).expect("reads"), b"first");
+        std::fs::write(mount.path(name), "ours").expect("writes");
+    }
+    std::fs::write(mount.path("new"), "ours").expect("writes");
+    site.bucket().put("both", "theirs", []);
+    site.bucket().delete("gone");
+    site.bucket().put("new", "theirs", []);
+
+    let seen = export_as(&mount, OnConflict::Fail, false);
+    let mut failed: Vec<_> = seen.failed.lock().expect("no panic").iter().map(|(path, failure)| (path.clone(), failure.code)).collect();
+    failed.sort();
+    assert_eq!(failed, ["both", "gone", "new"].map(|name| (PathBuf::from(name), ExportCode::S3Conflict)));
+    let theirs = || (body(&site, "both"), body(&site, "gone"), body(&site, "new"));
+    assert_eq!(theirs(), (Some(b"theirs".to_vec()), None, Some(b"theirs".to_vec())));
+    let seen = export_as(&mount, OnConflict::Skip, false);
+    assert!(seen.failed.lock().expect("no panic").is_empty());
+    assert_eq!(theirs(), (Some(b"theirs".to_vec()), None, Some(b"theirs".to_vec())));
+    assert_eq!(mount.read("both").expect("reads"), b"ours", "and ours is here");
+    let seen = export_as(&mount, OnConflict::Overwrite, false);
+    assert!(seen.failed.lock().expect("no panic").is_empty());
+    let ours = Some(b"ours".to_vec());
+    assert_eq!(theirs(), (ours.clone(), ours.clone(), ours));
+}
+
+#[test]
+fn what_was_deleted_here_and_changed_there_stays_there() {
+    let site = Site::new();
+    site.bucket().put("f", "first", []);
+    let mount = site.mount(&Options::default());
+    std::fs::remove_file(mount.path("f")).expect("removes");
+    site.bucket().put("f", "theirs", []);
+    expect_failure(&export_as(&mount, OnConflict::Fail, true), "f", ExportCode::S3Conflict);
+    assert_eq!(body(&site, "f"), Some(b"theirs".to_vec()));
+}
+
+#[test]
+fn an_object_is_one_version_of_the_file_however_fast_it_is_written() {
+    let site = Site::new();
+    let mount = site.mount(&Options::default());
+    const LEN: usize = 3 << 20;
+    std::fs::write(mount.path("f"), vec![0; LEN]).expect("writes");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = std::fs::OpenOptions::new().write(true).open(mount.path("f")).expect("opens");
+            for version in (1..=255u8).cycle() {
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+                // One write of the kernel's at a time: the file is a mixture between them, which nobody may see in the bucket alone.
+                for at in (0..LEN).step_by(1 << 20) {
+                    std::os::unix::fs::FileExt::write_all_at(&file, &vec![version; 1 << 20], at as u64).expect("writes");
+                }
+                std::thread::sleep(std::time::Duration::from_millis(30));
+            }
+        });
+        for _ in 0..6 {
+            let _ = export_as(&mount, OnConflict::Fail, false);
+            if let Some(object) = body(&site, "f") {
+                let firsts: Vec<u8> = object.chunks(1 << 20).map(|part| part[0]).collect();
+                assert!(object.chunks(1 << 20).all(|part| part.iter().all(|byte| *byte == part[0])), "a torn write: {firsts:?}");
+                assert!(firsts.is_sorted_by(|a, b| a >= b || (*a == 1 && *b == 255)), "later parts are not newer than earlier ones: {firsts:?}");
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    export(&mount);
+    assert!(body(&site, "f") == Some(mount.read("f").expect("reads")));
+}
+
+#[test]
+fn who_reads_a_file_while_it_is_exported_and_its_object_replaced_gets_its_bytes() {
+    let site = Site::new();
+    let object = noise(6, 24 << 20);
+    site.bucket().put("f", object.clone(), []);
+    let mount = site.mount(&Options::default());
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(mount.path("f")).expect("opens");
+    let mut expected = object;
+    for round in 0..6_u8 {
+        let at = usize::from(round) * 4_000_000 + 17;
+        std::os::unix::fs::FileExt::write_all_at(&file, &[round; 9], at as u64).expect("writes");
+        expected[at..at + 9].fill(round);
+        std::thread::scope(|scope| {
+            let exported = scope.spawn(|| export(&mount));
+            for nth in 0..200_usize {
+                let from = nth * 7919 * 13 % (expected.len() - 5000);
+                let mut read = vec![0; 5000];
+                std::os::unix::fs::FileExt::read_exact_at(&file, &mut read, from as u64).expect("reads");
+                assert!(read == expected[from..from + 5000], "round {round}, at {from}");
+            }
+            exported.join().expect("exports");
+        });
+        assert!(body(&site, "f").as_ref() == Some(&expected), "round {round}");
+    }
 }

@@ -46,7 +46,7 @@ pub enum Exported {
 }
 
 /// Why something was not exported; the codes of FSx's completion reports, and one of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum ExportCode {
     /// A key would have more than 1,024 bytes.
     PathSizeTooLong,

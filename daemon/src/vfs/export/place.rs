@@ -46,6 +46,9 @@ impl Inner {
     pub(super) fn in_need_of(&self, key: &str) -> ExportResult<Option<Ino>> {
         let Some(doomed) = self.meta.doomed_at(ROOT_ASSOCIATION, key).map_err(metadata_error)? else { return Ok(None) };
         let Some(row) = self.meta.inode(doomed.heir).map_err(metadata_error)? else { return Ok(None) };
+        if row.link.is_none() && !self.cache.in_use(doomed.heir) {
+            return Ok(None);
+        }
         let comes_from_there = row.origin.as_ref().is_some_and(|origin| origin.key == key);
         let is_needed = comes_from_there && !self.meta.is_all_here(doomed.heir).map_err(metadata_error)?;
         Ok(is_needed.then_some(doomed.heir))

@@ -3,7 +3,7 @@
 //! 1. Entries come from the metadata: what nobody looked at was not changed. A directory that was moved is listed to its end first: all below it is to be copied.
 //! 2. A directory comes after what is below it: its marker has the times that it has then, and a moved one is settled once nothing comes from its old prefix.
 
-use super::{ExportResult, Exported, Inner, OnConflict, Vfs};
+use super::{ExportCode, ExportResult, Exported, Inner, OnConflict, Vfs};
 use crate::error::Result;
 use crate::ids::Ino;
 use crate::meta::{Doomed, FileKind, ROOT_ASSOCIATION};
@@ -16,9 +16,13 @@ use futures::{FutureExt, StreamExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Entries read at a time.
 const PAGE: usize = 1000;
+/// How often something that is being written to is tried again, and how long after the first try; twice as long each time.
+const BUSY_TRIES: u32 = 6;
+const BUSY_WAIT: Duration = Duration::from_millis(50);
 /// Exports under way at once.
 const AT_ONCE: usize = 64;
 
@@ -126,7 +130,16 @@ impl Walk<'_> {
 
     async fn one(&self, ino: Ino, path: PathBuf) -> bool {
         self.events.found(&path);
-        let result = self.inner.export(ino, self.how.on_conflict, Urgency::Ahead).await;
+        let mut tries = 0;
+        let result = loop {
+            let result = self.inner.export(ino, self.how.on_conflict, Urgency::Ahead).await;
+            let is_busy = matches!(&result, Err(failure) if failure.code == ExportCode::ResourceBusy && failure.may_pass);
+            if !is_busy || tries == BUSY_TRIES || self.events.is_canceled() {
+                break result;
+            }
+            tokio::time::sleep(BUSY_WAIT * 2_u32.pow(tries)).await;
+            tries += 1;
+        };
         self.events.ended(&path, &result);
         self.note(&result)
     }
