@@ -14,6 +14,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use target::Target;
 
+/// How often data and holes are asked for again where the two answers do not agree.
+const SEEK_TRIES: usize = 50;
+
 /// The file's name within the directory.
 const NAME: &str = "fsx";
 /// How many operations are remembered, to tell which of them touched a place that went wrong.
@@ -270,7 +273,16 @@ impl Run {
 
     /// A hole may be told as data, but data never as a hole.
     fn seek(&mut self, from: u64) -> Result<(), Wrong> {
-        let (data, hole) = self.target()?.seek(from)?;
+        let (mut data, mut hole) = self.target()?.seek(from)?;
+        for _ in 0..SEEK_TRIES {
+            if (data == Some(from)) != (hole == Some(from)) {
+                break;
+            }
+            // Between the two questions the answer may change from data to a hole: the last handle that may have mapped the file is let go of, after
+            // `close` returned; a round finds a block to be zeros.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            (data, hole) = self.target()?.seek(from)?;
+        }
         let size = self.model.len() as u64;
         let wrong = |what: String| Err(Wrong { what, at: Some((from, from)) });
         match (data, hole) {
