@@ -121,6 +121,17 @@ pub(super) fn log_older(engine: &dyn Engine) -> Result<(), MetaError> {
     }
 }
 
+/// Forgets the writes of an inode that were begun.
+pub(super) fn forget_uploads(txn: &mut Txn<'_>, ino: Ino) -> Result<(), MetaError> {
+    let mut keys = Vec::new();
+    txn.reading().view.scan(Table::Uploads, &KeyRange::prefix(&key::ino(ino)), Order::Ascending, &mut |key, _| {
+        keys.push(key.to_vec());
+        ControlFlow::Continue(())
+    })?;
+    keys.iter().for_each(|key| txn.remove_plain(Table::Uploads, key));
+    Ok(())
+}
+
 /// Notes that an object has lost its name here.
 pub(super) fn doom(txn: &mut Txn<'_>, origin: &Origin, heir: Ino, now_ns: i64) {
     let row = DoomedRow { heir, since_ns: now_ns, etag: origin.etag.clone(), version: origin.version.clone() };
@@ -195,27 +206,50 @@ impl MetaStore {
         })
     }
 
-    /// Records that an upload of an inode was begun, in place of what was recorded of it before.
-    pub fn begin_upload(&self, ino: Ino, upload: &UploadRow) -> Result<(), MetaError> {
+    /// Records that an object of an inode is about to be written, before it is.
+    pub fn begin_upload(&self, ino: Ino, object_key: &str, upload: &UploadRow) -> Result<(), MetaError> {
         self.transact(|txn| {
-            txn.write_plain(Table::Uploads, &key::ino(ino), upload.encode());
+            txn.write_plain(Table::Uploads, &key::upload(ino, object_key), upload.encode());
             Ok(())
         })
     }
 
-    /// Forgets an inode's upload: it was finished or aborted.
-    pub fn end_upload(&self, ino: Ino) -> Result<(), MetaError> {
+    /// Forgets a write that did not happen, or whose object was dealt with. [`MetaStore::exported`] forgets those of its inode.
+    pub fn end_upload(&self, ino: Ino, object_key: &str) -> Result<(), MetaError> {
         self.transact(|txn| {
-            txn.remove_plain(Table::Uploads, &key::ino(ino));
+            txn.remove_plain(Table::Uploads, &key::upload(ino, object_key));
             Ok(())
         })
     }
 
-    /// The uploads that were begun and have not ended.
-    pub fn uploads(&self) -> Result<Vec<(Ino, UploadRow)>, MetaError> {
+    /// What is noted of a write of an inode's object.
+    pub fn upload_of(&self, ino: Ino, object_key: &str) -> Result<Option<UploadRow>, MetaError> {
+        let row = self.reading().view.get(Table::Uploads, &key::upload(ino, object_key))?;
+        row.map(|row| UploadRow::decode(&row).map_err(damaged(Table::Uploads))).transpose()
+    }
+
+    /// The writes that were begun and not recorded.
+    pub fn uploads(&self) -> Result<Vec<(Ino, String, UploadRow)>, MetaError> {
         self.collect(Table::Uploads, Vec::new(), usize::MAX, &|key, row| {
-            Ok((key::leading_ino(key).ok_or(RowError::Field("key"))?, UploadRow::decode(row)?))
+            let (ino, object_key) = key::split_upload(key).ok_or(RowError::Field("key"))?;
+            Ok((ino, object_key.to_owned(), UploadRow::decode(row)?))
         })
+    }
+
+    /// An object that was written for an inode under a key that is not its own any more.
+    pub fn doom_stray(&self, origin: &Origin, heir: Ino, now_ns: i64) -> Result<(), MetaError> {
+        self.transact(|txn| {
+            doom(txn, origin, heir, now_ns);
+            txn.remove_plain(Table::Uploads, &key::upload(heir, &origin.key));
+            Ok(())
+        })
+    }
+
+    /// Enters an inode in the log though its row does not change: its object belongs under another key.
+    pub fn note_change(&self, ino: Ino, now_ns: i64) -> Result<(), MetaError> {
+        self.transact(|txn| note(txn, ino, now_ns))?;
+        self.tell_of(&[ino]);
+        Ok(())
     }
 
     fn collect<T>(

@@ -4,7 +4,7 @@
 //! blocks over it that are still held; then they are let go of, some at a time; at last nothing is left that the bucket does not have.
 
 use super::allocated::{Change, Extent};
-use super::changes::{ROOT_ASSOCIATION, doom, read_change};
+use super::changes::{ROOT_ASSOCIATION, doom, forget_uploads, read_change};
 use super::content::References;
 use super::engine::{KeyRange, Table};
 use super::inode::read_for_change;
@@ -106,7 +106,11 @@ impl MetaStore {
                 doom(txn, &sent.origin, sent.ino, 0);
                 return Ok((Standing::Changed, Vec::new()));
             };
+            forget_uploads(txn, sent.ino)?;
             let is_at_its_place = row.link.as_ref() == Some(&sent.link);
+            if is_at_its_place {
+                mark_ancestors(txn, sent)?;
+            }
             if is_at_its_place {
                 txn.remove_plain(Table::Doomed, &key::doomed(ROOT_ASSOCIATION, &sent.origin.key));
             } else {
@@ -137,6 +141,21 @@ impl MetaStore {
             Ok((standing, references.write(txn)?))
         })
     }
+}
+
+/// Directories that were made here and not exported yet have something in the bucket now: should they be moved, that is to move with them.
+fn mark_ancestors(txn: &mut Txn<'_>, sent: &Sent) -> Result<(), MetaError> {
+    let (mut dir, mut key) = (sent.link.parent, sent.origin.key.as_str());
+    while let Some(mut row) = super::inode::read_inode(txn.reading(), dir)? {
+        let Some(end) = key.trim_end_matches('/').rfind('/') else { return Ok(()) };
+        key = &key[..=end];
+        let Some(link) = row.link.clone().filter(|_| row.local && row.origin.is_none()) else { return Ok(()) };
+        txn.depend(Table::Inodes, &key::ino(dir))?;
+        row.origin = Some(Origin::prefix(key.to_owned()));
+        txn.write(Table::Inodes, &key::ino(dir), row.encode());
+        dir = link.parent;
+    }
+    Ok(())
 }
 
 /// The object that an inode came from before is to go, if its name was another.

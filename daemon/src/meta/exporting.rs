@@ -51,6 +51,11 @@ impl MetaStore {
         }
     }
 
+    /// Whether an inode is being sent right now.
+    pub fn is_exporting(&self, ino: Ino) -> bool {
+        self.shared.exporting.table.lock().under_way.contains_key(&ino)
+    }
+
     /// The present moment; to be taken before a listing is asked for.
     pub fn export_mark(&self) -> ExportMark {
         ExportMark(self.shared.exporting.table.lock().clock)

@@ -45,7 +45,7 @@ pub use crate::format::rows::{
     BLOCKS_PER_CHUNK, Dirent, FileKind, HOLE, InodeRow as Inode, Intent, Limit, Link, ListingState, MapChunk, Origin, QuotaId,
     QuotaKind, QuotaLimits, Usage,
 };
-pub use crate::format::rows::{ChangeRow, DoomedRow, UploadRow};
+pub use crate::format::rows::{ChangeRow, DoomedRow, UploadKind, UploadRow};
 pub use acl::AclKind;
 pub use allocated::{allocated_bytes, claim, is_uncounted};
 pub use changes::{ChangeListener, Doomed, ROOT_ASSOCIATION};

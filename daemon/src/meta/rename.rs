@@ -133,7 +133,7 @@ impl Moving {
         prefix_of: &dyn Fn(Ino) -> Option<String>,
         now_ns: i64,
     ) -> Result<(), MetaError> {
-        if self.row.kind == FileKind::Directory && !self.row.local {
+        if self.row.kind == FileKind::Directory && (!self.row.local || self.row.origin.is_some()) {
             let prefix = prefix_of(self.ino).ok_or(Refusal::NotFound)?;
             self.row.origin = Some(Origin::prefix(prefix));
         }

@@ -94,7 +94,8 @@ fn changes_of_every_kind_follow_and_many_of_one_file_are_few() {
     std::fs::write(mount.path("was/there"), "after").expect("writes");
     std::fs::remove_file(mount.path("was/going")).expect("removes");
     eventually("all is there", || body(&site, "often").is_some_and(|body| body == b"round 9") && is_quiet(&mount));
-    let puts = site.server.requests().log().iter().filter(|request| request.op == Op::PutObject && request.key == "often").count();
+    let puts =
+        site.server.requests().log().iter().filter(|request| request.op == Op::PutObject && request.key == "often").count();
     assert!(puts <= 2, "ten writes, {puts} uploads");
     std::fs::rename(mount.path("made"), mount.path("moved")).expect("renames");
     std::fs::remove_file(mount.path("moved/7")).expect("removes");

@@ -3,7 +3,7 @@
 //! ```text
 //! change   version  generation: number  since: le64
 //! doomed   version  heir: number  since: le64  etag: counted  flags:1  [version id: counted]
-//! upload   version  generation: number  key: counted  upload id: counted
+//! upload   version  generation: number  begun: le64  kind:1 (0 whole, 1 in parts, 2 in parts with)  [upload id to the end]
 //! ```
 
 use super::RowError;
@@ -32,15 +32,26 @@ pub struct DoomedRow {
     pub version: Option<String>,
 }
 
-/// A multipart upload that was begun.
+/// How an object is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UploadKind {
+    /// By one request.
+    Whole,
+    /// In parts; the store was asked to begin.
+    Beginning,
+    /// In parts, under this id.
+    Parts(String),
+}
+
+/// A write to the bucket that was begun, and may have happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadRow {
     /// The generation of the inode that is sent.
     pub generation: u64,
-    /// The object's key.
-    pub key: String,
-    /// The store's name for the upload.
-    pub id: String,
+    /// When, ns since the Unix epoch.
+    pub begun_ns: i64,
+    /// How.
+    pub kind: UploadKind,
 }
 
 /// The version id follows.
@@ -95,18 +106,32 @@ impl DoomedRow {
 impl UploadRow {
     /// The row's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut row = Writer::row(24 + self.key.len() + self.id.len());
+        let mut row = Writer::row(64);
         row.number(self.generation);
-        row.counted(self.key.as_bytes());
-        row.counted(self.id.as_bytes());
+        row.i64(self.begun_ns);
+        match &self.kind {
+            UploadKind::Whole => row.byte(0),
+            UploadKind::Beginning => row.byte(1),
+            UploadKind::Parts(id) => {
+                row.byte(2);
+                row.raw(id.as_bytes());
+            }
+        }
         row.done()
     }
 
     /// The row in these bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, RowError> {
         let mut row = Reader::row(bytes)?;
-        let upload = UploadRow { generation: row.number("generation")?, key: row.text("key")?, id: row.text("upload")? };
-        row.end()?;
-        Ok(upload)
+        let (generation, begun_ns, code) = (row.number("generation")?, row.i64()?, row.byte()?);
+        let kind = match code {
+            0 | 1 => {
+                row.end()?;
+                if code == 0 { UploadKind::Whole } else { UploadKind::Beginning }
+            }
+            2 => UploadKind::Parts(std::str::from_utf8(row.rest()).map_err(|_| RowError::Text("upload"))?.to_owned()),
+            _ => return Err(RowError::Field("kind")),
+        };
+        Ok(UploadRow { generation, begun_ns, kind })
     }
 }

@@ -16,7 +16,7 @@
 //! intent                    ino:8 place:8
 //! change                    ino:8
 //! doomed                    association:4 object key
-//! upload                    ino:8
+//! upload                    ino:8 object key
 //! setting                   space:1 name              space 0 = the store's own, 1 = its users'
 //! ```
 
@@ -129,6 +129,16 @@ pub fn doomed(association: u32, object_key: &str) -> Vec<u8> {
 pub fn split_doomed(key: &[u8]) -> Option<(u32, &str)> {
     let (association, object_key) = key.split_first_chunk::<4>()?;
     Some((u32::from_be_bytes(*association), std::str::from_utf8(object_key).ok()?))
+}
+
+/// The key of a write under way.
+pub fn upload(ino: Ino, object_key: &str) -> Vec<u8> {
+    [&ino.0.to_be_bytes(), object_key.as_bytes()].concat()
+}
+
+/// Inode and object key in the key of a write under way; `None` if it is not one.
+pub fn split_upload(key: &[u8]) -> Option<(Ino, &str)> {
+    Some((leading_ino(key)?, std::str::from_utf8(key.get(8..)?).ok()?))
 }
 
 /// The key of a block's reference count.

@@ -21,7 +21,7 @@ mod quota;
 mod small;
 mod wire;
 
-pub use change::{ChangeRow, DoomedRow, UploadRow};
+pub use change::{ChangeRow, DoomedRow, UploadKind, UploadRow};
 pub use dirent::Dirent;
 pub use inode::{FileKind, InodeRow, Layout, Link, Origin};
 pub use intent::Intent;

@@ -201,7 +201,6 @@ impl Vfs {
 
 impl Inner {
     async fn auto_export(self: Arc<Self>) {
-        self.abort_leftover_uploads().await;
         let mut under_way = FuturesUnordered::new();
         let mut last_removals = None::<Instant>;
         while !self.auto.closing.load(Ordering::Acquire) {
@@ -281,6 +280,7 @@ impl Inner {
     }
 
     async fn auto_removals(self: &Arc<Self>) {
+        self.settle_strays().await;
         if !self.auto.how.deleted {
             return;
         }

@@ -4,7 +4,7 @@ use super::place::{Place, origin, own_link, pin_of};
 use super::{ExportFailure, ExportResult, Exported, Inner, OnConflict, is_content_changed};
 use crate::cache::Sending;
 use crate::ids::Ino;
-use crate::meta::{Inode, Link, Origin, Sent, Standing};
+use crate::meta::{Inode, Link, Origin, Sent, Standing, UploadKind};
 use crate::repository::limits::MOST_SINGLE;
 use crate::repository::posix::PosixMetadata;
 use crate::repository::write::{CopyRequest, CopySource, SystemHeaders, same_etag};
@@ -111,7 +111,7 @@ impl Inner {
             is_clean: true,
         };
         let standing = self.cache.sent(task.sending, what).await?;
-        self.note_sent(link);
+        self.after_sent(task.ino, link, &place.key)?;
         if standing == Standing::Changed {
             // It is in the log, and goes again.
             tracing::debug!(key = task.key, "changed while it was exported");
@@ -119,9 +119,17 @@ impl Inner {
         Ok(())
     }
 
-    /// What was just put there need not be asked for.
-    pub(super) fn note_sent(&self, link: &Link) {
+    /// What was just put there need not be asked for; and if its directory moved meanwhile, it goes again.
+    pub(super) fn after_sent(&self, ino: Ino, link: &Link, key: &str) -> ExportResult<()> {
         self.directories.note_probe(link.parent, &link.name, self.clock.wall_ns());
+        if !self.directory(link.parent)?.in_store {
+            self.directories.forget(link.parent);
+        }
+        let has_moved = self.place_of(link).map_or(true, |place| place.key.trim_end_matches('/') != key.trim_end_matches('/'));
+        if has_moved {
+            self.meta.note_change(ino, self.clock.wall_ns()).map_err(metadata_error)?;
+        }
+        Ok(())
     }
 
     /// Brings about one object; its version, or `None` if a conflict has it passed over.
@@ -136,6 +144,8 @@ impl Inner {
             return Ok(Some(pin_of(known)));
         }
         self.rescue(task.key, task.ino).await?;
+        self.abort_before(task.ino, task.key).await?;
+        self.about_to_write(task.ino, task.key, task.sending.generation, UploadKind::Whole)?;
         let mut expected = self.expected_at(task.key, known)?;
         for _ in 0..TRIES {
             let done = match way {

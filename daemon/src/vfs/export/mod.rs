@@ -14,6 +14,7 @@ mod file;
 mod node;
 mod place;
 mod removal;
+mod stray;
 mod tree;
 mod upload;
 

@@ -4,7 +4,7 @@ use super::file::attributes;
 use super::place::{Place, origin, own_link};
 use super::{ExportCode, ExportFailure, ExportResult, Exported, Inner, OnConflict};
 use crate::ids::Ino;
-use crate::meta::{Inode, Link, Sent};
+use crate::meta::{Inode, Link, Sent, UploadKind};
 use crate::repository::write::{PutRequest, SystemHeaders};
 use crate::repository::{ObjectHeaders, Payload, Pin, Precondition, StoreError, Urgency};
 use crate::vfs::metadata_error;
@@ -132,6 +132,9 @@ impl Inner {
         urgency: Urgency,
     ) -> Result<Pin, StoreError> {
         let token = self.exports.token(ino, node.generation);
+        if let Err(error) = self.about_to_write(ino, &node.place.key, node.generation, UploadKind::Whole) {
+            return Err(StoreError::Permanent { what: node.place.key.clone(), message: error.to_string() });
+        }
         self.repository.put(PutRequest { key: node.place.key.clone(), body, headers, precondition }, token, urgency).await
     }
 
@@ -146,7 +149,6 @@ impl Inner {
             is_clean: true,
         };
         self.meta.exported(&what).map_err(metadata_error)?;
-        self.note_sent(&node.link);
-        Ok(())
+        self.after_sent(ino, &node.link, &node.place.key)
     }
 }

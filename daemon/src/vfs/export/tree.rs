@@ -162,6 +162,7 @@ impl Walk<'_> {
 
     /// Deletes what lost its name below the directory's prefix: what was moved, and with `prune` what was deleted.
     async fn removals(&self, path: &Path) -> Result<()> {
+        self.inner.settle_strays().await;
         let prefix = self.inner.directory(self.how.root)?.target.clone();
         let mut after = None::<String>;
         loop {

@@ -3,13 +3,12 @@
 use super::file::{Refused, Task, headers_of_upload};
 use super::{ExportCode, ExportFailure, Inner};
 use crate::cache::Reader;
-use crate::meta::UploadRow;
+use crate::meta::UploadKind;
 use crate::repository::limits::{self, MOST_OBJECT, USUAL_PART};
 use crate::repository::write::{
     BeginRequest, CompleteRequest, CopyPartRequest, CopySource, Part, PartRequest, PutRequest, Upload,
 };
 use crate::repository::{ObjectHeaders, Payload, Pin, Precondition};
-use crate::vfs::metadata_error;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::{StreamExt, TryStreamExt};
@@ -81,9 +80,10 @@ impl Inner {
     {
         let token = self.exports.token(task.ino, task.sending.generation);
         let begin = BeginRequest { key: task.key.to_owned(), headers };
+        let note = |kind| self.about_to_write(task.ino, task.key, task.sending.generation, kind).map_err(Refused::Failed);
+        note(UploadKind::Beginning)?;
         let upload = self.repository.begin_multipart(begin, token, task.urgency).await?;
-        let row = UploadRow { generation: task.sending.generation, key: upload.key.clone(), id: upload.id.clone() };
-        let noted = self.meta.begin_upload(task.ino, &row).map_err(|error| Refused::Failed(metadata_error(error).into()));
+        let noted = note(UploadKind::Parts(upload.id.clone()));
         let done = async {
             noted?;
             let parts = send(upload.clone()).await?;
@@ -95,12 +95,8 @@ impl Inner {
         if done.is_err()
             && let Err(error) = self.repository.abort_multipart(&upload, task.urgency).await
         {
-            // Its row stays, and the next start or export of the file tries again.
+            // Its row stays, and it is tried again (`stray`).
             tracing::warn!(key = task.key, %error, "an unfinished upload could not be aborted");
-            return done;
-        }
-        if let Err(error) = self.meta.end_upload(task.ino) {
-            tracing::warn!(key = task.key, %error, "the end of an upload could not be recorded");
         }
         done
     }
@@ -158,20 +154,6 @@ impl Inner {
         match outcome.await {
             Ok(bytes) => bytes.map_err(|error| Refused::Failed(error.into())),
             Err(_) => Err(Refused::Failed(ExportFailure::passing(ExportCode::InternalError, "the file system is shutting down"))),
-        }
-    }
-
-    /// Aborts what the last process left unfinished. What cannot be aborted now stays noted.
-    pub(super) async fn abort_leftover_uploads(&self) {
-        let leftover = self.meta.uploads().unwrap_or_default();
-        for (ino, row) in leftover {
-            let upload = Upload { key: row.key, id: row.id };
-            let aborted = self.repository.abort_multipart(&upload, crate::repository::Urgency::Ahead).await;
-            let done = aborted.map_err(|error| error.to_string());
-            let done = done.and_then(|()| self.meta.end_upload(ino).map_err(|error| error.to_string()));
-            if let Err(error) = done {
-                tracing::warn!(key = upload.key, error, "an upload that the last process left unfinished could not be aborted");
-            }
         }
     }
 }

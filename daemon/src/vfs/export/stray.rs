@@ -1,0 +1,101 @@
+//! Writes that were begun and never recorded: the process was killed, or the store did not answer in time.
+//!
+//! Each is in the metadata before it is sent. Where the inode still belongs under that key, its next export finds out what became of it. Otherwise it was
+//! moved or removed since: an object that came into being all the same is nobody's, and goes.
+
+use super::place::origin;
+use super::{ExportResult, Inner};
+use crate::ids::Ino;
+use crate::meta::{UploadKind, UploadRow};
+use crate::repository::write::{Upload, UploadsRequest};
+use crate::repository::{StoreError, Urgency, WriteToken};
+use crate::vfs::metadata_error;
+
+/// The store's clock may be so far behind, in ns.
+const CLOCK_SKEW_NS: i64 = 15 * 60 * 1_000_000_000;
+
+impl Inner {
+    /// Notes that an object is about to be written.
+    pub(super) fn about_to_write(&self, ino: Ino, key: &str, generation: u64, kind: UploadKind) -> ExportResult<()> {
+        let row = UploadRow { generation, begun_ns: self.clock.wall_ns(), kind };
+        Ok(self.meta.begin_upload(ino, key, &row).map_err(metadata_error)?)
+    }
+
+    /// Aborts an upload of the same object that could not be aborted when it failed.
+    pub(super) async fn abort_before(&self, ino: Ino, key: &str) -> ExportResult<()> {
+        let before = self.meta.upload_of(ino, key).map_err(metadata_error)?;
+        match before {
+            Some(row) => self.abort_upload(key, &row).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Aborts an upload. Where the store's answer to its begin never came, those are meant that were begun under the key since.
+    async fn abort_upload(&self, key: &str, row: &UploadRow) -> ExportResult<()> {
+        match &row.kind {
+            UploadKind::Whole => {}
+            UploadKind::Parts(id) => {
+                self.repository.abort_multipart(&Upload { key: key.to_owned(), id: id.clone() }, Urgency::Ahead).await?;
+            }
+            UploadKind::Beginning => {
+                let mut request = UploadsRequest { prefix: key.to_owned(), ..UploadsRequest::default() };
+                loop {
+                    let page = self.repository.list_multipart(request.clone(), Urgency::Ahead).await?;
+                    let since = row.begun_ns.saturating_sub(CLOCK_SKEW_NS);
+                    for pending in page.uploads.iter().filter(|pending| pending.upload.key == key && pending.begun_ns >= since) {
+                        self.repository.abort_multipart(&pending.upload, Urgency::Ahead).await?;
+                    }
+                    match page.next {
+                        Some(next) => request.token = Some(next),
+                        None => break,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out what became of writes that nobody waits for any more. What cannot be found out now stays noted.
+    pub(super) async fn settle_strays(&self) {
+        let uploads = match self.meta.uploads() {
+            Ok(uploads) => uploads,
+            Err(error) => return tracing::error!(%error, "the writes under way could not be read"),
+        };
+        for (ino, key, row) in uploads {
+            if self.meta.is_exporting(ino) {
+                continue;
+            }
+            if let Err(failure) = self.settle_stray(ino, &key, &row).await {
+                tracing::warn!(key, %failure, "what became of a write is not known yet");
+            }
+        }
+    }
+
+    async fn settle_stray(&self, ino: Ino, key: &str, row: &UploadRow) -> ExportResult<()> {
+        if row.kind != UploadKind::Whole {
+            self.abort_upload(key, row).await?;
+            self.about_to_write(ino, key, row.generation, UploadKind::Whole)?;
+        }
+        if self.belongs_at(ino, key)? {
+            return Ok(());
+        }
+        match self.repository.head(key, Urgency::Ahead).await {
+            Ok(head) if WriteToken::read(&head.user_metadata).is_some_and(|token| self.exports.is_ours(token, ino)) => {
+                tracing::info!(key, "an object that was written for a file that was moved or removed meanwhile is to go");
+                self.meta.doom_stray(&origin(key, head.pin), ino, self.clock.wall_ns()).map_err(metadata_error)?;
+            }
+            Ok(_) | Err(StoreError::NotFound { .. }) => self.meta.end_upload(ino, key).map_err(metadata_error)?,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Whether an inode has a name that belongs under a key.
+    fn belongs_at(&self, ino: Ino, key: &str) -> ExportResult<bool> {
+        let Some(row) = self.meta.inode(ino).map_err(metadata_error)? else { return Ok(false) };
+        let further = self.meta.further_names(ino).map_err(metadata_error)?;
+        let links = row.link.into_iter().chain(further.into_iter().map(|(link, _)| link));
+        let bare = key.trim_end_matches('/');
+        Ok(links.into_iter().any(|link| self.place_of(&link).is_ok_and(|place| place.key == bare)))
+    }
+}
