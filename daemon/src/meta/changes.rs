@@ -49,6 +49,16 @@ fn wants_export(row: &Inode) -> bool {
     is_exportable(row.kind) && !implied
 }
 
+/// Whether a row says that the inode has to be in the log. (There may be more in it: a file that has another name, times of a directory.)
+pub(super) fn must_be_logged(row: &Inode) -> bool {
+    let is_changed = match row.kind {
+        FileKind::File => row.origin.is_none() || row.base.is_some(),
+        FileKind::Symlink => row.local && row.origin.is_none(),
+        _ => row.local && row.origin.is_none(),
+    };
+    row.link.is_some() && is_exportable(row.kind) && (is_changed || row.attrs_changed)
+}
+
 /// Writes the log for what a transaction has written; returns the inodes that changed.
 pub(super) fn derive(txn: &mut Txn<'_>) -> Result<Vec<Ino>, MetaError> {
     let (mut changed, mut gone) = (Vec::new(), Vec::new());
@@ -105,7 +115,7 @@ pub(super) fn log_older(engine: &dyn Engine) -> Result<(), MetaError> {
             txn.reading().scan(Table::Inodes, &range, &mut |prefix, row| {
                 let row = decode_inode(row)?;
                 last = key::leading_ino(prefix).unwrap_or(last);
-                if row.link.is_some() && is_exportable(row.kind) && (row.local || row.base.is_some() || row.attrs_changed) {
+                if must_be_logged(&row) || (row.link.is_some() && is_exportable(row.kind) && row.local) {
                     changed.push((last, row.ctime_ns));
                 }
                 seen += 1;

@@ -42,6 +42,9 @@ pub enum Violation {
         /// What its map comes to.
         expected: u64,
     },
+    /// An inode that is not what the bucket has, and is not in the log of changes.
+    #[error("{0} was changed and is not in the log")]
+    Unlogged(Ino),
     /// Rows of an inode that is gone.
     #[error("{ino} has rows in {table} and none of its own")]
     Leftover {
@@ -75,6 +78,9 @@ impl MetaStore {
             if !is_held(&reading, ino, &row)? {
                 violations.push(Violation::Lost(ino));
             }
+            if super::changes::must_be_logged(&row) && self.change_of(ino)?.is_none() {
+                violations.push(Violation::Unlogged(ino));
+            }
             if let Some(found) = row.allocated.filter(|_| row.kind == FileKind::File) {
                 let expected = recount(&reading, ino, &row)?;
                 if found != expected {
@@ -95,6 +101,11 @@ impl MetaStore {
                 last_seen = ino;
                 Ok(())
             })?;
+        }
+        for (ino, _) in self.changes(None, usize::MAX)? {
+            if read_inode(&reading, ino)?.is_none() {
+                violations.push(Violation::Leftover { ino, table: Table::Changes.name() });
+            }
         }
         for log in self.intents()? {
             if read_inode(&reading, log.ino)?.is_none() {

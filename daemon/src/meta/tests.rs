@@ -1,6 +1,7 @@
 //! The store on its memory and faulty engines, and on disk.
 
 mod allocated;
+mod changes;
 mod content;
 mod epochs;
 mod inodes;

@@ -3,7 +3,7 @@
 //! ```text
 //! change   version  generation: number  since: le64
 //! doomed   version  heir: number  since: le64  etag: counted  flags:1  [version id: counted]
-//! upload   version  generation: number  begun: le64  kind:1 (0 whole, 1 in parts, 2 in parts with)  [upload id to the end]
+//! upload   version  write: number  begun: le64  kind:1 (0 whole, 1 in parts, 2 in parts with)  [upload id to the end]
 //! ```
 
 use super::RowError;
@@ -46,8 +46,8 @@ pub enum UploadKind {
 /// A write to the bucket that was begun, and may have happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadRow {
-    /// The generation of the inode that is sent.
-    pub generation: u64,
+    /// Names the write: the end of its token.
+    pub write: u64,
     /// When, ns since the Unix epoch.
     pub begun_ns: i64,
     /// How.
@@ -107,7 +107,7 @@ impl UploadRow {
     /// The row's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut row = Writer::row(64);
-        row.number(self.generation);
+        row.number(self.write);
         row.i64(self.begun_ns);
         match &self.kind {
             UploadKind::Whole => row.byte(0),
@@ -123,7 +123,7 @@ impl UploadRow {
     /// The row in these bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, RowError> {
         let mut row = Reader::row(bytes)?;
-        let (generation, begun_ns, code) = (row.number("generation")?, row.i64()?, row.byte()?);
+        let (write, begun_ns, code) = (row.number("write")?, row.i64()?, row.byte()?);
         let kind = match code {
             0 | 1 => {
                 row.end()?;
@@ -132,6 +132,6 @@ impl UploadRow {
             2 => UploadKind::Parts(std::str::from_utf8(row.rest()).map_err(|_| RowError::Text("upload"))?.to_owned()),
             _ => return Err(RowError::Field("kind")),
         };
-        Ok(UploadRow { generation, begun_ns, kind })
+        Ok(UploadRow { write, begun_ns, kind })
     }
 }

@@ -214,6 +214,15 @@ fn check_canonical(bytes: &[u8]) {
     if let Ok(row) = Charge::decode(bytes) {
         assert_eq!(row.encode(), bytes);
     }
+    if let Ok(row) = ChangeRow::decode(bytes) {
+        assert_eq!(row.encode(), bytes);
+    }
+    if let Ok(row) = DoomedRow::decode(bytes) {
+        assert_eq!(row.encode(), bytes);
+    }
+    if let Ok(row) = UploadRow::decode(bytes) {
+        assert_eq!(row.encode(), bytes);
+    }
     if let Ok(row) = Intent::decode(bytes) {
         assert_eq!(row.encode(), bytes);
     }
@@ -333,6 +342,26 @@ fn golden_intent() {
     assert_eq!(Intent::decode(&timeless.encode()), Ok(timeless));
     assert_eq!(key::split_intent(&key::intent(Ino(300), 7)), Some((Ino(300), 7)));
     assert_eq!(key::split_intent(&key::intent(Ino(300), 7)[..15]), None);
+}
+
+#[test]
+fn golden_changes() {
+    let change = ChangeRow { generation: 300, since_ns: 5 };
+    assert_eq!(hex(&change.encode()), concat!("01", "ac02", "0500000000000000"));
+    assert_eq!(ChangeRow::decode(&change.encode()), Ok(change));
+    let doomed = DoomedRow { heir: Ino(7), since_ns: 5, etag: "e".into(), version: Some("v".into()) };
+    assert_eq!(hex(&doomed.encode()), concat!("01", "07", "0500000000000000", "0165", "01", "0176"));
+    assert_eq!(DoomedRow::decode(&doomed.encode()), Ok(doomed.clone()));
+    let marker = DoomedRow { etag: String::new(), version: None, ..doomed };
+    assert_eq!(DoomedRow::decode(&marker.encode()), Ok(marker));
+    for (kind, golden) in [(UploadKind::Whole, "00"), (UploadKind::Beginning, "01"), (UploadKind::Parts("id".into()), "026964")] {
+        let upload = UploadRow { write: 1, begun_ns: 5, kind };
+        assert_eq!(hex(&upload.encode()), format!("01010500000000000000{golden}"));
+        assert_eq!(UploadRow::decode(&upload.encode()), Ok(upload));
+    }
+    assert_eq!(key::split_doomed(&key::doomed(3, "a/b")), Some((3, "a/b")));
+    assert_eq!(key::split_doomed(&[0, 0, 1]), None);
+    assert_eq!(key::split_upload(&key::upload(Ino(300), "a/b")), Some((Ino(300), "a/b")));
 }
 
 #[test]

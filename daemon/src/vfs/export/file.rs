@@ -8,7 +8,7 @@ use crate::meta::{Inode, Link, Origin, Sent, Standing, UploadKind};
 use crate::repository::limits::MOST_SINGLE;
 use crate::repository::posix::PosixMetadata;
 use crate::repository::write::{CopyRequest, CopySource, SystemHeaders, same_etag};
-use crate::repository::{ObjectHeaders, Pin, Precondition, StoreError, Urgency};
+use crate::repository::{ObjectHeaders, Pin, Precondition, StoreError, Urgency, WriteToken};
 use crate::vfs::metadata_error;
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ pub(super) struct Task<'a> {
     pub(super) ino: Ino,
     pub(super) sending: &'a Sending,
     pub(super) key: &'a str,
+    /// Names the write.
+    pub(super) token: WriteToken,
     pub(super) name: &'a [u8],
     pub(super) urgency: Urgency,
 }
@@ -44,13 +46,16 @@ impl Inner {
         urgency: Urgency,
     ) -> ExportResult {
         let file = self.file_of(ino, row)?;
-        let Some(sending) = self.cache.begin_sending(file).await? else { return Ok(Exported::Nothing) };
+        let Some(sending) = self.cache.begin_sending(file).await? else {
+            return Err(ExportFailure::passing(super::ExportCode::ResourceBusy, "it is being exported, or gone"));
+        };
         if sending.row.link.is_none() {
             return Ok(Exported::Nothing);
         }
         let link = own_link(&sending.row)?;
         let place = self.place_of(&link)?;
-        let task = Task { ino, sending: &sending, key: &place.key, name: &link.name, urgency };
+        let token = self.new_token(ino);
+        let task = Task { ino, sending: &sending, key: &place.key, token, name: &link.name, urgency };
         let way = match &sending.row.origin {
             _ if is_content_changed(&sending.row) => Way::Upload,
             Some(from) if from.key == place.key && !sending.row.attrs_changed => Way::Nothing,
@@ -89,7 +94,7 @@ impl Inner {
     ) -> ExportResult<Option<Pin>> {
         let place = self.place_of(link)?;
         let known = (!etag.is_empty()).then(|| Origin { key: place.key.clone(), etag: etag.to_owned(), version: None });
-        let task = Task { key: &place.key, name: &link.name, ..*task };
+        let task = Task { key: &place.key, token: self.new_token(task.ino), name: &link.name, ..*task };
         self.bring_about(&task, &Way::Copy { from: own, anew: false }, known.as_ref(), on_conflict).await
     }
 
@@ -144,9 +149,11 @@ impl Inner {
             return Ok(Some(pin_of(known)));
         }
         self.rescue(task.key, task.ino).await?;
-        self.abort_before(task.ino, task.key).await?;
-        self.about_to_write(task.ino, task.key, task.sending.generation, UploadKind::Whole)?;
-        let mut expected = self.expected_at(task.key, known)?;
+        let mut expected = match self.what_became_of(task.ino, task.key).await? {
+            Some(own) => Precondition::Is(own),
+            None => self.expected_at(task.key, known)?,
+        };
+        self.about_to_write(task.ino, task.key, task.token, UploadKind::Whole)?;
         for _ in 0..TRIES {
             let done = match way {
                 Way::Copy { from, anew } => self.copy_object(task, from, *anew, expected).await,
@@ -157,7 +164,7 @@ impl Inner {
                 Err(Refused::Conflict) => {}
                 Err(Refused::Failed(failure)) => return Err(failure),
             }
-            match self.after_conflict(task.key, task.ino, on_conflict, task.urgency).await? {
+            match self.after_conflict(task.key, on_conflict, task.urgency).await? {
                 Some(now) => expected = now,
                 None => return Ok(None),
             }
@@ -179,9 +186,8 @@ impl Inner {
         if size > MOST_SINGLE {
             return self.copy_in_parts(task, source, headers.unwrap_or_default(), expected).await;
         }
-        let token = self.exports.token(task.ino, task.sending.generation);
         let request = CopyRequest { source, key: task.key.to_owned(), headers, precondition: expected };
-        match self.repository.copy(request, token, task.urgency).await {
+        match self.repository.copy(request, task.token, task.urgency).await {
             Ok(pin) => Ok(pin),
             Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => self.who_changed(task, from).await,
             Err(error) => Err(Refused::Failed(error.into())),

@@ -147,14 +147,9 @@ impl Exports {
         }
     }
 
-    /// The token of a version of an inode: who meets it in the bucket knows whose work it is.
-    fn token(&self, ino: Ino, generation: u64) -> WriteToken {
-        WriteToken::from_bits(u128::from(self.tag) << 104 | u128::from(ino.0 & INO_BITS) << 64 | u128::from(generation))
-    }
-
-    /// Whether a token is of any version of an inode.
-    fn is_ours(&self, token: WriteToken, ino: Ino) -> bool {
-        token.bits() >> 64 == self.token(ino, 0).bits() >> 64
+    /// The token of a write of an inode: who meets it in the bucket knows whose work it is. `write` is noted before the write is sent.
+    fn token(&self, ino: Ino, write: u64) -> WriteToken {
+        WriteToken::from_bits(u128::from(self.tag) << 104 | u128::from(ino.0 & INO_BITS) << 64 | u128::from(write))
     }
 }
 

@@ -66,7 +66,10 @@ impl Inner {
         let target = self.meta.symlink_target(ino).map_err(metadata_error)?.unwrap_or_default();
         let size = target.len() as u64;
         self.rescue(&node.place.key, ino).await?;
-        let mut expected = self.expected_at(&node.place.key, node.row.origin.as_ref())?;
+        let mut expected = match self.what_became_of(ino, &node.place.key).await? {
+            Some(own) => Precondition::Is(own),
+            None => self.expected_at(&node.place.key, node.row.origin.as_ref())?,
+        };
         let headers = ObjectHeaders { user_metadata: attributes(&node.row, SYMLINK).write(), ..ObjectHeaders::default() };
         for _ in 0..TRIES {
             match self.put_node(ino, &node, target.clone().into(), headers.clone(), expected, urgency).await {
@@ -77,7 +80,7 @@ impl Inner {
                 Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
-            match self.after_conflict(&node.place.key, ino, on_conflict, urgency).await? {
+            match self.after_conflict(&node.place.key, on_conflict, urgency).await? {
                 Some(now) => expected = now,
                 None => return Ok(Exported::Skipped),
             }
@@ -131,8 +134,8 @@ impl Inner {
         precondition: Precondition,
         urgency: Urgency,
     ) -> Result<Pin, StoreError> {
-        let token = self.exports.token(ino, node.generation);
-        if let Err(error) = self.about_to_write(ino, &node.place.key, node.generation, UploadKind::Whole) {
+        let token = self.new_token(ino);
+        if let Err(error) = self.about_to_write(ino, &node.place.key, token, UploadKind::Whole) {
             return Err(StoreError::Permanent { what: node.place.key.clone(), message: error.to_string() });
         }
         self.repository.put(PutRequest { key: node.place.key.clone(), body, headers, precondition }, token, urgency).await

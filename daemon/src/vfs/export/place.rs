@@ -4,7 +4,7 @@ use super::{ExportCode, ExportFailure, ExportResult, Inner, OnConflict};
 use crate::ids::Ino;
 use crate::meta::{Inode, Link, Origin, ROOT_ASSOCIATION};
 use crate::repository::limits::MOST_KEY;
-use crate::repository::{Pin, Precondition, StoreError, Urgency, WriteToken};
+use crate::repository::{Pin, Precondition, StoreError, Urgency};
 use crate::vfs::metadata_error;
 use std::sync::Arc;
 
@@ -67,7 +67,6 @@ impl Inner {
     pub(super) async fn after_conflict(
         &self,
         key: &str,
-        ino: Ino,
         on_conflict: OnConflict,
         urgency: Urgency,
     ) -> ExportResult<Option<Precondition>> {
@@ -76,11 +75,7 @@ impl Inner {
             Err(StoreError::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        let ours = now.as_ref().and_then(|head| WriteToken::read(&head.user_metadata));
-        let is_ours = ours.is_some_and(|token| self.exports.is_ours(token, ino));
         match on_conflict {
-            // Our own work, of a moment that a power cut took back.
-            _ if is_ours => {}
             OnConflict::Overwrite => {}
             OnConflict::Skip => return Ok(None),
             OnConflict::Fail | OnConflict::KeepBoth => {

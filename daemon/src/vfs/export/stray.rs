@@ -8,7 +8,7 @@ use super::{ExportResult, Inner};
 use crate::ids::Ino;
 use crate::meta::{UploadKind, UploadRow};
 use crate::repository::write::{Upload, UploadsRequest};
-use crate::repository::{StoreError, Urgency, WriteToken};
+use crate::repository::{Pin, Urgency, WriteToken};
 use crate::vfs::metadata_error;
 
 /// The store's clock may be so far behind, in ns.
@@ -16,18 +16,22 @@ const CLOCK_SKEW_NS: i64 = 15 * 60 * 1_000_000_000;
 
 impl Inner {
     /// Notes that an object is about to be written.
-    pub(super) fn about_to_write(&self, ino: Ino, key: &str, generation: u64, kind: UploadKind) -> ExportResult<()> {
-        let row = UploadRow { generation, begun_ns: self.clock.wall_ns(), kind };
+    pub(super) fn about_to_write(&self, ino: Ino, key: &str, token: WriteToken, kind: UploadKind) -> ExportResult<()> {
+        let row = UploadRow { write: token.bits() as u64, begun_ns: self.clock.wall_ns(), kind };
         Ok(self.meta.begin_upload(ino, key, &row).map_err(metadata_error)?)
     }
 
-    /// Aborts an upload of the same object that could not be aborted when it failed.
-    pub(super) async fn abort_before(&self, ino: Ino, key: &str) -> ExportResult<()> {
-        let before = self.meta.upload_of(ino, key).map_err(metadata_error)?;
-        match before {
-            Some(row) => self.abort_upload(key, &row).await,
-            None => Ok(()),
-        }
+    /// A token that no write of the inode had before.
+    pub(super) fn new_token(&self, ino: Ino) -> WriteToken {
+        self.exports.token(ino, WriteToken::random().bits() as u64)
+    }
+
+    /// What an earlier write of the same object came to that nobody was told the end of: the version it made, if that is there. A multipart upload is
+    /// aborted.
+    pub(super) async fn what_became_of(&self, ino: Ino, key: &str) -> ExportResult<Option<Pin>> {
+        let Some(row) = self.meta.upload_of(ino, key).map_err(metadata_error)? else { return Ok(None) };
+        self.abort_upload(key, &row).await?;
+        Ok(self.repository.was_written(key, self.exports.token(ino, row.write), Urgency::Ahead).await?)
     }
 
     /// Aborts an upload. Where the store's answer to its begin never came, those are meant that were begun under the key since.
@@ -72,20 +76,20 @@ impl Inner {
     }
 
     async fn settle_stray(&self, ino: Ino, key: &str, row: &UploadRow) -> ExportResult<()> {
+        let token = self.exports.token(ino, row.write);
         if row.kind != UploadKind::Whole {
             self.abort_upload(key, row).await?;
-            self.about_to_write(ino, key, row.generation, UploadKind::Whole)?;
+            self.about_to_write(ino, key, token, UploadKind::Whole)?;
         }
         if self.belongs_at(ino, key)? {
             return Ok(());
         }
-        match self.repository.head(key, Urgency::Ahead).await {
-            Ok(head) if WriteToken::read(&head.user_metadata).is_some_and(|token| self.exports.is_ours(token, ino)) => {
+        match self.repository.was_written(key, token, Urgency::Ahead).await? {
+            Some(pin) => {
                 tracing::info!(key, "an object that was written for a file that was moved or removed meanwhile is to go");
-                self.meta.doom_stray(&origin(key, head.pin), ino, self.clock.wall_ns()).map_err(metadata_error)?;
+                self.meta.doom_stray(&origin(key, pin), ino, self.clock.wall_ns()).map_err(metadata_error)?;
             }
-            Ok(_) | Err(StoreError::NotFound { .. }) => self.meta.end_upload(ino, key).map_err(metadata_error)?,
-            Err(error) => return Err(error.into()),
+            None => self.meta.end_upload(ino, key).map_err(metadata_error)?,
         }
         Ok(())
     }

@@ -42,9 +42,8 @@ impl Inner {
         let _memory = self.memory_for(size).await;
         let body = self.read_part(&reader, 0..size).await?;
         self.must_be_as_it_was(task)?;
-        let token = self.exports.token(task.ino, task.sending.generation);
         let request = PutRequest { key: task.key.to_owned(), body, headers, precondition: expected };
-        Ok(self.repository.put(request, token, task.urgency).await?)
+        Ok(self.repository.put(request, task.token, task.urgency).await?)
     }
 
     /// Copies a large object at the server.
@@ -78,18 +77,17 @@ impl Inner {
     where
         F: Future<Output = Result<Vec<Part>, Refused>>,
     {
-        let token = self.exports.token(task.ino, task.sending.generation);
         let begin = BeginRequest { key: task.key.to_owned(), headers };
-        let note = |kind| self.about_to_write(task.ino, task.key, task.sending.generation, kind).map_err(Refused::Failed);
+        let note = |kind| self.about_to_write(task.ino, task.key, task.token, kind).map_err(Refused::Failed);
         note(UploadKind::Beginning)?;
-        let upload = self.repository.begin_multipart(begin, token, task.urgency).await?;
+        let upload = self.repository.begin_multipart(begin, task.token, task.urgency).await?;
         let noted = note(UploadKind::Parts(upload.id.clone()));
         let done = async {
             noted?;
             let parts = send(upload.clone()).await?;
             self.must_be_as_it_was(task)?;
             let complete = CompleteRequest { upload: upload.clone(), parts, precondition };
-            Ok(self.repository.complete_multipart(complete, token, task.urgency).await?)
+            Ok(self.repository.complete_multipart(complete, task.token, task.urgency).await?)
         };
         let done = done.await;
         if done.is_err()
