@@ -163,7 +163,12 @@ async fn write_round_trip(endpoint: &str) {
     let repository = Repository::new(store, RepositoryConfig::default(), forebay_daemon::clock::SystemClock::shared());
     let (token, urgency) = (WriteToken::random(), Urgency::Ahead);
     let key = "dir/a name + ü%";
-    let put = |body: &'static str, precondition| PutRequest { key: key.into(), body: body.into(), precondition, ..PutRequest::default() };
+    let put = |body: &'static str, precondition| PutRequest {
+        key: key.into(),
+        body: body.into(),
+        precondition,
+        ..PutRequest::default()
+    };
 
     let pin = repository.put(put("one", Precondition::Absent), token, urgency).await.unwrap();
     let head = repository.head(key, urgency).await.unwrap();
