@@ -130,3 +130,80 @@ fn names_attributes_ranges_and_replaced_objects_on_somebody_elses_server() {
     std::thread::sleep(Duration::from_millis(1100));
     assert_eq!(std::fs::read(root.join("large")).unwrap(), b"replaced");
 }
+
+#[test]
+fn writes_on_somebody_elses_server() {
+    let Some(moto) = Moto::start() else {
+        println!("FOREBAY_MOTO_SERVER is not set: nothing was asked");
+        return;
+    };
+    moto.put("second-opinion", b"", "");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(write_round_trip(&format!("http://{}", moto.address)));
+}
+
+async fn write_round_trip(endpoint: &str) {
+    use forebay_daemon::repository::write::*;
+    use forebay_daemon::repository::*;
+    let settings = forebay_daemon::config::RepositorySettings {
+        url: "s3://second-opinion".into(),
+        endpoint_url: Some(endpoint.into()),
+        region: Some("us-east-1".into()),
+        profile: None,
+        force_path_style: true,
+        no_sign_request: false,
+        requester_pays: false,
+        sse: Some("AES256".into()),
+        sse_kms_key_id: None,
+        deadline: Duration::from_secs(20),
+    };
+    let keys = [("AWS_ACCESS_KEY_ID", "moto"), ("AWS_SECRET_ACCESS_KEY", "moto")];
+    let environment = Environment::from_pairs(keys.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let (store, _) = open_with(&settings, &environment).unwrap();
+    let repository = Repository::new(store, RepositoryConfig::default(), forebay_daemon::clock::SystemClock::shared());
+    let (token, urgency) = (WriteToken::random(), Urgency::Ahead);
+    let key = "dir/a name + ü%";
+    let put = |body: &'static str, precondition| PutRequest {
+        key: key.into(),
+        body: body.into(),
+        precondition,
+        ..PutRequest::default()
+    };
+
+    let pin = repository.put(put("one", Precondition::Absent), token, urgency).await.unwrap();
+    let head = repository.head(key, urgency).await.unwrap();
+    assert_eq!((head.size, head.pin.etag == pin.etag), (3, true));
+    assert_eq!(repository.was_written(key, token, urgency).await.unwrap().map(|pin| pin.etag), Some(pin.etag.clone()));
+    let other = WriteToken::random();
+    let refused = repository.put(put("two", Precondition::Absent), other, urgency).await;
+    assert!(matches!(refused, Err(StoreError::Changed { .. })), "{refused:?}");
+    let stale = Pin { etag: "\"stale\"".into(), version: None };
+    let refused = repository.put(put("two", Precondition::Is(stale.clone())), other, urgency).await;
+    assert!(matches!(refused, Err(StoreError::Changed { .. })), "{refused:?}");
+
+    let headers = ObjectHeaders { user_metadata: [("file-owner".to_owned(), "7".to_owned())].into(), ..ObjectHeaders::default() };
+    let source = CopySource { key: key.into(), pin: pin.clone() };
+    let precondition = Precondition::Is(pin);
+    let copy = CopyRequest { source, key: key.into(), headers: Some(headers.clone()), precondition };
+    let pin = repository.copy(copy, token, urgency).await.unwrap();
+    assert_eq!(repository.head(key, urgency).await.unwrap().user_metadata["file-owner"], "7");
+
+    let upload = repository.begin_multipart(BeginRequest { key: "large".into(), headers }, token, urgency).await.unwrap();
+    let pending = repository.list_multipart(UploadsRequest::default(), urgency).await.unwrap();
+    assert_eq!(pending.uploads.iter().map(|pending| &pending.upload).collect::<Vec<_>>(), [&upload]);
+    let body = vec![7; limits::LEAST_PART as usize].into();
+    let first = repository.put_part(PartRequest { upload: upload.clone(), number: 1, body }, urgency).await.unwrap();
+    let source = CopySource { key: key.into(), pin: pin.clone() };
+    let last = CopyPartRequest { upload: upload.clone(), number: 2, source, range: 0..3 };
+    let parts = vec![first, repository.copy_part(last, urgency).await.unwrap()];
+    let complete = CompleteRequest { upload, parts, precondition: Precondition::Absent };
+    repository.complete_multipart(complete, token, urgency).await.unwrap();
+    let head = repository.head("large", urgency).await.unwrap();
+    assert_eq!((head.size, head.user_metadata["file-owner"].as_str()), (limits::LEAST_PART + 3, "7"));
+
+    let delete = |pin| DeleteRequest { key: key.into(), pin: Some(pin) };
+    assert!(matches!(repository.delete(delete(stale), urgency).await, Err(StoreError::Changed { .. })));
+    repository.delete(delete(pin.clone()), urgency).await.unwrap();
+    repository.delete(delete(pin), urgency).await.unwrap();
+    assert!(matches!(repository.head(key, urgency).await, Err(StoreError::NotFound { .. })));
+}

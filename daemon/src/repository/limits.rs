@@ -58,6 +58,14 @@ pub enum LimitError {
         /// The name.
         name: String,
     },
+    /// A value of user metadata that would not come back as it was: S3 decodes what looks like an encoded word, and answers in headers.
+    #[error("user metadata '{name}' cannot be '{value}': no blanks at its ends, no control characters, no '=?' in plain ASCII")]
+    MetadataValue {
+        /// The name.
+        name: String,
+        /// The value.
+        value: String,
+    },
     /// The store says so, by a limit of its own.
     #[error("too large for the store: {message}")]
     Store {
@@ -111,6 +119,11 @@ pub fn check_headers(headers: &ObjectHeaders) -> Result<(), LimitError> {
     if let Some(name) = headers.user_metadata.keys().find(|name| !is_name(name)) {
         return Err(LimitError::MetadataName { name: name.clone() });
     }
+    let is_value =
+        |value: &str| !value.contains(char::is_control) && value.trim() == value && !(value.is_ascii() && value.contains("=?"));
+    if let Some((name, value)) = headers.user_metadata.iter().find(|(_, value)| !is_value(value)) {
+        return Err(LimitError::MetadataValue { name: name.clone(), value: value.clone() });
+    }
     let size = headers.user_metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
     if size > MOST_METADATA { Err(LimitError::Metadata { size }) } else { Ok(()) }
 }
@@ -150,6 +163,11 @@ mod tests {
         };
         assert!(check_headers(&headers("file-owner", 2038)).is_ok());
         assert!(matches!(check_headers(&headers("file-owner", 2039)), Err(LimitError::Metadata { size: 2049 })));
+        for value in [" x", "x ", "a\nb", "\u{1}", "=?UTF-8?Q?x?="] {
+            let headers =
+                ObjectHeaders { user_metadata: [("x".to_owned(), value.to_owned())].into(), ..ObjectHeaders::default() };
+            assert!(matches!(check_headers(&headers), Err(LimitError::MetadataValue { .. })), "{value:?}");
+        }
         for name in ["", "A", "a b", "a:", "ä", "a\n"] {
             assert!(matches!(check_headers(&headers(name, 1)), Err(LimitError::MetadataName { .. })), "{name:?}");
         }

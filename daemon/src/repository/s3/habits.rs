@@ -24,10 +24,9 @@ fn bit(kind: WriteKind) -> u8 {
 }
 
 impl Habits {
-    /// Amazon's S3 decides all preconditions. Of others it is known for PUTs and multipart uploads; many take no notice of those of copies and
-    /// deletes, without a word.
+    /// Amazon's S3 decides all preconditions. Others are known for those of PUTs; many take no notice of the rest, without a word.
     pub fn new(is_amazon: bool) -> Self {
-        let trusted = if is_amazon { u8::MAX } else { bit(WriteKind::Put) | bit(WriteKind::Complete) };
+        let trusted = if is_amazon { u8::MAX } else { bit(WriteKind::Put) };
         Habits { trusted, refused: AtomicU8::new(0), wants_md5: AtomicBool::new(false) }
     }
 
@@ -64,11 +63,11 @@ mod tests {
     #[test]
     fn what_was_refused_is_not_sent_again() {
         let habits = Habits::new(false);
-        assert!(habits.decides(WriteKind::Put) && habits.decides(WriteKind::Complete));
+        assert!(habits.decides(WriteKind::Put) && !habits.decides(WriteKind::Complete));
         assert!(!habits.decides(WriteKind::Delete) && habits.sends_preconditions(WriteKind::Delete));
         assert!(habits.learn_no_preconditions(WriteKind::Put) && !habits.learn_no_preconditions(WriteKind::Put));
         assert!(!habits.decides(WriteKind::Put) && !habits.sends_preconditions(WriteKind::Put));
-        assert!(habits.decides(WriteKind::Complete));
+        assert!(habits.sends_preconditions(WriteKind::Complete));
         assert!(habits.learn_md5() && !habits.learn_md5() && habits.wants_md5());
         assert!(Habits::new(true).decides(WriteKind::Copy));
     }
