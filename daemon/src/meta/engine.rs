@@ -57,11 +57,13 @@ pub enum Table {
     Charges = 15,
     /// Small writes that were synced before their blocks were stored, by inode and place.
     Intents = 16,
+    /// Tasks, by number. (17 to 19 are kept for what exporting needs.)
+    Tasks = 20,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 16] = [
+    pub const ALL: [Table; 17] = [
         Table::Inodes,
         Table::Dirents,
         Table::FileMap,
@@ -78,6 +80,7 @@ impl Table {
         Table::Usage,
         Table::Charges,
         Table::Intents,
+        Table::Tasks,
     ];
 
     /// The table's name, for messages.
@@ -99,6 +102,7 @@ impl Table {
             Table::Usage => "usage",
             Table::Charges => "charges",
             Table::Intents => "intents",
+            Table::Tasks => "tasks",
         }
     }
 }

@@ -19,6 +19,7 @@ mod dir;
 pub mod engine;
 mod epochs;
 mod hidden;
+mod import;
 mod ino;
 mod inode;
 mod intent;
@@ -33,6 +34,7 @@ mod rows;
 mod settings;
 mod share;
 mod subtree;
+mod tasks;
 mod xattr;
 
 #[cfg(test)]
@@ -40,13 +42,14 @@ mod tests;
 
 pub use crate::format::rows::{
     BLOCKS_PER_CHUNK, Dirent, FileKind, HOLE, InodeRow as Inode, Intent, Limit, ListingState, MapChunk, Origin, QuotaId,
-    QuotaKind, QuotaLimits, Usage,
+    QuotaKind, QuotaLimits, TaskCounters, TaskKind, TaskReport, TaskRow, TaskState, Usage,
 };
 pub use acl::AclKind;
 pub use allocated::{allocated_bytes, claim, is_uncounted};
 pub use content::{CUT_ROWS, Content, FileContent, Recorded};
 pub use create::NewNode;
 pub use epochs::TreeView;
+pub use import::{ListedPart, Merged, Missing};
 pub use intent::IntentLog;
 pub use quota::{DEFAULT_GRACE_S, Enforce, Graces, Quota, QuotaState, QuotaViolation, Reservation, block_bytes};
 pub use remove::Removed;

@@ -8,8 +8,9 @@ use crate::format::rows::{InodeRow, decode_number, decode_text, encode_number, e
 use crate::ids::{Epoch, Ino};
 
 /// The schema this program writes: tables, keys, and how they hang together. 2 is 1 with what writing needs, 3 is 2 with quotas, 4 is 3
-/// with counts of what files allocate and with intents; a store of an older schema becomes one of this as it is.
-const SCHEMA: u64 = 4;
+/// with counts of what files allocate and with intents, 5 is 4 with tasks; a store of an older schema becomes one of this as it is.
+const SCHEMA: u64 = 5;
+const WITHOUT_TASKS: u64 = 4;
 const WITHOUT_INTENTS: u64 = 3;
 const WITHOUT_QUOTAS: u64 = 2;
 const WITHOUT_WRITING: u64 = 1;
@@ -41,7 +42,7 @@ fn existing(engine: &dyn Engine) -> Result<Option<Epoch>, MetaError> {
     let Some(row) = view.get(Table::Settings, &schema_key())? else { return Ok(None) };
     match decode_number(&row).map_err(damaged(Table::Settings))? {
         SCHEMA => epoch_of(&*view),
-        older @ (WITHOUT_WRITING | WITHOUT_QUOTAS | WITHOUT_INTENTS) => {
+        older @ (WITHOUT_WRITING | WITHOUT_QUOTAS | WITHOUT_INTENTS | WITHOUT_TASKS) => {
             let mut batch = Batch::default();
             batch.expect(Table::Settings, schema_key(), Some(encode_number(older)));
             batch.put(Table::Settings, schema_key(), encode_number(SCHEMA));

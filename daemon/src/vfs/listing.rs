@@ -144,7 +144,7 @@ impl Inner {
     }
 
     /// Tells the kernel, and forgets what was derived from rows that are gone.
-    fn announce(&self, directory: &Directory, changes: &[Change], first: bool) {
+    pub(super) fn announce(&self, directory: &Directory, changes: &[Change], first: bool) {
         if !changes.is_empty() {
             self.names_changed(directory.ino);
         }
@@ -189,11 +189,8 @@ impl Inner {
         };
         let asked_ns = self.clock.wall_ns();
         let key = format!("{}{text}", directory.prefix);
-        let mut found = self.probe_prefix(&key, None).await?;
-        if found.is_undecided(&key) {
-            found.prefix = self.probe_prefix(&format!("{key}/"), Some(1)).await?.any;
-        }
-        let entry = match (found.prefix, found.object) {
+        let (object, is_prefix) = self.ask_for_name(&key).await?;
+        let entry = match (is_prefix, object) {
             (true, _) => Some(ListedEntry { name: name.to_vec(), node: ListedNode::Directory }),
             (false, Some(object)) => Some(ListedEntry { name: name.to_vec(), node: file_node(object) }),
             (false, None) => None,
@@ -210,6 +207,15 @@ impl Inner {
         self.queue_heads(&merged);
         self.directories.note_probe(directory.ino, name, asked_ns);
         Ok(())
+    }
+
+    /// What the store has under a name's key: an object, and whether it is a prefix.
+    pub(super) async fn ask_for_name(&self, key: &str) -> Result<(Option<ObjectSummary>, bool)> {
+        let mut found = self.probe_prefix(key, None).await?;
+        if found.is_undecided(key) {
+            found.prefix = self.probe_prefix(&format!("{key}/"), Some(1)).await?.any;
+        }
+        Ok((found.object, found.prefix))
     }
 
     async fn probe_prefix(&self, key: &str, max_keys: Option<u32>) -> Result<Probe> {
@@ -238,7 +244,7 @@ impl Probe {
 }
 
 /// The smallest byte string after this one.
-fn after(name: &[u8]) -> Vec<u8> {
+pub(super) fn after(name: &[u8]) -> Vec<u8> {
     [name, b"\0"].concat()
 }
 
@@ -248,7 +254,7 @@ fn last_key(page: &ListPage) -> Option<&str> {
     object.max(page.prefixes.last().map(String::as_str))
 }
 
-fn as_entry(listed: ListedName) -> ListedEntry {
+pub(super) fn as_entry(listed: ListedName) -> ListedEntry {
     let node = match listed.node {
         NameNode::Prefix => ListedNode::Directory,
         NameNode::Object(object) => file_node(object),
@@ -256,7 +262,7 @@ fn as_entry(listed: ListedName) -> ListedEntry {
     ListedEntry { name: listed.name, node }
 }
 
-fn file_node(object: ObjectSummary) -> ListedNode {
+pub(super) fn file_node(object: ObjectSummary) -> ListedNode {
     let origin = Origin { key: object.key, etag: object.etag, version: None };
     ListedNode::File { size: object.size, modified_ns: object.modified_ns, origin }
 }

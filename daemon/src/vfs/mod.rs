@@ -16,6 +16,7 @@ mod copy;
 mod create;
 mod directory;
 mod handles;
+mod import;
 mod invalidate;
 mod listing;
 mod lookup;
@@ -31,6 +32,8 @@ mod types;
 mod write;
 mod xattr;
 
+pub use import::{ImportDir, ImportPart, ImportRoot, Unread};
+pub use posix::HeadFailure;
 pub use quota::ShownQuota;
 pub use types::*;
 

@@ -7,6 +7,7 @@ mod copying;
 mod crash;
 mod devices;
 mod faults;
+mod import;
 mod intents;
 mod names;
 mod power;

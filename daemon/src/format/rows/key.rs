@@ -14,6 +14,7 @@
 //! usage                     kind:1 number:8 shard:1
 //! charge                    ino:8
 //! intent                    ino:8 place:8
+//! task                      id:8
 //! setting                   space:1 name              space 0 = the store's own, 1 = its users'
 //! ```
 
@@ -170,6 +171,16 @@ pub fn usage(id: QuotaId, shard: u8) -> [u8; 10] {
 pub fn split_usage(key: &[u8]) -> Option<QuotaId> {
     let (_, quota) = key.split_last()?;
     split_quota(quota)
+}
+
+/// The key of a task.
+pub fn task(id: u64) -> [u8; 8] {
+    id.to_be_bytes()
+}
+
+/// The task in a key; `None` if it is not one.
+pub fn split_task(key: &[u8]) -> Option<u64> {
+    key.try_into().ok().map(u64::from_be_bytes)
 }
 
 /// Whose a setting is.
