@@ -22,7 +22,8 @@ pub(super) async fn cut_after<N: NextKey>(root: &str, listed: &str, next: &N) ->
     let mut beyond = None;
     // Ten steps tell any two characters of the first plane apart well enough.
     for _ in 0..10 {
-        let high = beyond.unwrap_or_else(|| between(greatest, '\u{FFFF}', 16).max(succ(greatest)));
+        let first = if greatest < '~' { '~' } else { between(greatest, '\u{FFFF}', 16) };
+        let high = beyond.unwrap_or(first.max(succ(greatest)));
         let middle = if beyond.is_some() { between(greatest, high, 2) } else { high };
         if middle <= greatest {
             break;

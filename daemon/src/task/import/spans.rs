@@ -71,7 +71,9 @@ impl Spans {
         }
         let mut state = State { spans: Vec::new(), cuts, next_id: 0, is_given_up: false };
         let left = left.into_iter().filter(|span| span.start.is_none() || span.start != span.end);
-        left.for_each(|KeySpan { start, end }| drop(state.add(start, end, false)));
+        left.for_each(|KeySpan { start, end }| {
+            state.add(start, end, false);
+        });
         Spans { path, state: Mutex::new(state) }
     }
 

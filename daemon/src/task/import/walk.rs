@@ -96,17 +96,29 @@ impl Walk {
         for object in objects {
             self.take(object, asked_ns, end, &mut said);
         }
-        while let Some(mut top) = self.open.pop_if(|_| is_last) {
-            match end.filter(|end| end.starts_with(&top.prefix)) {
-                Some(end) => top.say(self.start.as_deref(), Some(end), Some(end), &mut said),
-                None => top.close(self.start.as_deref(), &mut said),
-            }
+        if is_last {
+            self.reach(end, asked_ns, &mut said);
         }
         for open in &mut self.open {
             open.say(self.start.as_deref(), end, None, &mut said);
         }
         said.parts.sort_by_key(|part| part.prefix.bytes().filter(|byte| *byte == b'/').count());
         said
+    }
+
+    /// No more keys come up to the end of the span.
+    fn reach(&mut self, end: Option<&str>, asked_ns: i64, said: &mut Said) {
+        let start = self.start.as_deref();
+        while let Some(mut top) = self.open.pop_if(|top| !end.is_some_and(|end| end.starts_with(&top.prefix))) {
+            top.close(start, said);
+        }
+        let Some(end) = end else { return };
+        // Also the directories that the end is in and no key was: what is before the end in them is nothing.
+        let known = self.open.len();
+        self.open.extend(above(&self.root, end).into_iter().skip(known).map(|prefix| Open::new(prefix, asked_ns)));
+        for mut open in std::mem::take(&mut self.open) {
+            open.say(start, Some(end), Some(end), said);
+        }
     }
 
     fn take(&mut self, object: ObjectSummary, asked_ns: i64, end: Option<&str>, said: &mut Said) {
