@@ -16,6 +16,9 @@ use crate::meta::{DefaultAttrs, MetaConfig, MetaStore};
 use crate::repository::retry::RetryConfig;
 use crate::repository::{self, ObjectStore, Repository, RepositoryConfig};
 use crate::stripe::{DeviceArray, DeviceReport, Layout};
+use crate::task::export::Export;
+use crate::task::import::Import;
+use crate::task::{TaskConfig, TaskParts, Tasks};
 use crate::units::MIB;
 use crate::vfs::{Vfs, VfsConfig, VfsParts};
 use cache_dir::CacheDir;
@@ -57,6 +60,7 @@ pub struct FileSystem {
     clock: SharedClock,
     started: Duration,
     vfs: Vfs,
+    tasks: Tasks,
     cache: Arc<Cache>,
     blocks: BlockStore,
     meta: Arc<MetaStore>,
@@ -139,6 +143,14 @@ impl FileSystem {
         };
         let vfs = Vfs::new(parts, config);
         vfs.redo_intents().map_err(|error| StartError(error.to_string()))?;
+        let tasks = TaskParts {
+            meta: Arc::clone(&meta),
+            clock: Arc::clone(&clock),
+            runtime: handle.clone(),
+            spools: dirs[0].tasks(),
+            jobs: vec![Arc::new(Import::new(vfs.clone())), Arc::new(Export::new(vfs.clone()))],
+        };
+        let tasks = Tasks::start(tasks, TaskConfig::default()).map_err(|error| StartError(format!("tasks: {error}")))?;
         let target = settings.memory_target.0;
         handle.spawn(memory::govern(Arc::downgrade(&cache), target, give_back));
         let this = FileSystem {
@@ -146,6 +158,7 @@ impl FileSystem {
             settings,
             clock,
             vfs,
+            tasks,
             cache,
             blocks,
             meta,
@@ -165,6 +178,11 @@ impl FileSystem {
     /// The operations.
     pub fn vfs(&self) -> &Vfs {
         &self.vfs
+    }
+
+    /// The tasks.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// Where futures of [`crate::vfs::Answer::Pending`] run.
@@ -268,6 +286,7 @@ impl FileSystem {
     pub fn shutdown(&self) {
         let Some(runtime) = self.runtime.lock().take() else { return };
         self.vfs.stop_auto_export();
+        self.tasks.close();
         // Fetches end first: they are what brings work to the rest.
         runtime.shutdown_timeout(Duration::from_secs(5));
         self.vfs.close();

@@ -4,7 +4,8 @@
 //!
 //! | row | modules |
 //! | --- | --- |
-//! | 6 | `control` |
+//! | 7 | `control` |
+//! | 6 | `task` |
 //! | 5 | `vfs` |
 //! | 3 | `cache` |
 //! | 2 | `meta`, `block` |
@@ -27,5 +28,6 @@ pub mod io;
 pub mod meta;
 pub mod repository;
 pub mod stripe;
+pub mod task;
 pub mod units;
 pub mod vfs;

@@ -33,6 +33,13 @@ pub(crate) enum Command {
     /// Show or set quotas of users, groups and directory trees
     #[command(subcommand)]
     Quota(QuotaCommand),
+    /// Bring the names and attributes of everything below a path from the bucket, so that listings cost nothing
+    Import(ImportArgs),
+    /// Send what was made and changed below paths to the bucket
+    Export(ExportArgs),
+    /// List, show, wait for and cancel tasks
+    #[command(subcommand)]
+    Task(TaskCommand),
     /// Everything embedded on this machine: an S3 server with sample data, a mount, a cold and a warm read
     Quickstart(QuickstartArgs),
 }
@@ -257,6 +264,79 @@ pub(crate) struct WhoseQuota {
     /// The directory tree
     #[arg(short, long)]
     pub(crate) project: bool,
+}
+
+/// `forebay import`
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Paths in a mount, or s3://bucket/prefix of what is mounted
+    #[arg(required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Remove names that the bucket no longer has, unless they were changed here
+    #[arg(long)]
+    pub(crate) prune: bool,
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+}
+
+/// `forebay export`
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Paths in a mount
+    #[arg(required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Delete objects whose files were deleted here, unless the bucket has something else by now
+    #[arg(long)]
+    pub(crate) prune: bool,
+    /// What is done where the bucket has something else than was seen last
+    #[arg(long, value_name = "WHAT", value_parser = ["fail", "overwrite", "skip"], default_value = "fail")]
+    pub(crate) on_conflict: String,
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+}
+
+/// What all verbs that start a task take.
+#[derive(Debug, Args)]
+pub(crate) struct TaskArgs {
+    /// Wait until the task has ended, and show its progress [default]
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) wait: bool,
+    /// Return once the task is made; 'forebay task wait' waits for it
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Write a report of the files that failed to DIR/task-N (CSV)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// `forebay task`
+#[derive(Debug, Subcommand)]
+pub(crate) enum TaskCommand {
+    /// Show all tasks, oldest first
+    List(WhichMount),
+    /// Show one task
+    Show(WhichTask),
+    /// Wait for a task and show its progress; exit code 0 if it succeeded
+    Wait(WhichTask),
+    /// End a task as soon as what it has in flight is done
+    Cancel(WhichTask),
+}
+
+/// Which mount's tasks.
+#[derive(Debug, Args)]
+pub(crate) struct WhichMount {
+    /// A mount point, or a path in a mount [default: the only mount there is]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) mount: Option<PathBuf>,
+}
+
+/// Which task.
+#[derive(Debug, Args)]
+pub(crate) struct WhichTask {
+    /// Its number
+    pub(crate) id: u64,
+    #[command(flatten)]
+    pub(crate) of: WhichMount,
 }
 
 /// `forebay quickstart`

@@ -8,6 +8,9 @@ pub(crate) enum CliError {
     /// Asked wrongly: exit code 2.
     #[error("{0}")]
     Usage(String),
+    /// Failed, and what there is to say was said: exit code 1.
+    #[error("")]
+    Told,
     /// Asked rightly and failed: exit code 1.
     #[error("{0}")]
     Failed(String),
@@ -33,7 +36,7 @@ impl CliError {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             CliError::Usage(_) => 2,
-            CliError::Failed(_) => 1,
+            CliError::Failed(_) | CliError::Told => 1,
         })
     }
 }

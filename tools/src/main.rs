@@ -15,6 +15,9 @@ mod serve;
 mod settings;
 mod table;
 mod target;
+mod task_progress;
+mod task_start;
+mod task_table;
 
 use invocation::{Invocation, Start};
 use std::process::ExitCode;
@@ -40,7 +43,9 @@ fn main() -> ExitCode {
     match cmd::run(*invocation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("forebay: {error}");
+            if !matches!(error, error::CliError::Told) {
+                eprintln!("forebay: {error}");
+            }
             error.exit_code()
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::error::CliError;
 use crate::settings::User;
+use forebay_daemon::control::types::Status;
 use forebay_daemon::control::{Client, SocketDir};
 use forebay_fuse::mountinfo::{self, MountEntry};
 use std::os::unix::ffi::OsStrExt;
@@ -55,4 +56,64 @@ pub(crate) fn daemon_of(path: &Path) -> Result<(Client, Vec<u8>), CliError> {
     let below = path.strip_prefix(&mount.mountpoint).expect("the mount holds the path");
     let client = Client::of_mountpoint(&socket_dir(), &mount.mountpoint).map_err(CliError::failed)?;
     Ok((client, below.as_os_str().as_bytes().to_vec()))
+}
+
+/// Every daemon of this user with the URL that it has mounted and where.
+pub(crate) fn daemons() -> Result<Vec<(Client, Status)>, CliError> {
+    // A daemon that is just ending is not a failure of the command.
+    let clients = Client::all(&socket_dir()).map_err(CliError::failed)?;
+    Ok(clients.into_iter().filter_map(|client| client.status().ok().map(|status| (client, status))).collect())
+}
+
+/// The daemon that has a bucket's path mounted, and the path below the mount's root.
+pub(crate) fn daemon_of_url(url: &str) -> Result<(Client, Vec<u8>), CliError> {
+    let mut found: Vec<_> = daemons()?
+        .into_iter()
+        .filter_map(|(client, status)| Some((client, below(&status.repository, url)?.to_owned(), status.mountpoint)))
+        .collect();
+    match (found.pop(), found.pop()) {
+        (Some((client, below, _)), None) => Ok((client, below.into_bytes())),
+        (Some((_, _, one)), Some((_, _, other))) => {
+            Err(CliError::words(format!("'{url}' is mounted at '{one}' and at '{other}'; give a path in one of them")))
+        }
+        (None, _) => {
+            Err(CliError::words(format!("'{url}' is not mounted, nor anything above it; 'forebay status' lists the mounts")))
+        }
+    }
+}
+
+/// What is left of a URL below a mounted one.
+fn below<'u>(mounted: &str, url: &'u str) -> Option<&'u str> {
+    let rest = url.strip_prefix(mounted.trim_end_matches('/'))?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/').map(|rest| rest.trim_end_matches('/')) }
+}
+
+/// The daemon of a path in a mount, or the only one there is.
+pub(crate) fn daemon_of_maybe(path: Option<&Path>) -> Result<Client, CliError> {
+    if let Some(path) = path {
+        return daemon_of(path).map(|(client, _)| client);
+    }
+    let mut all = daemons()?;
+    match (all.pop(), all.pop()) {
+        (Some((client, _)), None) => Ok(client),
+        (None, _) => Err(CliError::words("nothing is mounted")),
+        (Some((_, one)), Some((_, other))) => Err(CliError::words(format!(
+            "several file systems are mounted; say which with --mount, such as --mount {} or --mount {}",
+            other.mountpoint, one.mountpoint
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::below;
+
+    #[test]
+    fn urls_are_found_below_what_is_mounted() {
+        assert_eq!(below("s3://bucket", "s3://bucket"), Some(""));
+        assert_eq!(below("s3://bucket", "s3://bucket/a/b/"), Some("a/b"));
+        assert_eq!(below("s3://bucket/a/", "s3://bucket/a/b"), Some("b"));
+        assert_eq!(below("s3://bucket/a", "s3://bucket/ab"), None);
+        assert_eq!(below("s3://bucket/a", "s3://bucket"), None);
+    }
 }

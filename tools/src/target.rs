@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use forebay_daemon::control::ControlTarget;
 use forebay_daemon::control::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
+use forebay_daemon::control::task::{TaskInfo, TaskOrder};
 use forebay_daemon::control::types::{ApiError, ApiErrorKind, HiddenKey, HiddenKeys, Status, StripeInfo};
 use forebay_daemon::engine::FileSystem;
 use forebay_daemon::error::Error;
@@ -11,6 +12,7 @@ use forebay_daemon::stripe::Layout;
 use forebay_daemon::vfs::Answer;
 use forebay_fuse::{UnmountError, Unmounter};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A mounted file system.
 pub(crate) struct Mounted {
@@ -87,6 +89,24 @@ impl ControlTarget for Mounted {
     async fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ApiError> {
         let filesystem = Arc::clone(&self.filesystem);
         Ok(blocking(move || filesystem.vfs().set_quota_graces(grace.kind.into(), grace.graces())).await??)
+    }
+
+    async fn start_task(&self, order: TaskOrder) -> Result<TaskInfo, ApiError> {
+        let (filesystem, request) = (Arc::clone(&self.filesystem), order.request()?);
+        Ok(blocking(move || filesystem.tasks().create(request)).await??.into())
+    }
+
+    async fn tasks(&self) -> Result<Vec<TaskInfo>, ApiError> {
+        Ok(self.filesystem.tasks().list().into_iter().map(TaskInfo::from).collect())
+    }
+
+    async fn task(&self, id: u64, wait: Duration) -> Result<TaskInfo, ApiError> {
+        Ok(self.filesystem.tasks().wait(id, wait).await?.into())
+    }
+
+    async fn cancel_task(&self, id: u64) -> Result<TaskInfo, ApiError> {
+        let filesystem = Arc::clone(&self.filesystem);
+        Ok(blocking(move || filesystem.tasks().cancel(id)).await??.into())
     }
 
     async fn hidden_keys(&self, limit: usize) -> Result<HiddenKeys, ApiError> {

@@ -2,6 +2,7 @@
 
 use super::SocketDir;
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
+use super::task::{TaskInfo, TaskOrder};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -57,6 +58,11 @@ impl Client {
         Ok(dir.sockets()?.into_iter().filter(|socket| is_alive(socket)).map(|socket| Client { socket }).collect())
     }
 
+    /// Whether both are clients of one daemon.
+    pub fn is_same(&self, other: &Client) -> bool {
+        self.socket == other.socket
+    }
+
     /// Figures for `forebay status`.
     pub fn status(&self) -> Result<Status, ClientError> {
         self.call(Method::GET, "/v1/status", ())
@@ -100,6 +106,26 @@ impl Client {
     /// Sets the grace periods of a kind.
     pub fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ClientError> {
         self.call(Method::PUT, "/v1/quota-grace", grace)
+    }
+
+    /// Makes a task.
+    pub fn start_task(&self, order: &TaskOrder) -> Result<TaskInfo, ClientError> {
+        self.call(Method::POST, "/v1/tasks", order)
+    }
+
+    /// Every task, oldest first.
+    pub fn tasks(&self) -> Result<Vec<TaskInfo>, ClientError> {
+        self.call(Method::GET, "/v1/tasks", ())
+    }
+
+    /// A task, once it has ended or after so long.
+    pub fn task(&self, id: u64, wait: Duration) -> Result<TaskInfo, ClientError> {
+        self.call(Method::GET, &format!("/v1/task?id={id}&wait_ms={}", wait.as_millis()), ())
+    }
+
+    /// Has a task end as soon as what it has in flight is done.
+    pub fn cancel_task(&self, id: u64) -> Result<TaskInfo, ClientError> {
+        self.call(Method::POST, &format!("/v1/task/cancel?id={id}"), ())
     }
 
     /// One request, on a runtime of its own.

@@ -11,6 +11,10 @@
 //! | `PUT /v1/quota?path=…` with [`quota::QuotaRequest`] | nothing, once what is here is counted |
 //! | `GET /v1/quotas` | [`quota::QuotaReport`] |
 //! | `PUT /v1/quota-grace` with [`quota::GraceInfo`] | nothing |
+//! | `POST /v1/tasks` with [`task::TaskOrder`] | [`task::TaskInfo`] of the task made |
+//! | `GET /v1/tasks` | all [`task::TaskInfo`]s, oldest first |
+//! | `GET /v1/task?id=…&wait_ms=…` | [`task::TaskInfo`], once the task has ended or after so long |
+//! | `POST /v1/task/cancel?id=…` | [`task::TaskInfo`] |
 //!
 //! `path` is below the mount's root, without a leading slash, percent-encoded byte for byte (names need not be UTF-8).
 //! A failure is a [`types::ApiError`] with a fitting HTTP status.
@@ -22,6 +26,7 @@ pub mod client;
 pub mod quota;
 pub mod server;
 pub mod socket;
+pub mod task;
 pub mod types;
 
 #[cfg(test)]
@@ -34,6 +39,8 @@ pub use socket::{SocketDir, SocketDirError};
 use crate::stripe::Layout;
 use async_trait::async_trait;
 use quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
+use std::time::Duration;
+use task::{TaskInfo, TaskOrder};
 use types::{ApiError, HiddenKeys, Status, StripeInfo};
 
 /// What the control API controls: a mounted file system.
@@ -57,4 +64,12 @@ pub trait ControlTarget: Send + Sync + 'static {
     async fn quotas(&self) -> Result<QuotaReport, ApiError>;
     /// Sets the grace periods of a kind.
     async fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ApiError>;
+    /// Makes a task.
+    async fn start_task(&self, order: TaskOrder) -> Result<TaskInfo, ApiError>;
+    /// Every task, oldest first.
+    async fn tasks(&self) -> Result<Vec<TaskInfo>, ApiError>;
+    /// A task, once it has ended or after so long.
+    async fn task(&self, id: u64, wait: Duration) -> Result<TaskInfo, ApiError>;
+    /// Has a task end as soon as what it has in flight is done.
+    async fn cancel_task(&self, id: u64) -> Result<TaskInfo, ApiError>;
 }

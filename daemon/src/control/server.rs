@@ -2,6 +2,7 @@
 
 use super::ControlTarget;
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
+use super::task;
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
 use crate::stripe::Layout;
 use axum::extract::rejection::JsonRejection;
@@ -111,7 +112,7 @@ fn remove_dead(path: &Path, mountpoint: &Path) -> Result<(), ServeError> {
     }
 }
 
-type Target = State<Arc<dyn ControlTarget>>;
+pub(super) type Target = State<Arc<dyn ControlTarget>>;
 
 fn router(target: Arc<dyn ControlTarget>) -> Router {
     Router::new()
@@ -122,6 +123,9 @@ fn router(target: Arc<dyn ControlTarget>) -> Router {
         .route("/v1/quota", get(quota).put(set_quota))
         .route("/v1/quotas", get(quotas))
         .route("/v1/quota-grace", put(set_quota_grace))
+        .route("/v1/tasks", get(task::list).post(task::start))
+        .route("/v1/task", get(task::show))
+        .route("/v1/task/cancel", post(task::cancel))
         .fallback(no_such_request)
         .with_state(target)
 }
@@ -196,7 +200,7 @@ fn path_of(query: Option<String>) -> Result<Vec<u8>, ApiError> {
 }
 
 /// A parameter's bytes. Not serde's query parser, which takes UTF-8 only: a name is any bytes.
-fn parameter(query: Option<&str>, name: &str) -> Option<Vec<u8>> {
+pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<Vec<u8>> {
     query?
         .split('&')
         .filter_map(|pair| pair.split_once('='))

@@ -5,6 +5,7 @@ use super::types::*;
 use super::*;
 use crate::block::BlockStats;
 use crate::error::{Error, ErrorKind};
+use crate::task::{Shown, TaskError, TaskKind, TaskRow};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -16,6 +17,7 @@ struct FakeMount {
     busy: bool,
     set: Mutex<Vec<(Vec<u8>, Layout)>>,
     quotas: Mutex<Vec<(Vec<u8>, QuotaRequest)>>,
+    orders: Mutex<Vec<TaskOrder>>,
 }
 
 #[async_trait]
@@ -69,6 +71,24 @@ impl ControlTarget for FakeMount {
     async fn quotas(&self) -> Result<QuotaReport, ApiError> {
         let info = self.quota(b"p", Kind::Project, 9).await?;
         Ok(QuotaReport { quotas: vec![info], graces: Vec::new(), counting: true })
+    }
+    async fn start_task(&self, order: TaskOrder) -> Result<TaskInfo, ApiError> {
+        let paths = order.paths();
+        self.orders.lock().unwrap().push(order.clone());
+        let row = TaskRow { options: order.options, ..TaskRow::new(TaskKind::Import, paths, 1_000_000_000) };
+        Ok(TaskInfo::from(Shown { id: 7, row }))
+    }
+    async fn tasks(&self) -> Result<Vec<TaskInfo>, ApiError> {
+        Ok(vec![self.task(1, Duration::ZERO).await?])
+    }
+    async fn task(&self, id: u64, wait: Duration) -> Result<TaskInfo, ApiError> {
+        if wait > Duration::from_secs(1) {
+            return Err(TaskError::NoSuchTask(id).into());
+        }
+        Ok(TaskInfo::from(Shown { id, row: TaskRow::new(TaskKind::Export, Vec::new(), 0) }))
+    }
+    async fn cancel_task(&self, id: u64) -> Result<TaskInfo, ApiError> {
+        Err(TaskError::Ended { id, state: "SUCCEEDED" }.into())
     }
     async fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ApiError> {
         if grace.kind == Kind::Group { Err(Error::new(ErrorKind::Io, "no").into()) } else { Ok(()) }
@@ -234,4 +254,27 @@ fn the_socket_of_a_killed_daemon_is_passed_over_removed_and_replaced() {
     let server = ControlServer::start(runtime.handle(), &dir, Path::new(MOUNTPOINT), Arc::new(FakeMount::default())).unwrap();
     assert_eq!(Client::all(&dir).unwrap().len(), 1);
     server.stop(runtime.handle());
+}
+
+#[test]
+fn tasks_are_made_shown_and_canceled() {
+    let fixture = Fixture::new(FakeMount::default());
+    let client = fixture.client();
+    let path = b"100%/\xff\n/\xc3\xbc";
+    let order = TaskOrder {
+        kind: "import".into(),
+        paths: vec![task::encode_path(path)],
+        options: [("prune".into(), "true".into())].into(),
+        report: None,
+    };
+    assert_eq!((order.paths[0].as_str(), order.paths()), ("100%25/%FF%0A/\u{fc}", vec![path.to_vec()]));
+    let made = client.start_task(&order).unwrap();
+    assert_eq!((made.id, made.state.as_str(), made.has_ended, made.created), (7, "PENDING", false, 1.0));
+    assert_eq!((&made.paths, &made.options), (&order.paths, &order.options));
+    assert_eq!(client.tasks().unwrap()[0].kind, "export");
+    assert_eq!(client.task(3, Duration::from_millis(10)).unwrap().id, 3);
+    assert_eq!(api_kind(client.task(3, Duration::from_secs(20))), ApiErrorKind::NotFound);
+    assert_eq!(api_kind(client.cancel_task(3)), ApiErrorKind::Invalid);
+    let unknown = TaskOrder { kind: "mow".into(), ..order };
+    assert_eq!(unknown.request().unwrap_err().kind, ApiErrorKind::Unsupported);
 }

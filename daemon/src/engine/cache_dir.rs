@@ -4,6 +4,7 @@
 //! DIR/lock        held (flock) while in use; contains the holder's pid
 //! DIR/segments    the device: superblock and segment log
 //! DIR/metadata/   the metadata engine (first directory only)
+//! DIR/tasks/      reports of tasks that run (first directory only)
 //! DIR/unclean     exists while a scratch file system is mounted (first directory only)
 //! ```
 
@@ -59,6 +60,10 @@ impl CacheDir {
 
     pub(super) fn metadata(&self) -> PathBuf {
         self.path.join("metadata")
+    }
+
+    pub(super) fn tasks(&self) -> PathBuf {
+        self.path.join("tasks")
     }
 
     fn unclean(&self) -> PathBuf {

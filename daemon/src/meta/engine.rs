@@ -58,16 +58,18 @@ pub enum Table {
     /// Small writes that were synced before their blocks were stored, by inode and place.
     Intents = 16,
     /// Inodes that are not what the bucket says, by inode.
-    Changes = 18,
+    Changes = 17,
     /// Objects whose names were taken away here, by key.
-    Doomed = 19,
-    /// Multipart uploads under way, by inode.
-    Uploads = 20,
+    Doomed = 18,
+    /// Writes of objects under way, by inode and key.
+    Uploads = 19,
+    /// Tasks, by number.
+    Tasks = 20,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 19] = [
+    pub const ALL: [Table; 20] = [
         Table::Inodes,
         Table::Dirents,
         Table::FileMap,
@@ -87,6 +89,7 @@ impl Table {
         Table::Changes,
         Table::Doomed,
         Table::Uploads,
+        Table::Tasks,
     ];
 
     /// The table's name, for messages.
@@ -111,6 +114,7 @@ impl Table {
             Table::Changes => "changes",
             Table::Doomed => "doomed",
             Table::Uploads => "uploads",
+            Table::Tasks => "tasks",
         }
     }
 }

@@ -6,13 +6,12 @@ use super::MetaStore;
 use crate::ids::Ino;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Ended exports remembered; when there are more, the older half is forgotten. No listing takes as long as that many exports.
-const REMEMBERED: usize = 200_000;
-
-/// A moment among ends of exports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ExportMark(u64);
+/// Ended exports remembered; when there are more, those that ended longer ago than [`REMEMBERED_NS`] are forgotten.
+const REMEMBERED: usize = 100_000;
+/// No page of a listing takes that long, in ns.
+const REMEMBERED_NS: i64 = 900 * 1_000_000_000;
 
 /// Exports under way and of late.
 #[derive(Default)]
@@ -22,9 +21,14 @@ pub(super) struct Exporting {
 
 #[derive(Default)]
 struct Table {
-    clock: u64,
     under_way: HashMap<Ino, u32>,
-    ended: HashMap<Ino, u64>,
+    /// When they ended, ns since the Unix epoch.
+    ended: HashMap<Ino, i64>,
+    forget_at: usize,
+}
+
+fn now_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
 }
 
 impl MetaStore {
@@ -36,18 +40,17 @@ impl MetaStore {
     /// What was sent of an inode is recorded, or came to nothing.
     pub fn end_export(&self, ino: Ino) {
         let mut table = self.shared.exporting.table.lock();
-        table.clock += 1;
-        let now = table.clock;
+        let now_ns = now_ns();
         if let Some(count) = table.under_way.get_mut(&ino) {
             *count -= 1;
             if *count == 0 {
                 table.under_way.remove(&ino);
             }
         }
-        table.ended.insert(ino, now);
-        if table.ended.len() > REMEMBERED {
-            let middle = now.saturating_sub(REMEMBERED as u64 / 2);
-            table.ended.retain(|_, ended| *ended > middle);
+        table.ended.insert(ino, now_ns);
+        if table.ended.len() > table.forget_at.max(REMEMBERED) {
+            table.ended.retain(|_, ended| *ended > now_ns - REMEMBERED_NS);
+            table.forget_at = 2 * table.ended.len();
         }
     }
 
@@ -56,14 +59,9 @@ impl MetaStore {
         self.shared.exporting.table.lock().under_way.contains_key(&ino)
     }
 
-    /// The present moment; to be taken before a listing is asked for.
-    pub fn export_mark(&self) -> ExportMark {
-        ExportMark(self.shared.exporting.table.lock().clock)
-    }
-
-    /// Whether an inode was being exported at a moment or since: what the store said then may be older than what is known here.
-    pub(super) fn was_exported_since(&self, ino: Ino, mark: ExportMark) -> bool {
+    /// Whether an inode was being exported at a moment (ns since the Unix epoch) or since: what the store said then may be older than what is known here.
+    pub(super) fn was_exported_since(&self, ino: Ino, asked_ns: i64) -> bool {
         let table = self.shared.exporting.table.lock();
-        table.under_way.contains_key(&ino) || table.ended.get(&ino).is_some_and(|ended| *ended > mark.0)
+        table.under_way.contains_key(&ino) || table.ended.get(&ino).is_some_and(|ended| *ended >= asked_ns)
     }
 }

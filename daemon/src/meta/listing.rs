@@ -2,11 +2,12 @@
 
 use super::dir::{dangling, read_dirents, read_inodes};
 use super::engine::{KeyRange, Table};
+use super::import::{ListedPart, Merged, Missing};
 use super::inode::{decode_inode, read_for_change};
 use super::names::{count_links, links_of};
 use super::rows::{Txn, damaged};
 use super::subtree::{Holds, holds_ours};
-use super::{Change, DefaultAttrs, Dirent, ExportMark, FileKind, ListedEntry, ListedNode, ListingState, MetaError, MetaStore};
+use super::{Change, DefaultAttrs, Dirent, FileKind, ListedEntry, ListedNode, ListingState, MetaError, MetaStore};
 use crate::format::rows::{InodeRow, Link, decode_text, key};
 use crate::ids::Ino;
 use std::cmp::Ordering;
@@ -34,6 +35,8 @@ enum Step<'a> {
     Keep(Ino),
     /// A directory that is too large to be judged now: what is below it goes when somebody looks inside, and it at the next listing.
     Leave,
+    /// An unchanged file whose object's metadata is not known yet.
+    Unread(Ino),
 }
 
 impl Step<'_> {
@@ -44,7 +47,7 @@ impl Step<'_> {
             Step::Add(entry) => listed(entry),
             Step::Replace(entry, old) => listed(entry) - links_of(old.kind),
             Step::Remove(_, old) => -links_of(old.kind),
-            Step::Keep(_) | Step::Leave => 0,
+            Step::Keep(_) | Step::Leave | Step::Unread(_) => 0,
         }
     }
 }
@@ -55,6 +58,10 @@ impl Existing {
     fn is_from_store(&self) -> bool {
         let own = self.inode.link.as_ref().is_some_and(|link| link.name == self.name);
         own && !self.was_sent && !self.inode.local && self.inode.base.is_none()
+    }
+
+    fn is_unread(&self) -> bool {
+        self.inode.kind == FileKind::File && !self.inode.posix_known
     }
 
     fn is_still(&self, node: &ListedNode) -> bool {
@@ -71,7 +78,7 @@ impl Existing {
 }
 
 /// Joins two lists that are sorted by name.
-fn plan<'a>(existing: Vec<Existing>, entries: &[&'a ListedEntry]) -> Vec<Step<'a>> {
+fn plan<'a>(existing: Vec<Existing>, entries: &[&'a ListedEntry], missing: Missing) -> Vec<Step<'a>> {
     let mut steps = Vec::new();
     let mut existing = existing.into_iter().peekable();
     let mut entries = entries.iter().copied().peekable();
@@ -86,10 +93,12 @@ fn plan<'a>(existing: Vec<Existing>, entries: &[&'a ListedEntry]) -> Vec<Step<'a
         let new = if order.is_ge() { entries.next() } else { None };
         match (old, new) {
             (None, Some(new)) => steps.push(Step::Add(new)),
+            (Some(_), None) if missing == Missing::Keep => {}
             (Some(old), None) if old.is_from_store() => steps.push(Step::Remove(old.name, old.dirent)),
             (Some(old), Some(new)) if old.is_from_store() && !old.is_still(&new.node) => {
                 steps.push(Step::Replace(new, old.dirent));
             }
+            (Some(old), Some(_)) if old.is_from_store() && old.is_unread() => steps.push(Step::Unread(old.dirent.ino)),
             _ => {}
         }
     }
@@ -204,41 +213,63 @@ impl MetaStore {
         state: Option<&ListingState>,
         now_ns: i64,
     ) -> Result<Vec<Change>, MetaError> {
-        self.merge_listing_asked(parent, covers, entries, state, self.export_mark(), now_ns)
+        self.merge_listing_asked(parent, covers, entries, state, now_ns, now_ns)
     }
 
-    /// The same for a page that was asked for at `asked`: about what was exported since it says nothing.
+    /// The same for a page that was asked for at `asked_ns`: about what was exported since it says nothing.
     pub fn merge_listing_asked(
         &self,
         parent: Ino,
         covers: (Option<Vec<u8>>, Option<Vec<u8>>),
         entries: &[ListedEntry],
         state: Option<&ListingState>,
-        asked: ExportMark,
+        asked_ns: i64,
         now_ns: i64,
     ) -> Result<Vec<Change>, MetaError> {
-        check_page(&covers, entries)?;
+        let part = ListedPart { parent, segments: vec![(covers, entries)], state, asked_ns };
+        let merged = self.merge_parts(&[part], Missing::Remove, now_ns)?;
+        Ok(merged.into_iter().flat_map(|merged| merged.changes).collect())
+    }
+
+    /// The same for several directories at once, each of which was there before; `missing` says what becomes of names that the store no
+    /// longer has. One [`Merged`] for each.
+    pub fn merge_parts(&self, parts: &[ListedPart<'_>], missing: Missing, now_ns: i64) -> Result<Vec<Merged>, MetaError> {
+        for (covers, entries) in parts.iter().flat_map(|part| &part.segments) {
+            check_page(covers, entries)?;
+        }
         self.transact(|txn| {
             txn.says_what_the_bucket_says();
-            let Some(mut directory) = read_for_change(txn, parent)?.filter(|row| row.kind == FileKind::Directory) else {
-                return Ok(Vec::new());
-            };
-            let shown = settle_whiteouts(txn, parent, &covers, entries)?;
-            let steps = plan(existing(txn, parent, &covers, &|ino| self.was_exported_since(ino, asked))?, &shown);
-            let steps = spare_ours(txn, steps)?;
-            let links: i32 = steps.iter().map(Step::links).sum();
-            if links != 0 {
-                count_links(&mut directory, links);
-                txn.write(Table::Inodes, &key::ino(parent), directory.encode());
-            }
-            if let Some(state) = state {
-                txn.write(Table::Listing, &key::ino(parent), state.encode());
-            }
-            self.apply(txn, parent, steps, now_ns)
+            parts.iter().map(|part| self.merge_part(txn, part, missing, now_ns)).collect()
         })
     }
 
-    fn apply(&self, txn: &mut Txn<'_>, parent: Ino, steps: Vec<Step<'_>>, now_ns: i64) -> Result<Vec<Change>, MetaError> {
+    fn merge_part(&self, txn: &mut Txn<'_>, part: &ListedPart<'_>, missing: Missing, now_ns: i64) -> Result<Merged, MetaError> {
+        let parent = part.parent;
+        let Some(mut directory) = read_for_change(txn, parent)?.filter(|row| row.kind == FileKind::Directory) else {
+            return Ok(Merged::default());
+        };
+        let mut steps = Vec::new();
+        for (covers, entries) in &part.segments {
+            let shown = settle_whiteouts(txn, parent, covers, entries)?;
+            steps.extend(plan(
+                existing(txn, parent, covers, &|ino| self.was_exported_since(ino, part.asked_ns))?,
+                &shown,
+                missing,
+            ));
+        }
+        let steps = spare_ours(txn, steps)?;
+        let links: i32 = steps.iter().map(Step::links).sum();
+        if links != 0 {
+            count_links(&mut directory, links);
+            txn.write(Table::Inodes, &key::ino(parent), directory.encode());
+        }
+        if let Some(state) = part.state {
+            txn.write(Table::Listing, &key::ino(parent), state.encode());
+        }
+        self.apply(txn, parent, steps, now_ns)
+    }
+
+    fn apply(&self, txn: &mut Txn<'_>, parent: Ino, steps: Vec<Step<'_>>, now_ns: i64) -> Result<Merged, MetaError> {
         let fresh = steps.iter().filter(|step| matches!(step, Step::Add(_) | Step::Replace(..))).count();
         let mut numbers = self.take_inos(fresh as u64)?;
         let mut create = |txn: &mut Txn<'_>, entry: &ListedEntry| {
@@ -249,8 +280,12 @@ impl MetaStore {
             txn.write(Table::Dirents, &key::dirent(parent, &entry.name), dirent.encode());
             ino
         };
-        let mut changes = Vec::with_capacity(steps.len());
+        let mut merged = Merged { changes: Vec::with_capacity(steps.len()), ..Merged::default() };
         for step in steps {
+            let listed = match &step {
+                Step::Add(entry) | Step::Replace(entry, _) => matches!(entry.node, ListedNode::File { .. }),
+                _ => false,
+            };
             let change = match step {
                 Step::Add(entry) => {
                     txn.depend_absent(Table::Dirents, &key::dirent(parent, &entry.name))?;
@@ -276,11 +311,21 @@ impl MetaStore {
                     }
                     continue;
                 }
-                Step::Leave => continue,
+                Step::Leave => {
+                    merged.is_partial = true;
+                    continue;
+                }
+                Step::Unread(ino) => {
+                    merged.unread.push(ino);
+                    continue;
+                }
             };
-            changes.push(change);
+            if let (true, Change::Added { ino, .. } | Change::Replaced { new: ino, .. }) = (listed, &change) {
+                merged.unread.push(*ino);
+            }
+            merged.changes.push(change);
         }
-        Ok(changes)
+        Ok(merged)
     }
 }
 

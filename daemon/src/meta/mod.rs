@@ -22,6 +22,7 @@ mod epochs;
 mod exported;
 mod exporting;
 mod hidden;
+mod import;
 mod ino;
 mod inode;
 mod intent;
@@ -36,6 +37,7 @@ mod rows;
 mod settings;
 mod share;
 mod subtree;
+mod tasks;
 mod xattr;
 
 #[cfg(test)]
@@ -43,7 +45,7 @@ mod tests;
 
 pub use crate::format::rows::{
     BLOCKS_PER_CHUNK, Dirent, FileKind, HOLE, InodeRow as Inode, Intent, Limit, Link, ListingState, MapChunk, Origin, QuotaId,
-    QuotaKind, QuotaLimits, Usage,
+    QuotaKind, QuotaLimits, TaskCounters, TaskKind, TaskReport, TaskRow, TaskState, Usage,
 };
 pub use crate::format::rows::{ChangeRow, DoomedRow, UploadKind, UploadRow};
 pub use acl::AclKind;
@@ -53,7 +55,7 @@ pub use content::{CUT_ROWS, Content, FileContent, Recorded};
 pub use create::NewNode;
 pub use epochs::TreeView;
 pub use exported::{Sent, Standing};
-pub use exporting::ExportMark;
+pub use import::{ListedPart, Merged, Missing};
 pub use intent::IntentLog;
 pub use quota::{DEFAULT_GRACE_S, Enforce, Graces, Quota, QuotaState, QuotaViolation, Reservation, block_bytes};
 pub use remove::Removed;

@@ -8,7 +8,7 @@ use crate::format::rows::{InodeRow, decode_number, decode_text, encode_number, e
 use crate::ids::{Epoch, Ino};
 
 /// The schema this program writes: tables, keys, and how they hang together. 2 is 1 with what writing needs, 3 is 2 with quotas, 4 is 3
-/// with counts of what files allocate and with intents, 5 is 4 with a log of changes; a store of an older schema becomes one of this as it is, but that what
+/// with counts of what files allocate and with intents, 5 is 4 with tasks and a log of changes; a store of an older schema becomes one of this as it is, but that what
 /// was changed before is entered in the log.
 const SCHEMA: u64 = 5;
 const WITHOUT_CHANGES: u64 = 4;

@@ -188,11 +188,24 @@ impl PageClassifier {
 
     /// Takes the next page.
     pub fn page(&mut self, page: ListPage) -> Classified {
+        self.settle(page, None)
+    }
+
+    /// The same for a page after which nothing more comes up to a key, which need not exist. The page is not the last.
+    pub fn page_until(&mut self, page: ListPage, until: &str) -> Classified {
+        self.settle(page, Some(until))
+    }
+
+    fn settle(&mut self, page: ListPage, until: Option<&str>) -> Classified {
         debug_assert!(!self.done, "no page comes after the last");
         let mut classified = Classified::default();
         let before = self.last.as_deref().map(Frontier::after);
         let is_last = page.next.is_none();
         let mut names = self.take_names(page, &mut classified);
+        if let Some(rest) = until.and_then(|until| until.strip_prefix(&self.dir_prefix)).filter(|rest| !rest.is_empty()) {
+            // Within a common prefix a delimited listing is at that prefix.
+            advance(&mut self.last, rest.split_inclusive('/').next().unwrap_or(rest));
+        }
         let after = if is_last { None } else { Some(self.last.as_deref().map(Frontier::after).unwrap_or_default()) };
         for covers in intervals(before.as_ref(), after.as_ref()) {
             let range = (Bound::Included(covers.0.clone().unwrap_or_default()), upper(covers.1.as_ref()));

@@ -7,7 +7,7 @@ use super::directory::Directory;
 use super::{Inner, metadata_error};
 use crate::config::PosixMetadata;
 use crate::error::{Error, ErrorKind, Result};
-use crate::meta::{Change, ExportMark, ListedEntry, ListedNode, ListingState, Origin};
+use crate::meta::{Change, ListedEntry, ListedNode, ListingState, Origin};
 use crate::repository::keymap::{Classified, ListedName, NameNode, PageClassifier};
 use crate::repository::{ListPage, ListRequest, ObjectSummary, StoreError, Urgency};
 use std::sync::Arc;
@@ -49,11 +49,11 @@ impl Inner {
         }
         let mut pass = self.begin_pass(directory);
         loop {
-            let asked = self.meta.export_mark();
+            let asked_ns = self.clock.wall_ns();
             let page = self.list_page(directory, &pass).await?;
             let last = page.next.is_none();
             pass.token.clone_from(&page.next);
-            let changes = self.merge_page(directory, &mut pass, page, asked)?;
+            let changes = self.merge_page(directory, &mut pass, page, asked_ns)?;
             self.announce(directory, &changes, pass.first);
             self.queue_heads(&changes);
             if last || goal == Goal::FirstPage {
@@ -116,7 +116,7 @@ impl Inner {
         directory: &Directory,
         pass: &mut Pass,
         page: ListPage,
-        asked: ExportMark,
+        asked_ns: i64,
     ) -> Result<Vec<Change>> {
         let complete = page.next.is_none();
         let Classified { segments, hidden, marker } = pass.classifier.page(page);
@@ -139,7 +139,7 @@ impl Inner {
             let entries: Vec<_> = segment.entries.into_iter().map(as_entry).collect();
             let state = record.filter(|_| i == last);
             let now_ns = self.clock.wall_ns();
-            let merged = self.meta.merge_listing_asked(directory.ino, segment.covers, &entries, state, asked, now_ns);
+            let merged = self.meta.merge_listing_asked(directory.ino, segment.covers, &entries, state, asked_ns, now_ns);
             changes.extend(merged.map_err(metadata_error)?);
         }
         if record.is_some() {
@@ -152,7 +152,7 @@ impl Inner {
     }
 
     /// Tells the kernel, and forgets what was derived from rows that are gone.
-    fn announce(&self, directory: &Directory, changes: &[Change], first: bool) {
+    pub(super) fn announce(&self, directory: &Directory, changes: &[Change], first: bool) {
         if !changes.is_empty() {
             self.names_changed(directory.ino);
         }
@@ -195,20 +195,17 @@ impl Inner {
             self.directories.note_probe(directory.ino, name, self.clock.wall_ns());
             return Ok(());
         };
-        let (asked_ns, asked) = (self.clock.wall_ns(), self.meta.export_mark());
+        let asked_ns = self.clock.wall_ns();
         let key = format!("{}{text}", directory.prefix);
-        let mut found = self.probe_prefix(&key, None).await?;
-        if found.is_undecided(&key) {
-            found.prefix = self.probe_prefix(&format!("{key}/"), Some(1)).await?.any;
-        }
-        let entry = match (found.prefix, found.object) {
+        let (object, is_prefix) = self.ask_for_name(&key).await?;
+        let entry = match (is_prefix, object) {
             (true, _) => Some(ListedEntry { name: name.to_vec(), node: ListedNode::Directory }),
             (false, Some(object)) => Some(ListedEntry { name: name.to_vec(), node: file_node(object) }),
             (false, None) => None,
         };
         let covers = (Some(name.to_vec()), Some(after(name)));
         let entries: Vec<_> = entry.into_iter().collect();
-        let merged = self.meta.merge_listing_asked(directory.ino, covers, &entries, None, asked, asked_ns);
+        let merged = self.meta.merge_listing_asked(directory.ino, covers, &entries, None, asked_ns, asked_ns);
         let merged = merged.map_err(metadata_error)?;
         // The kernel's own negative entry for the name has expired, or the name would not be probed; its copy of the
         // directory's entries may still be valid.
@@ -219,6 +216,15 @@ impl Inner {
         self.queue_heads(&merged);
         self.directories.note_probe(directory.ino, name, asked_ns);
         Ok(())
+    }
+
+    /// What the store has under a name's key: an object, and whether it is a prefix.
+    pub(super) async fn ask_for_name(&self, key: &str) -> Result<(Option<ObjectSummary>, bool)> {
+        let mut found = self.probe_prefix(key, None).await?;
+        if found.is_undecided(key) {
+            found.prefix = self.probe_prefix(&format!("{key}/"), Some(1)).await?.any;
+        }
+        Ok((found.object, found.prefix))
     }
 
     async fn probe_prefix(&self, key: &str, max_keys: Option<u32>) -> Result<Probe> {
@@ -247,7 +253,7 @@ impl Probe {
 }
 
 /// The smallest byte string after this one.
-fn after(name: &[u8]) -> Vec<u8> {
+pub(super) fn after(name: &[u8]) -> Vec<u8> {
     [name, b"\0"].concat()
 }
 
@@ -257,7 +263,7 @@ fn last_key(page: &ListPage) -> Option<&str> {
     object.max(page.prefixes.last().map(String::as_str))
 }
 
-fn as_entry(listed: ListedName) -> ListedEntry {
+pub(super) fn as_entry(listed: ListedName) -> ListedEntry {
     let node = match listed.node {
         NameNode::Prefix => ListedNode::Directory,
         NameNode::Object(object) => file_node(object),
@@ -265,7 +271,7 @@ fn as_entry(listed: ListedName) -> ListedEntry {
     ListedEntry { name: listed.name, node }
 }
 
-fn file_node(object: ObjectSummary) -> ListedNode {
+pub(super) fn file_node(object: ObjectSummary) -> ListedNode {
     let origin = Origin { key: object.key, etag: object.etag, version: None };
     ListedNode::File { size: object.size, modified_ns: object.modified_ns, origin }
 }

@@ -17,6 +17,7 @@ mod create;
 mod directory;
 mod export;
 mod handles;
+mod import;
 mod invalidate;
 mod listing;
 mod lookup;
@@ -33,6 +34,8 @@ mod write;
 mod xattr;
 
 pub use export::{AutoExportStatus, ExportCode, ExportEvents, ExportFailure, ExportResult, ExportTree, Exported, RemovalOutcome};
+pub use import::{ImportDir, ImportPart, ImportRoot, Unread};
+pub use posix::HeadFailure;
 pub use quota::ShownQuota;
 pub use types::*;
 

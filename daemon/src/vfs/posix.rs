@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
 use crate::meta::{FileKind, Inode, Origin};
 use crate::repository::posix::{ModeKind, PosixMetadata as PosixAttrs};
-use crate::repository::{GetRequest, ObjectHead, ObjectSummary, Pin, Urgency};
+use crate::repository::{GetRequest, ObjectHead, ObjectSummary, Pin, StoreError, Urgency};
 use futures::StreamExt;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +15,31 @@ use std::sync::Arc;
 const HEADS_AT_ONCE: usize = 128;
 /// `PATH_MAX` of Linux; a longer body is no symlink target.
 const TARGET_MAX: u64 = 4096;
+
+/// Why an object's metadata could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadFailure {
+    /// The store refused or failed.
+    #[error("HEAD of '{key}': {error}")]
+    Store {
+        /// The object.
+        key: String,
+        /// How.
+        error: StoreError,
+    },
+    /// What it says could not be taken over.
+    #[error(transparent)]
+    Here(#[from] Error),
+}
+
+impl From<HeadFailure> for Error {
+    fn from(failure: HeadFailure) -> Self {
+        match failure {
+            HeadFailure::Here(error) => error,
+            store => Error::new(ErrorKind::Io, store.to_string()),
+        }
+    }
+}
 
 /// HEADs under way, so that an inode is asked for once however many wait.
 #[derive(Default)]
@@ -47,11 +72,8 @@ impl Inner {
         }
         let inner = Arc::clone(self);
         self.runtime.spawn(async move {
-            let Ok(head) = inner.repository.head(&marker.key, Urgency::Ahead).await else { return };
-            let attrs = PosixAttrs::parse(&head.user_metadata);
-            match inner.meta.update_inode_quietly(dir, &|row| assume(row, &attrs)) {
-                Ok(_) => inner.invalidator.inode(dir),
-                Err(error) => drop(metadata_error(error)),
+            if let Err(error) = inner.read_marker(dir, &marker.key, Urgency::Ahead).await {
+                tracing::debug!(%dir, %error, "a directory's marker could not be read");
             }
         });
     }
@@ -79,6 +101,11 @@ impl Inner {
     }
 
     async fn head_once(self: &Arc<Self>, ino: Ino, urgency: Urgency) -> Result<()> {
+        self.head_typed(ino, urgency).await.map_err(Error::from)
+    }
+
+    /// Reads an object's metadata, unless it is known.
+    pub(super) async fn head_typed(self: &Arc<Self>, ino: Ino, urgency: Urgency) -> std::result::Result<(), HeadFailure> {
         let turn = Arc::clone(self.heads.under_way.lock().entry(ino).or_default());
         let outcome = {
             let _turn = turn.lock().await;
@@ -88,15 +115,25 @@ impl Inner {
         outcome
     }
 
-    async fn head_unless_known(self: &Arc<Self>, ino: Ino, urgency: Urgency) -> Result<()> {
+    async fn head_unless_known(self: &Arc<Self>, ino: Ino, urgency: Urgency) -> std::result::Result<(), HeadFailure> {
         let row = self.inode(ino)?;
         let Some(origin) = row.origin.filter(|_| !row.posix_known && row.kind == FileKind::File) else { return Ok(()) };
         let head = self.repository.head(&origin.key, urgency).await;
-        let head = head.map_err(|error| Error::new(ErrorKind::Io, format!("HEAD of '{}': {error}", origin.key)))?;
+        let head = head.map_err(|error| HeadFailure::Store { key: origin.key.clone(), error })?;
         if head.pin.etag != origin.etag {
-            return self.recheck_now(ino).await;
+            return Ok(self.recheck_now(ino).await?);
         }
-        self.apply(ino, &head, &PosixAttrs::parse(&head.user_metadata)).await
+        Ok(self.apply(ino, &head, &PosixAttrs::parse(&head.user_metadata)).await?)
+    }
+
+    /// A directory takes over what its marker says.
+    pub(super) async fn read_marker(&self, dir: Ino, key: &str, urgency: Urgency) -> std::result::Result<(), HeadFailure> {
+        let head = self.repository.head(key, urgency).await;
+        let head = head.map_err(|error| HeadFailure::Store { key: key.to_owned(), error })?;
+        let attrs = PosixAttrs::parse(&head.user_metadata);
+        self.meta.update_inode_quietly(dir, &|row| assume(row, &attrs)).map_err(metadata_error)?;
+        self.invalidator.inode(dir);
+        Ok(())
     }
 
     async fn apply(self: &Arc<Self>, ino: Ino, head: &ObjectHead, attrs: &PosixAttrs) -> Result<()> {

@@ -17,8 +17,13 @@ struct Seen {
     failed: Mutex<Vec<(PathBuf, ExportFailure)>>,
 }
 
+#[async_trait::async_trait]
 impl ExportEvents for Seen {
-    fn found(&self, _: &Path) {}
+    type Turn = ();
+
+    async fn turn(&self) -> Option<()> {
+        Some(())
+    }
 
     fn ended(&self, path: &Path, result: &ExportResult) {
         match result {

@@ -9,6 +9,7 @@ mod crash;
 mod devices;
 mod export;
 mod faults;
+mod import;
 mod intents;
 mod names;
 mod power;

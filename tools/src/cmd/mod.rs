@@ -1,10 +1,13 @@
 //! The verbs: a file each, arguments in, work done.
 
+mod export;
+mod import;
 mod mount;
 mod quickstart;
 mod quota;
 mod status;
 mod stripe;
+mod task;
 mod umount;
 
 use crate::cli::Command;
@@ -21,19 +24,22 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), CliError> {
         Command::Status(status) => status::run(&status, cli.json),
         Command::Stripe(stripe) => stripe::run(&stripe, cli.json),
         Command::Quota(quota) => quota::run(&quota, cli.json),
+        Command::Export(export) => export::run(&export, cli.json),
+        Command::Import(import) => import::run(&import, cli.json),
+        Command::Task(task) => task::run(&task, cli.json),
         Command::Quickstart(quickstart) => quickstart::run(&quickstart),
     }
 }
 
 /// Prints a value as JSON.
-fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value).map_err(CliError::failed)?;
     print(&text);
     Ok(())
 }
 
 /// Prints to standard output. A reader that went away (`| head`) is no failure of ours.
-fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
 }

@@ -17,6 +17,7 @@
 //! change                    ino:8
 //! doomed                    association:4 object key
 //! upload                    ino:8 object key
+//! task                      id:8
 //! setting                   space:1 name              space 0 = the store's own, 1 = its users'
 //! ```
 
@@ -194,6 +195,16 @@ pub fn usage(id: QuotaId, shard: u8) -> [u8; 10] {
 pub fn split_usage(key: &[u8]) -> Option<QuotaId> {
     let (_, quota) = key.split_last()?;
     split_quota(quota)
+}
+
+/// The key of a task.
+pub fn task(id: u64) -> [u8; 8] {
+    id.to_be_bytes()
+}
+
+/// The task in a key; `None` if it is not one.
+pub fn split_task(key: &[u8]) -> Option<u64> {
+    key.try_into().ok().map(u64::from_be_bytes)
 }
 
 /// Whose a setting is.

@@ -11,6 +11,7 @@
 
 mod change;
 mod dirent;
+mod import;
 mod inode;
 mod intent;
 pub mod journal;
@@ -19,16 +20,19 @@ mod listing;
 mod map;
 mod quota;
 mod small;
+mod task;
 mod wire;
 
 pub use change::{ChangeRow, DoomedRow, UploadKind, UploadRow};
 pub use dirent::Dirent;
+pub use import::{ImportCursor, KeySpan};
 pub use inode::{FileKind, InodeRow, Layout, Link, Origin};
 pub use intent::Intent;
 pub use listing::ListingState;
 pub use map::{BLOCKS_PER_CHUNK, HOLE, MapChunk};
 pub use quota::{Charge, Limit, QuotaId, QuotaKind, QuotaLimits, QuotaRow, Usage};
 pub use small::{decode_number, decode_text, encode_number, encode_text};
+pub use task::{TaskCounters, TaskKind, TaskReport, TaskRow, TaskState};
 
 /// A row version: the first byte of a value.
 pub const ROW_VERSION: u8 = 1;

@@ -87,7 +87,56 @@ fn any_map() -> impl Strategy<Value = MapChunk> {
     })
 }
 
+prop_compose! {
+    fn any_task()(
+        (kind, state) in (0..TaskKind::ALL.len(), 0..TaskState::ALL.len()),
+        created_ns in any::<i64>(),
+        (started_ns, ended_ns) in any::<(Option<i64>, Option<i64>)>(),
+        (total, total_is_final, succeeded, failed, bytes) in any::<(u64, bool, u64, u64, u64)>(),
+        last_error in ".{0,20}",
+        report in of((".{0,20}", any::<u64>())),
+        paths in vec(vec(any::<u8>(), 0..20), 0..4),
+        options in proptest::collection::btree_map(".{0,5}", ".{0,5}", 0..4),
+        cursor in vec(any::<u8>(), 0..40),
+    ) -> TaskRow {
+        TaskRow {
+            kind: TaskKind::ALL[kind],
+            state: TaskState::ALL[state],
+            started_ns,
+            ended_ns,
+            counters: TaskCounters { total, total_is_final, succeeded, failed, bytes },
+            last_error,
+            report: report.map(|(directory, spooled_bytes)| TaskReport { directory, spooled_bytes }),
+            options,
+            cursor,
+            ..TaskRow::new(TaskKind::Import, paths, created_ns)
+        }
+    }
+}
+
 proptest! {
+    #[test]
+    fn tasks_round_trip(task in any_task()) {
+        prop_assert_eq!(TaskRow::decode(&task.encode()), Ok(task));
+    }
+
+    #[test]
+    fn a_damaged_task_row_gives_a_row_or_an_error(task in any_task(), at in any::<prop::sample::Index>(), flip in 1..=255u8) {
+        let mut bytes = task.encode();
+        let at = at.index(bytes.len());
+        bytes[at] ^= flip;
+        check_canonical(&bytes);
+        bytes.truncate(at);
+        prop_assert!(TaskRow::decode(&bytes).is_err());
+    }
+
+    #[test]
+    fn import_cursors_round_trip(path in any::<u64>(), left in vec((of(".{0,9}"), of(".{0,9}")), 0..4), cuts in vec(".{0,9}", 0..4)) {
+        let left = left.into_iter().map(|(start, end)| KeySpan { start, end }).collect();
+        let cursor = ImportCursor { path, left, cuts };
+        prop_assert_eq!(ImportCursor::decode(&cursor.encode()), Ok(cursor));
+    }
+
     #[test]
     fn inodes_round_trip(inode in any_inode()) {
         prop_assert_eq!(InodeRow::decode(&inode.encode()), Ok(inode));
@@ -226,6 +275,12 @@ fn check_canonical(bytes: &[u8]) {
     if let Ok(row) = Intent::decode(bytes) {
         assert_eq!(row.encode(), bytes);
     }
+    if let Ok(row) = ImportCursor::decode(bytes) {
+        assert_eq!(row.encode(), bytes);
+    }
+    if let Ok(row) = TaskRow::decode(bytes) {
+        assert_eq!(row.encode(), bytes);
+    }
     if let Ok(row) = InodeRow::decode(bytes) {
         assert_eq!(row.encode(), bytes);
     }
@@ -362,6 +417,53 @@ fn golden_changes() {
     assert_eq!(key::split_doomed(&key::doomed(3, "a/b")), Some((3, "a/b")));
     assert_eq!(key::split_doomed(&[0, 0, 1]), None);
     assert_eq!(key::split_upload(&key::upload(Ino(300), "a/b")), Some((Ino(300), "a/b")));
+}
+
+#[test]
+fn golden_import_cursor() {
+    let left = vec![KeySpan::default(), KeySpan { start: Some("a".into()), end: Some("b/".into()) }];
+    let cursor = ImportCursor { path: 1, left, cuts: vec!["a".into()] };
+    assert_eq!(hex(&cursor.encode()), concat!("01", "01", "02", "00", "03", "0161", "02622f", "01", "0161"));
+}
+
+#[test]
+fn golden_task() {
+    let task = TaskRow {
+        state: TaskState::Executing,
+        started_ns: Some(6),
+        counters: TaskCounters { total: 300, total_is_final: true, succeeded: 2, failed: 1, bytes: 4096 },
+        last_error: "no".into(),
+        report: Some(TaskReport { directory: "/r".into(), spooled_bytes: 9 }),
+        options: [("prune".into(), "yes".into())].into(),
+        cursor: vec![0xff],
+        ..TaskRow::new(TaskKind::Export, vec![b"a/b".to_vec()], 5)
+    };
+    let golden = concat!(
+        "01",
+        "0101",
+        "0d", // version, kind, state, flags
+        "0500000000000000",
+        "0600000000000000", // created, started
+        "ac02",
+        "02",
+        "01",
+        "8020",   // counters
+        "026e6f", // last error
+        "022f72",
+        "09", // report
+        "01",
+        "03612f62", // paths
+        "01",
+        "057072756e65",
+        "03796573", // options
+        "01ff",     // cursor
+    );
+    assert_eq!(hex(&task.encode()), golden);
+    assert_eq!(key::split_task(&key::task(7)), Some(7));
+    assert_eq!(key::split_task(b"short"), None);
+    let mut unknown = task.encode();
+    unknown[1] = 9;
+    assert_eq!(TaskRow::decode(&unknown), Err(RowError::Field("kind")));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::ids::Ino;
 use crate::meta::{Doomed, FileKind, ROOT_ASSOCIATION};
 use crate::repository::Urgency;
 use crate::vfs::{Vfs, metadata_error};
+use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
@@ -71,8 +72,13 @@ struct Seen {
     failure: Mutex<Option<ExportFailure>>,
 }
 
+#[async_trait]
 impl ExportEvents for Seen {
-    fn found(&self, _: &Path) {}
+    type Turn = ();
+
+    async fn turn(&self) -> Option<()> {
+        Some(())
+    }
 
     fn ended(&self, _: &Path, result: &ExportResult) {
         if let Err(failure) = result {

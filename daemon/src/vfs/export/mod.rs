@@ -156,6 +156,17 @@ impl Exports {
 const INO_BITS: u64 = (1 << 40) - 1;
 
 impl Vfs {
+    /// What is at a path below the root, as far as it is known here: what is not was not changed here.
+    pub fn known_at(&self, path: &[u8]) -> crate::error::Result<Ino> {
+        let mut ino = Ino::ROOT;
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            let found = self.0.meta.lookup(ino, name).map_err(metadata_error)?;
+            let missing = || Error::new(ErrorKind::NotFound, format!("'{}' is not there", String::from_utf8_lossy(path)));
+            ino = found.ok_or_else(missing)?.ino;
+        }
+        Ok(ino)
+    }
+
     /// Makes the bucket have an inode as it is now.
     pub async fn export(&self, ino: Ino, on_conflict: OnConflict, urgency: Urgency) -> ExportResult {
         self.0.export(ino, on_conflict, urgency).await

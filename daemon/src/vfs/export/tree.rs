@@ -10,6 +10,7 @@ use crate::meta::{Doomed, FileKind, ROOT_ASSOCIATION};
 use crate::repository::Urgency;
 use crate::vfs::listing::Goal;
 use crate::vfs::metadata_error;
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -37,21 +38,25 @@ pub struct ExportTree {
     pub prune: bool,
 }
 
-/// Told of what an export of a tree does.
+/// Told of what an export of a tree does, and asked for turns.
+#[async_trait]
 pub trait ExportEvents: Send + Sync {
-    /// Something is to be exported.
-    fn found(&self, path: &Path);
-    /// It was, or was not.
+    /// Held while one thing is exported.
+    type Turn: Send;
+
+    /// Waits for a turn to export one thing; `None`: begin nothing more.
+    async fn turn(&self) -> Option<Self::Turn>;
+    /// Something was exported, or was not.
     fn ended(&self, path: &Path, result: &ExportResult);
     /// Whether to begin nothing more.
     fn is_canceled(&self) -> bool;
 }
 
 /// One walk.
-struct Walk<'a> {
+struct Walk<'a, E> {
     inner: &'a Arc<Inner>,
     how: ExportTree,
-    events: &'a dyn ExportEvents,
+    events: &'a E,
     /// Something below could not be exported.
     failed: AtomicBool,
 }
@@ -61,7 +66,7 @@ impl Vfs {
     ///
     /// # Errors
     /// Only where the tree cannot be read; what could not be exported is told to `events`.
-    pub async fn export_tree(&self, how: ExportTree, path: PathBuf, events: &dyn ExportEvents) -> Result<()> {
+    pub async fn export_tree<E: ExportEvents>(&self, how: ExportTree, path: PathBuf, events: &E) -> Result<()> {
         let walk = Walk { inner: &self.0, how, events, failed: AtomicBool::new(false) };
         let Some(row) = self.0.meta.inode(how.root).map_err(metadata_error)? else { return Ok(()) };
         if row.kind == FileKind::Directory {
@@ -74,7 +79,7 @@ impl Vfs {
     }
 }
 
-impl Walk<'_> {
+impl<E: ExportEvents> Walk<'_, E> {
     /// Exports a directory and all below it; whether all of it was.
     fn directory(&self, dir: Ino, path: PathBuf) -> BoxFuture<'_, Result<bool>> {
         async move {
@@ -129,7 +134,7 @@ impl Walk<'_> {
     }
 
     async fn one(&self, ino: Ino, path: PathBuf) -> bool {
-        self.events.found(&path);
+        let Some(_turn) = self.events.turn().await else { return false };
         let mut tries = 0;
         let result = loop {
             let result = self.inner.export(ino, self.how.on_conflict, Urgency::Ahead).await;
@@ -145,7 +150,7 @@ impl Walk<'_> {
     }
 
     async fn moved_or_made(&self, dir: Ino, path: PathBuf, is_moved: bool) -> bool {
-        self.events.found(&path);
+        let Some(_turn) = self.events.turn().await else { return false };
         let result = match is_moved {
             true => self.inner.settle_moved(dir, Urgency::Ahead).await,
             false => self.inner.export_directory(dir, Urgency::Ahead).await,
@@ -195,16 +200,15 @@ impl Walk<'_> {
         if self.events.is_canceled() || !(was_moved || self.how.prune) {
             return Ok(());
         }
+        let Some(_turn) = self.events.turn().await else { return Ok(()) };
         let result = self.inner.remove_object(&doomed, self.how.on_conflict, Urgency::Ahead).await;
         let path = path.join(doomed.key.strip_prefix(prefix).unwrap_or(&doomed.key));
         match result {
             Ok(super::RemovalOutcome::Removed) => {
-                self.events.found(&path);
                 self.events.ended(&path, &Ok(Exported::Sent(0)));
             }
             Ok(super::RemovalOutcome::Kept | super::RemovalOutcome::Later) => {}
             Err(failure) => {
-                self.events.found(&path);
                 self.events.ended(&path, &Err(failure));
             }
         }

@@ -1,0 +1,55 @@
+//! Why a task could not be made, or could not go on.
+
+use super::TaskKind;
+use crate::error::Error;
+use crate::meta::MetaError;
+use crate::repository::StoreError;
+use std::path::PathBuf;
+
+/// A failure of a task as a whole. What happens to single files is counted and reported instead.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// No task has this number, or it was long ago.
+    #[error("there is no task {0}; 'forebay task list' shows those there are")]
+    NoSuchTask(u64),
+    /// This version cannot do it.
+    #[error("'{}' tasks are not built yet", .0.name())]
+    NotBuilt(TaskKind),
+    /// The task has ended.
+    #[error("task {id} has ended: {state}")]
+    Ended {
+        /// The task.
+        id: u64,
+        /// How.
+        state: &'static str,
+    },
+    /// The request makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// The report cannot be written.
+    #[error("report in '{}': {source}", path.display())]
+    Report {
+        /// The directory or file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The cursor is not one of this kind.
+    #[error("the task's cursor is damaged")]
+    Cursor,
+    /// The task was canceled, or the daemon stops: a job returns this from wherever it is.
+    #[error("stopped")]
+    Stopped,
+    /// The store refused or failed, after all tries.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An operation of the file system failed.
+    #[error(transparent)]
+    FileSystem(#[from] Error),
+    /// Metadata failed.
+    #[error(transparent)]
+    Metadata(#[from] MetaError),
+    /// The job panicked.
+    #[error("the task failed in a way it should not; the daemon's log says more")]
+    Panicked,
+}
