@@ -26,6 +26,9 @@ pub const ROOT_ASSOCIATION: u32 = 0;
 /// Told of inodes that changed, after the commit. Must be short.
 pub type ChangeListener = Box<dyn Fn(&[Ino]) + Send + Sync>;
 
+/// Makes something of a key and its row.
+type DecodeRow<'a, T> = dyn Fn(&[u8], &[u8]) -> Result<T, RowError> + 'a;
+
 /// An object to be deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doomed {
@@ -262,13 +265,7 @@ impl MetaStore {
         Ok(())
     }
 
-    fn collect<T>(
-        &self,
-        table: Table,
-        start: Vec<u8>,
-        limit: usize,
-        decode: &dyn Fn(&[u8], &[u8]) -> Result<T, RowError>,
-    ) -> Result<Vec<T>, MetaError> {
+    fn collect<T>(&self, table: Table, start: Vec<u8>, limit: usize, decode: &DecodeRow<'_, T>) -> Result<Vec<T>, MetaError> {
         let (mut found, mut failure) = (Vec::new(), None);
         if limit == 0 {
             return Ok(found);
