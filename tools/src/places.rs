@@ -76,7 +76,9 @@ pub(crate) fn daemon_of_url(url: &str) -> Result<(Client, Vec<u8>), CliError> {
         (Some((_, _, one)), Some((_, _, other))) => {
             Err(CliError::words(format!("'{url}' is mounted at '{one}' and at '{other}'; give a path in one of them")))
         }
-        (None, _) => Err(CliError::words(format!("'{url}' is not mounted, nor anything above it; 'forebay status' lists the mounts"))),
+        (None, _) => {
+            Err(CliError::words(format!("'{url}' is not mounted, nor anything above it; 'forebay status' lists the mounts")))
+        }
     }
 }
 

@@ -69,7 +69,11 @@ fn amounts(task: &TaskInfo) -> String {
 }
 
 fn duration(seconds: f64) -> String {
-    if seconds < 10.0 { format!("{seconds:.1} s") } else { humantime::format_duration(Duration::from_secs(seconds as u64)).to_string() }
+    if seconds < 10.0 {
+        format!("{seconds:.1} s")
+    } else {
+        humantime::format_duration(Duration::from_secs(seconds as u64)).to_string()
+    }
 }
 
 enum Shown {

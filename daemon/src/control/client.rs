@@ -1,8 +1,8 @@
 //! The command line's end of the control socket: blocking, one connection per request.
 
 use super::SocketDir;
-use super::task::{TaskInfo, TaskOrder};
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
+use super::task::{TaskInfo, TaskOrder};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};

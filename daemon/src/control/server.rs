@@ -1,8 +1,8 @@
 //! The daemon's end of the control socket.
 
 use super::ControlTarget;
-use super::task;
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
+use super::task;
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
 use crate::stripe::Layout;
 use axum::extract::rejection::JsonRejection;

@@ -2,11 +2,11 @@
 
 use super::dir::{dangling, read_dirents, read_inodes};
 use super::engine::{KeyRange, Table};
+use super::import::{ListedPart, Merged, Missing};
 use super::inode::{decode_inode, read_for_change};
 use super::names::{count_links, links_of};
 use super::rows::{Txn, damaged};
 use super::subtree::{Holds, holds_ours};
-use super::import::{ListedPart, Merged, Missing};
 use super::{Change, DefaultAttrs, Dirent, FileKind, ListedEntry, ListedNode, ListingState, MetaError, MetaStore};
 use crate::format::rows::{InodeRow, Link, decode_text, key};
 use crate::ids::Ino;
@@ -225,13 +225,7 @@ impl MetaStore {
         self.transact(|txn| parts.iter().map(|part| self.merge_part(txn, part, missing, now_ns)).collect())
     }
 
-    fn merge_part(
-        &self,
-        txn: &mut Txn<'_>,
-        part: &ListedPart<'_>,
-        missing: Missing,
-        now_ns: i64,
-    ) -> Result<Merged, MetaError> {
+    fn merge_part(&self, txn: &mut Txn<'_>, part: &ListedPart<'_>, missing: Missing, now_ns: i64) -> Result<Merged, MetaError> {
         let parent = part.parent;
         let Some(mut directory) = read_for_change(txn, parent)?.filter(|row| row.kind == FileKind::Directory) else {
             return Ok(Merged::default());

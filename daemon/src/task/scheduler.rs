@@ -116,8 +116,7 @@ impl Tasks {
         }
         let jobs = jobs.into_iter().map(|job| (job.kind(), job)).collect();
         let turns = Turns::new(config.turns);
-        let shared =
-            Shared { meta, clock, runtime, spools, jobs, turns, executing: config.executing, table: Mutex::new(table) };
+        let shared = Shared { meta, clock, runtime, spools, jobs, turns, executing: config.executing, table: Mutex::new(table) };
         let tasks = Tasks(Arc::new(shared));
         tasks.end_canceled();
         tasks.start_what_may();

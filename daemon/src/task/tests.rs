@@ -132,7 +132,10 @@ fn what_failed_is_reported_and_fails_the_task() {
     let world = World::new(None);
     let tasks = world.start(TaskConfig::default());
     let reports = world.home.path().join("reports");
-    let asked = TaskRequest { report: Some(reports.display().to_string()), ..request(TaskKind::Preload, &[("units", "3"), ("fails", "1")]) };
+    let asked = TaskRequest {
+        report: Some(reports.display().to_string()),
+        ..request(TaskKind::Preload, &[("units", "3"), ("fails", "1")])
+    };
     let id = tasks.create(asked).unwrap().id;
     let row = world.ended(&tasks, id);
     assert_eq!((row.state, row.counters.succeeded, row.counters.failed), (TaskState::Failed, 2, 1));
@@ -242,7 +245,10 @@ fn what_a_killed_daemon_had_recorded_is_where_the_next_one_goes_on() {
     let world = World::new(Some(3));
     let tasks = world.start(ONE_TURN);
     let reports = world.home.path().join("reports");
-    let asked = TaskRequest { report: Some(reports.display().to_string()), ..request(TaskKind::Import, &[("units", "6"), ("fails", "1")]) };
+    let asked = TaskRequest {
+        report: Some(reports.display().to_string()),
+        ..request(TaskKind::Import, &[("units", "6"), ("fails", "1")])
+    };
     let id = tasks.create(asked).unwrap().id;
     world.eventually("three units", || world.log.lock().len() == 3);
     let saved = || {

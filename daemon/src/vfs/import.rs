@@ -205,7 +205,8 @@ impl Inner {
         let merged = match self.meta.merge_parts(&listed, missing, self.clock.wall_ns()) {
             // Somebody changes one of the directories all the time: at least the others need not be tried again for it.
             Err(MetaError::Conflict) => {
-                let one = |part: &ListedPart<'_>| self.meta.merge_parts(std::slice::from_ref(part), missing, self.clock.wall_ns());
+                let one =
+                    |part: &ListedPart<'_>| self.meta.merge_parts(std::slice::from_ref(part), missing, self.clock.wall_ns());
                 listed.iter().map(one).collect::<std::result::Result<Vec<_>, _>>().map(|all| all.into_iter().flatten().collect())
             }
             merged => merged,

@@ -166,8 +166,7 @@ impl State {
     }
 
     fn cursor(&self, path: u64) -> ImportCursor {
-        let left: Vec<_> =
-            self.spans.iter().map(|span| KeySpan { start: span.done.clone(), end: span.end.clone() }).collect();
+        let left: Vec<_> = self.spans.iter().map(|span| KeySpan { start: span.done.clone(), end: span.end.clone() }).collect();
         // Nothing left of this path, but to complete the directories that were cut: an empty span, which is not the same as none.
         let nothing = KeySpan { start: Some(String::new()), end: Some(String::new()) };
         ImportCursor { path, left: if left.is_empty() { vec![nothing] } else { left }, cuts: self.cuts.clone() }

@@ -116,7 +116,8 @@ fn what_no_tree_can_hold_is_told() {
     let said = walk.page(objects, 0, None, true);
     let hidden: BTreeSet<_> = said.hidden.iter().map(|(key, _)| key.as_str()).collect();
     assert_eq!(hidden, ["a", "b//c", "b//d", "c/../e"].into());
-    let recorded: BTreeSet<_> = said.parts.iter().flat_map(|part| &part.classified.hidden).map(|hidden| hidden.key.as_str()).collect();
+    let recorded: BTreeSet<_> =
+        said.parts.iter().flat_map(|part| &part.classified.hidden).map(|hidden| hidden.key.as_str()).collect();
     assert_eq!(recorded, ["a", "b//", "c/../"].into(), "as a listing of each directory records it");
 }
 
