@@ -121,6 +121,7 @@ impl CacheDir {
             other => other,
         };
         absent_is_fine(fs::remove_file(self.segments()))?;
+        absent_is_fine(fs::remove_dir_all(self.tasks()))?;
         absent_is_fine(fs::remove_dir_all(self.metadata()))
     }
 }

@@ -15,7 +15,7 @@ use super::{Context, ErrorCode, Job, Step, TaskError, TaskKind, TaskRequest};
 use crate::format::rows::ImportCursor;
 use crate::meta::Missing;
 use crate::repository::{ListRequest, StoreError};
-use crate::vfs::{ImportDir, ImportRoot, Vfs};
+use crate::vfs::{ImportDir, ImportRoot, Unread, Vfs};
 use async_trait::async_trait;
 use guess::NextKey;
 use page::{Heads, Page, head_all};
@@ -219,6 +219,15 @@ impl Below {
         };
         dirs.insert(prefix.to_owned(), dir.clone());
         Ok(dir)
+    }
+
+    /// Asks the bucket for a directory that is not known.
+    async fn ask_for_dir(&self, prefix: &str, dirs: &mut HashMap<String, Option<ImportDir>>) -> Result<Vec<Unread>, TaskError> {
+        let inner = prefix.strip_suffix('/').unwrap_or(prefix);
+        let at = inner.rfind('/').map_or(0, |slash| slash + 1);
+        let Some(parent) = self.dir_of(&prefix[..at], dirs)? else { return Ok(Vec::new()) };
+        dirs.remove(prefix);
+        Ok(self.vfs.import_name(&parent, &inner[at..], self.missing).await?)
     }
 
     /// Every directory that a cut was in is known to its end, now that all spans are listed.

@@ -60,7 +60,13 @@ impl Page {
         while let Some(depth) = parts.peek().map(|part| depth_of(&part.prefix)) {
             let mut level = Vec::new();
             while let Some(part) = parts.next_if(|part| depth_of(&part.prefix) == depth) {
-                let Some(dir) = import.dir_of(&part.prefix, dirs)? else { continue };
+                let mut known = import.dir_of(&part.prefix, dirs)?;
+                if known.is_none() && part.is_cut {
+                    // Its name stands astride the cut, and the span after the cut has not asked for it yet.
+                    self.unread.extend(import.ask_for_dir(&part.prefix, dirs).await?);
+                    known = import.dir_of(&part.prefix, dirs)?;
+                }
+                let Some(dir) = known else { continue };
                 let is_first = part.is_first;
                 level.push(ImportPart {
                     dir,

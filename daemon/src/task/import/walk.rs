@@ -42,6 +42,8 @@ pub(super) struct Part {
     pub classified: Classified,
     /// When the first of its keys was asked for (wall time, ns).
     pub asked_ns: i64,
+    /// Whether an end of the span lies in it: then the name of it is asked for by itself, maybe later than this.
+    pub is_cut: bool,
     /// Whether nothing was said of it before, nor will be by another span.
     pub is_first: bool,
     /// The number of entries, if this is the last, and all of it.
@@ -197,7 +199,14 @@ impl Open {
         self.entries += classified.segments.iter().map(|segment| segment.entries.len() as u64).sum::<u64>();
         let is_first = std::mem::take(&mut self.is_first) && !self.is_cut;
         let complete = Some(self.entries).filter(|_| is_last && !self.is_cut);
-        said.parts.push(Part { prefix: self.prefix.clone(), classified, asked_ns: self.asked_ns, is_first, complete });
+        said.parts.push(Part {
+            prefix: self.prefix.clone(),
+            classified,
+            asked_ns: self.asked_ns,
+            is_cut: self.is_cut,
+            is_first,
+            complete,
+        });
     }
 }
 
