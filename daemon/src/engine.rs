@@ -7,7 +7,7 @@ use crate::block::{BlockStore, BlockStoreConfig};
 use crate::cache::{Cache, CacheConfig, Components};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Deployment, Settings};
-use crate::control::types::{DeviceStatus, Requests, Status};
+use crate::control::types::{DeviceStatus, Requests, Status, Unexported};
 use crate::ids::FsId;
 use crate::io::uring::{UringDevice, UringOptions};
 use crate::io::{BufferPool, Device};
@@ -200,6 +200,19 @@ impl FileSystem {
         self.meta.hidden_keys(limit).map_err(|error| crate::error::Error::new(crate::error::ErrorKind::Io, error.to_string()))
     }
 
+    fn unexported(&self) -> Unexported {
+        let (changes, oldest_ns) = self.meta.count_changes().unwrap_or_default();
+        let age_ns = oldest_ns.map_or(0, |oldest| self.clock.wall_ns().saturating_sub(oldest).max(0));
+        let auto = self.vfs.auto_export_status();
+        Unexported {
+            changes,
+            oldest_seconds: age_ns.unsigned_abs() / 1_000_000_000,
+            automatic: self.settings.auto_export.is_on(),
+            failing: auto.failing,
+            last_failure: auto.last_failure,
+        }
+    }
+
     /// What `forebay status` shows of this file system; the mount point is filled in by the caller.
     pub fn status(&self) -> Status {
         let counters = self.cache.counters();
@@ -227,6 +240,7 @@ impl FileSystem {
                 multipart: requests.multipart,
                 retries: requests.retries,
             },
+            unexported: self.unexported(),
             hidden_keys: self.meta.hidden_keys(0).map_or(0, |(_, count)| count),
             dirty_bytes: self.cache.dirty_bytes() as u64,
             dirty_copies: self.settings.dirty_copies,

@@ -1,6 +1,6 @@
 //! Text for people: what the commands print without `--json`.
 
-use forebay_daemon::control::types::{DeviceStatus, HiddenKeys, Status, StripeInfo};
+use forebay_daemon::control::types::{DeviceStatus, HiddenKeys, Status, StripeInfo, Unexported};
 use forebay_daemon::units::ByteCount;
 use std::fmt::Write;
 
@@ -39,6 +39,9 @@ pub(crate) fn status(status: &Status) -> String {
     if status.dirty_bytes > 0 {
         line("dirty", format!("{} exist only here", bytes(status.dirty_bytes)));
     }
+    if status.unexported.changes > 0 {
+        line("unexported", unexported(&status.unexported));
+    }
     if status.dirty_copies > 1 {
         line("copies", copies(status));
     }
@@ -59,6 +62,17 @@ fn cache(status: &Status) -> String {
         if count > 0 {
             write!(text, ", {count} {what}").expect("writing to a string");
         }
+    }
+    text
+}
+
+fn unexported(unexported: &Unexported) -> String {
+    let mut text = format!("{} changes, the oldest {} ago", unexported.changes, duration(unexported.oldest_seconds));
+    if !unexported.automatic {
+        text += " ('forebay export' sends them)";
+    }
+    if let (failing @ 1.., Some(why)) = (unexported.failing, &unexported.last_failure) {
+        write!(text, "; {failing} FAILED so far: {why}").expect("writing to a string");
     }
     text
 }
@@ -151,6 +165,7 @@ mod tests {
             dirty_bytes: 0,
             dirty_copies: 1,
             lacking_copies: 0,
+            unexported: Unexported::default(),
         }
     }
 

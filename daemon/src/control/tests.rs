@@ -32,6 +32,7 @@ impl ControlTarget for FakeMount {
             deployment: "persistent".into(),
             dirty_copies: 1,
             lacking_copies: 0,
+            unexported: Unexported::default(),
             cache: BlockStats { blocks: 3, ..BlockStats::default() },
             devices: Vec::new(),
             memory_bytes: 1,

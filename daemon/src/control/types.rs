@@ -64,6 +64,24 @@ pub struct Status {
     /// Blocks that exist only here and lack their second copy.
     #[serde(default)]
     pub lacking_copies: u64,
+    /// What the bucket does not have yet.
+    #[serde(default)]
+    pub unexported: Unexported,
+}
+
+/// What was made and changed here and the bucket does not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unexported {
+    /// Files, directories and symlinks.
+    pub changes: u64,
+    /// Seconds since the oldest of these changes.
+    pub oldest_seconds: u64,
+    /// Whether `--auto-export` is on.
+    pub automatic: bool,
+    /// Of the changes it takes care of: tried and failed so far.
+    pub failing: u64,
+    /// Why one of them failed.
+    pub last_failure: Option<String>,
 }
 
 /// Requests to the store, by operation.

@@ -4,6 +4,8 @@ use crate::cli::UmountArgs;
 use crate::error::CliError;
 use crate::holders;
 use crate::places;
+use crate::task_progress;
+use forebay_daemon::control::task::{TaskOrder, encode_path};
 use forebay_daemon::control::types::ApiErrorKind;
 use forebay_daemon::control::{Client, ClientError};
 use forebay_fuse::mountinfo;
@@ -16,14 +18,41 @@ use std::path::Path;
 /// How long a daemon may take to flush and end after its mount is gone.
 const SHUTDOWN_SECONDS: i64 = 60;
 
-/// `--export` and `--discard` decide about data that exists only here; a read-only mount has none, so there is nothing to do or
-/// to say.
 pub(super) fn run(args: &UmountArgs) -> Result<(), CliError> {
     let mountpoint = places::mountpoint(&args.mountpoint)?;
     match Client::of_mountpoint(&places::socket_dir(), &mountpoint) {
-        Ok(client) => through_daemon(&client, &mountpoint),
+        Ok(client) => {
+            see_to_changes(&client, args)?;
+            through_daemon(&client, &mountpoint)
+        }
         Err(_) => without_daemon(&mountpoint),
     }
+}
+
+/// What the bucket does not have is exported if asked for; in a scratch deployment, which may start empty next time, it has to be given up expressly.
+fn see_to_changes(client: &Client, args: &UmountArgs) -> Result<(), CliError> {
+    if args.export {
+        let options = [("prune".to_owned(), "true".to_owned())].into();
+        let order = TaskOrder { kind: "export".to_owned(), paths: vec![encode_path(b"")], options, report: None };
+        let task = client.start_task(&order).map_err(CliError::failed)?;
+        return task_progress::wait(client, task.id, false);
+    }
+    let status = client.status().map_err(CliError::failed)?;
+    let changes = match status.unexported.changes {
+        0 => return Ok(()),
+        1 => "1 change is".to_owned(),
+        changes => format!("{changes} changes are"),
+    };
+    let shown = args.mountpoint.display();
+    if status.deployment == "scratch" && !args.discard {
+        return Err(CliError::words(format!(
+            "'{shown}': {changes} only here and not in the bucket; use 'forebay umount --export {shown}', or --discard to give them up"
+        )));
+    }
+    if !args.discard {
+        eprintln!("note: {changes} not in the bucket yet; they are kept in the cache and can be exported after the next mount");
+    }
+    Ok(())
 }
 
 fn through_daemon(client: &Client, mountpoint: &Path) -> Result<(), CliError> {
