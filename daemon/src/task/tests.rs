@@ -226,8 +226,14 @@ fn shutdown_stops_at_a_units_end_and_the_next_start_goes_on_from_there() {
     let id = tasks.create(request(TaskKind::Import, &[("units", "10")])).unwrap().id;
     world.eventually("four units", || world.log.lock().len() == 4);
     std::thread::sleep(Duration::from_millis(50));
-    world.gate.as_ref().unwrap().add_permits(1);
-    tasks.close();
+    // The fifth unit has its turn and waits; it ends after the stop was asked for.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            world.open(1);
+        });
+        tasks.close();
+    });
     let done = world.log.lock().len() as u64;
     let row = tasks.show(id).unwrap().row;
     assert_eq!((row.state, row.counters.succeeded), (TaskState::Executing, done));

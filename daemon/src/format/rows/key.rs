@@ -68,8 +68,13 @@ pub fn dirent(parent: Ino, name: &[u8]) -> Vec<u8> {
     key
 }
 
-/// The first key of all entries of a directory whose names are `from` or greater.
+/// The first key of all entries of a directory whose names are `from` or greater. A bound may be a name and a NUL, which is the
+/// smallest string after the name though itself none.
 pub fn dirents_from(parent: Ino, from: &[u8]) -> Vec<u8> {
+    if let Some(name) = from.strip_suffix(&[0]) {
+        // The name's own key ends in a NUL and an epoch: as plain bytes this bound would come before it.
+        return dirents_after(parent, name);
+    }
     [&parent.0.to_be_bytes(), from].concat()
 }
 

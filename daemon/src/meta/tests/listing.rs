@@ -268,3 +268,22 @@ proptest! {
         prop_assert_eq!(pieces, page.into_keys().collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn a_name_asked_for_by_itself_keeps_its_inode_and_its_neighbours() {
+    let store = in_memory();
+    merge(&store, Ino::ROOT, &[object("a", "e"), prefix("d"), object("d-x", "e")]);
+    let before = ["a", "d", "d-x"].map(|name| ino_of(&store, Ino::ROOT, name));
+    let only = |name: &[u8]| (Some(name.to_vec()), Some([name, b"\0"].concat()));
+    for entry in [object("a", "e"), prefix("d")] {
+        let entries = std::slice::from_ref(&entry);
+        let changes = store.merge_listing(Ino::ROOT, only(&entry.name), entries, None, NOW).expect("merges");
+        assert_eq!(changes, []);
+    }
+    let rest = (Some(b"d\0".to_vec()), None);
+    store.merge_listing(Ino::ROOT, rest, &[object("d-x", "e")], None, NOW).expect("merges");
+    assert_eq!(["a", "d", "d-x"].map(|name| ino_of(&store, Ino::ROOT, name)), before, "what is after `d` does not hold it");
+    store.merge_listing(Ino::ROOT, only(b"a"), &[], None, NOW).expect("merges");
+    assert_eq!(names(&store, Ino::ROOT), ["d", "d-x"]);
+    assert_sound(&store);
+}
