@@ -298,7 +298,7 @@ pub(crate) struct ExportArgs {
 /// What all verbs that start a task take.
 #[derive(Debug, Args)]
 pub(crate) struct TaskArgs {
-    /// Wait until the task has ended, and show its progress [default]
+    /// Wait until the task has ended, and show its progress (what happens without --detach)
     #[arg(long, conflicts_with = "detach")]
     pub(crate) wait: bool,
     /// Return once the task is made; 'forebay task wait' waits for it

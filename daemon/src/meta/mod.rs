@@ -61,6 +61,7 @@ pub use quota::{DEFAULT_GRACE_S, Enforce, Graces, Quota, QuotaState, QuotaViolat
 pub use remove::Removed;
 pub use rename::{Mode as RenameMode, Renamed};
 pub use share::{Share, SharedBlocks};
+pub use tasks::FoundTask;
 pub use xattr::SetMode;
 
 use crate::ids::{Epoch, Ino};

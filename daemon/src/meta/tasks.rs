@@ -6,12 +6,12 @@ use super::{MetaError, MetaStore, TaskRow};
 use crate::format::rows::{RowError, key};
 use std::ops::ControlFlow;
 
-/// A task's number and row, or why the row cannot be read.
-pub type ReadTask = Result<(u64, TaskRow), MetaError>;
+/// A task with its number, or why its row does not decode.
+pub type FoundTask = Result<(u64, TaskRow), MetaError>;
 
 impl MetaStore {
     /// Every task with its number, in order. A row that does not decode is an error of its own: it must not take the others with it.
-    pub fn tasks(&self) -> Result<Vec<ReadTask>, MetaError> {
+    pub fn tasks(&self) -> Result<Vec<FoundTask>, MetaError> {
         let everything = KeyRange { start: Vec::new(), end: None };
         let mut found = Vec::new();
         self.reading().view.scan(Table::Tasks, &everything, Order::Ascending, &mut |key, row| {

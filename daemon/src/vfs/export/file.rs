@@ -156,12 +156,16 @@ impl Inner {
         self.about_to_write(task.ino, task.key, task.token, UploadKind::Whole)?;
         for _ in 0..TRIES {
             let done = match way {
-                Way::Copy { from, anew } => self.copy_object(task, from, *anew, expected).await,
+                Way::Copy { from, anew } => match self.copy_object(task, from, *anew, expected.clone()).await {
+                    // GCS and Azure cannot do all that S3 can: then the content goes out.
+                    Err(Refused::Unsupported) => self.upload(task, expected).await,
+                    done => done,
+                },
                 Way::Upload | Way::Nothing => self.upload(task, expected).await,
             };
             match done {
                 Ok(pin) => return Ok(Some(pin)),
-                Err(Refused::Conflict) => {}
+                Err(Refused::Conflict | Refused::Unsupported) => {}
                 Err(Refused::Failed(failure)) => return Err(failure),
             }
             match self.after_conflict(task.key, on_conflict, task.urgency).await? {
@@ -190,7 +194,7 @@ impl Inner {
         match self.repository.copy(request, task.token, task.urgency).await {
             Ok(pin) => Ok(pin),
             Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => self.who_changed(task, from).await,
-            Err(error) => Err(Refused::Failed(error.into())),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -226,6 +230,8 @@ impl Inner {
 pub(super) enum Refused {
     /// Something else is there than was expected.
     Conflict,
+    /// The store has no such request.
+    Unsupported,
     Failed(ExportFailure),
 }
 
@@ -233,6 +239,7 @@ impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Changed { .. } | StoreError::NotFound { .. } => Refused::Conflict,
+            StoreError::Unsupported { .. } => Refused::Unsupported,
             other => Refused::Failed(other.into()),
         }
     }
