@@ -57,6 +57,8 @@ impl Cache {
         if end <= start {
             return Err(Stop::Failed(short_body(&file.key())));
         }
+        // Before the source: what is asked for there is then of that export, or of a later one.
+        let exports = file.export().count();
         let source = file.source();
         owed.asked = Some(source.clone());
         let request = GetRequest { key: source.key.to_string(), range: Some(start..end), pin: Some(source.pin) };
@@ -84,9 +86,12 @@ impl Cache {
                     None => return Err(Stop::Failed(short_body(&file.key()))),
                 }
             };
-            owed.blocks.start += 1;
             self.counters.fetched_bytes.fetch_add(wanted as u64, Ordering::Relaxed);
-            self.publish_and_fill(&file, index, block).await;
+            if !self.publish_and_fill(&file, index, block, exports).await {
+                // What is owed is asked for again.
+                return Err(Stop::Unwanted);
+            }
+            owed.blocks.start += 1;
             if fetch.while_open && !file.has_handles() && !file.has_waiters(owed.blocks.clone()) {
                 return Err(Stop::Unwanted);
             }

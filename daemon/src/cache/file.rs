@@ -291,9 +291,13 @@ impl CachedFile {
         indexes.into_iter().any(|index| matches!(blocks.get(&index), Some(BlockState::Flying(waiters)) if !waiters.is_empty()))
     }
 
-    /// A block arrived: answers its waiters and keeps it in memory until it is stored and read.
-    pub(super) fn publish(&self, index: u64, bytes: &Piece) {
+    /// A block arrived: answers its waiters and keeps it in memory until it is stored and read. `false` if the file became another object since it was
+    /// asked for: then what arrived may be what the file was before it was written to.
+    pub(super) fn publish(&self, index: u64, bytes: &Piece, asked: u64) -> bool {
         let waiters = self.with_blocks(|blocks| {
+            if self.export.count() != asked {
+                return None;
+            }
             let waiters = match blocks.remove(&index) {
                 Some(BlockState::Flying(waiters)) => waiters,
                 _ => Vec::new(),
@@ -301,11 +305,22 @@ impl CachedFile {
             let consumed = !waiters.is_empty();
             let ready = ReadyBlock { bytes: bytes.clone(), settled: false, consumed };
             blocks.insert(index, BlockState::Ready(ready));
-            waiters
+            Some(waiters)
         });
-        for waiter in waiters {
+        let is_wanted = waiters.is_some();
+        for waiter in waiters.into_iter().flatten() {
             waiter(Ok(bytes.clone()));
         }
+        is_wanted
+    }
+
+    /// The file is another object from now on: what is in memory, and what is on its way, may be what it was before. Called with the map's gate held for
+    /// writing.
+    pub(super) fn become_another(&self) {
+        self.with_blocks(|blocks| {
+            blocks.retain(|_, state| matches!(state, BlockState::Flying(_)));
+            self.export.add();
+        });
     }
 
     /// Blocks that will not arrive: takes them out of flight and returns their waiters.

@@ -6,7 +6,7 @@
 use crate::ids::{BlockId, BlockIndex, Ino};
 use crate::meta::{BLOCKS_PER_CHUNK, HOLE, MetaError, MetaStore};
 use moka::sync::Cache;
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -146,6 +146,8 @@ pub struct FileMaps {
     rows: Cache<(Ino, u64), Arc<Chunk>>,
     pending: Mutex<Pending>,
     wake: Condvar,
+    /// Held while a batch is taken and committed.
+    committing: Mutex<()>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -153,8 +155,15 @@ impl FileMaps {
     pub(super) fn start(meta: Arc<MetaStore>, memory_bytes: u64) -> Arc<Self> {
         let rows = Cache::builder().max_capacity(memory_bytes).weigher(|_, chunk: &Arc<Chunk>| chunk.bytes() as u32).build();
         let loads = std::array::from_fn(|_| RwLock::default());
-        let maps =
-            Arc::new(FileMaps { meta, loads, rows, pending: Mutex::default(), wake: Condvar::new(), writer: Mutex::default() });
+        let maps = Arc::new(FileMaps {
+            meta,
+            loads,
+            rows,
+            pending: Mutex::default(),
+            wake: Condvar::new(),
+            committing: Mutex::default(),
+            writer: Mutex::default(),
+        });
         let shared = Arc::clone(&maps);
         let writer = std::thread::Builder::new().name("fby-maps".into()).spawn(move || shared.write_batches());
         *maps.writer.lock() = Some(writer.expect("the process can start a thread while starting up"));
@@ -247,19 +256,28 @@ impl FileMaps {
     }
 
     fn write_batches(&self) {
-        while let Some(batch) = self.next_batch() {
+        while self.wait_for_batch() {
+            let _committing = self.committing.lock();
+            let batch = std::mem::take(&mut self.pending.lock().blocks);
             if let Err(error) = self.meta.map_blocks(&batch) {
                 tracing::warn!(%error, blocks = batch.len(), "file maps could not be written; these blocks will be fetched again");
             }
         }
     }
 
-    /// Waits for changes and lets them gather; `None` once closed and drained.
-    fn next_batch(&self) -> Option<Vec<(Ino, BlockIndex, BlockId)>> {
+    /// Forgets changes of a file that are not committed yet, and keeps others from being committed while the guard is held.
+    pub(super) fn without_pending(&self, ino: Ino) -> MutexGuard<'_, ()> {
+        let guard = self.committing.lock();
+        self.pending.lock().blocks.retain(|(of, ..)| *of != ino);
+        guard
+    }
+
+    /// Waits for changes and lets them gather; `false` once closed and drained.
+    fn wait_for_batch(&self) -> bool {
         let mut pending = self.pending.lock();
         while pending.blocks.is_empty() {
             if pending.closing {
-                return None;
+                return false;
             }
             self.wake.wait(&mut pending);
         }
@@ -268,6 +286,6 @@ impl FileMaps {
                 break;
             }
         }
-        Some(std::mem::take(&mut pending.blocks))
+        true
     }
 }

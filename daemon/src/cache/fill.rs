@@ -11,37 +11,40 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Cache {
-    /// Answers the waiters of a block and stores it. Waits while too much is on its way to the devices: the stream that
+    /// Answers the waiters of a block that was asked for after so many exports, and stores it; `false` if there was another since. Waits while too much is on its way to the devices: the stream that
     /// brought it then waits as well, so the network never outruns the devices without bound.
-    pub(super) async fn publish_and_fill(self: &Arc<Self>, file: &Arc<CachedFile>, index: u64, bytes: Piece) {
+    pub(super) async fn publish_and_fill(self: &Arc<Self>, file: &Arc<CachedFile>, index: u64, bytes: Piece, asked: u64) -> bool {
         let len = bytes.as_ref().len();
         let permits = u32::try_from(len).expect("a block is far below 4 GiB");
         // Before anybody sees the block: who has read a file and then drains the cache finds it stored.
         let permit = Arc::clone(&self.fill_permits).try_acquire_many_owned(permits);
-        file.publish(index, &bytes);
+        if !file.publish(index, &bytes, asked) {
+            return false;
+        }
         let permit = match permit {
             Ok(permit) => permit,
             Err(_) => match Arc::clone(&self.fill_permits).acquire_many_owned(permits).await {
                 Ok(permit) => permit,
-                Err(_) => return,
+                Err(_) => return true,
             },
         };
         let place = self.array.place(file.layout(), file.ino().0, index * u64::from(self.config.block_size));
         let (cache, file) = (Arc::clone(self), Arc::clone(file));
         let done = move |outcome| {
             drop(permit);
-            cache.filled(&file, index, len, outcome);
+            cache.filled(&file, index, len, asked, outcome);
         };
         self.store.put(Bytes::from_owner(bytes), place, Box::new(done));
+        true
     }
 
-    fn filled(&self, file: &Arc<CachedFile>, index: u64, len: usize, outcome: Result<BlockId, PutError>) {
+    fn filled(&self, file: &Arc<CachedFile>, index: u64, len: usize, asked: u64, outcome: Result<BlockId, PutError>) {
         match outcome {
             Ok(id) => {
-                // A file that was cut meanwhile must not get back what was cut off.
+                // A file that was cut meanwhile must not get back what was cut off, nor one that was exported what was written over.
                 let _gate = file.map_gate().read();
                 let LocalData::Packed(packed) = file.local();
-                if packed.block_len(index) as usize == len {
+                if packed.block_len(index) as usize == len && file.export().count() == asked {
                     self.maps.set(file.ino(), BlockIndex(index), id);
                 }
             }

@@ -4,7 +4,7 @@ use crate::fixtures::mounted::{Mounted, Options, Site, eventually};
 use forebay_daemon::config::{OnConflict, PosixMetadata};
 use forebay_daemon::ids::Ino;
 use forebay_daemon::vfs::{ExportCode, ExportEvents, ExportFailure, ExportResult, ExportTree};
-use forebay_loopback_s3::Op;
+use forebay_loopback_s3::{Fault, Op, Rule};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -359,4 +359,36 @@ fn who_reads_a_file_while_it_is_exported_and_its_object_replaced_gets_its_bytes(
         });
         assert!(body(&site, "f").as_ref() == Some(&expected), "round {round}");
     }
+}
+
+#[test]
+fn what_was_on_its_way_from_the_old_object_never_shows_in_the_new_one() {
+    const BLOCK: usize = 128 << 10;
+    let site = Site::new();
+    let old = noise(7, 4 * BLOCK);
+    site.bucket().put("f", old.clone(), []);
+    let mount = site.mount(&Options::default());
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(mount.path("f")).expect("opens");
+    let slow = Fault::Stall { after_bytes: 1000, pause: std::time::Duration::from_millis(1500) };
+    site.server.faults().add(Rule::new(slow).on(Op::GetObject).times(1));
+    let new = noise(8, BLOCK);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| std::os::unix::fs::FileExt::read_exact_at(&file, &mut [0; 100], 0));
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let writer = std::fs::OpenOptions::new().write(true).open(mount.path("f")).expect("opens");
+        std::os::unix::fs::FileExt::write_all_at(&writer, &new, 0).expect("writes");
+        writer.sync_all().expect("syncs");
+        export(&mount);
+        reader.join().expect("no panic").expect("reads one or the other");
+    });
+    let expected = [&new[..], &old[BLOCK..]].concat();
+    assert!(body(&site, "f").as_ref() == Some(&expected));
+    for _ in 0..3 {
+        mount.forget_pages("f");
+        assert!(mount.read("f").expect("reads") == expected);
+        mount.settle();
+    }
+    drop(file);
+    drop(mount);
+    assert!(site.mount(&Options::default()).read("f").expect("reads") == expected, "after a remount");
 }

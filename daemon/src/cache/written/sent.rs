@@ -69,6 +69,9 @@ impl Cache {
         // Nobody begins to change the file until memory says what the metadata says.
         let _unclaimed = file.unclaimed();
         let _references = self.references.lock();
+        // Nor is anything entered in its map that was fetched before.
+        let _map = file.map_gate().write();
+        let _maps = self.maps.without_pending(file.ino());
         let is_clean = file.written().lock().is_settled();
         let what = meta::Sent { is_clean: sent.what.is_clean && is_clean, ..sent.what.clone() };
         let (standing, released) = self.meta.exported(&what).map_err(|error| metadata_error(file, &error))?;
@@ -93,7 +96,7 @@ impl Cache {
         if let Some(row) = row {
             state.recorded = Recorded { size: row.size, allocated: allocated_bytes(&row) };
         }
-        file.export().add();
+        file.become_another();
         self.maps.drop_rows(file.ino(), 0..state.size.div_ceil(self.block_size() * BLOCKS_PER_CHUNK));
         Ok(())
     }
