@@ -6,7 +6,7 @@ use forebay_daemon::ids::Ino;
 use forebay_daemon::vfs::{ExportCode, ExportEvents, ExportFailure, ExportResult, ExportTree};
 use forebay_loopback_s3::{Fault, Op, Rule};
 use std::collections::BTreeMap;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -368,7 +368,9 @@ fn what_was_on_its_way_from_the_old_object_never_shows_in_the_new_one() {
     let old = noise(7, 4 * BLOCK);
     site.bucket().put("f", old.clone(), []);
     let mount = site.mount(&Options::default());
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(mount.path("f")).expect("opens");
+    // Past the page cache: else the kernel would keep the writer waiting for the reader.
+    let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(direct).open(mount.path("f")).expect("opens");
     let slow = Fault::Stall { after_bytes: 1000, pause: std::time::Duration::from_millis(1500) };
     site.server.faults().add(Rule::new(slow).on(Op::GetObject).times(1));
     let new = noise(8, BLOCK);
