@@ -229,6 +229,7 @@ impl Repository {
     {
         let mut attempts = self.core.begin_with(write.allowance);
         loop {
+            let was_sent = attempts.tries() > 0;
             let error = match self.one_try(write, &mut attempts, &mut send).await {
                 Ok(pin) => return Ok(pin),
                 Err(error) => error,
@@ -236,7 +237,7 @@ impl Repository {
             let is_amiss =
                 matches!(error, StoreError::Changed { .. } | StoreError::NotFound { .. } | StoreError::NoSuchUpload { .. });
             // A token proves it even on a first try (the caller's second, after a crash); the same content only where we may have put it there.
-            if is_amiss && (matches!(mark, Mark::Token(_)) || attempts.tries() > 1) {
+            if is_amiss && (matches!(mark, Mark::Token(_)) || was_sent) {
                 return self.find(write.key, mark, write.urgency).await?.ok_or(error);
             }
             self.core.wait_to_retry(error, write.key, &mut attempts).await?;

@@ -394,3 +394,27 @@ fn what_was_on_its_way_from_the_old_object_never_shows_in_the_new_one() {
     drop(mount);
     assert!(site.mount(&Options::default()).read("f").expect("reads") == expected, "after a remount");
 }
+
+#[test]
+fn a_new_directory_in_the_place_of_a_moved_one_waits_for_it() {
+    let site = Site::new();
+    for name in ["x", "y", "sub/z"] {
+        site.bucket().put(&format!("a/{name}"), format!("old {name}"), []);
+    }
+    let mount = site.mount(&Options::default());
+    std::fs::rename(mount.path("a"), mount.path("b")).expect("renames");
+    std::fs::create_dir_all(mount.path("a/sub")).expect("makes directories");
+    for name in ["x", "sub/z"] {
+        std::fs::write(mount.path(&format!("a/{name}")), format!("new {name}")).expect("writes");
+    }
+    let seen = export_as(&mount, OnConflict::Overwrite, true);
+    assert!(seen.failed.lock().expect("no panic").is_empty(), "{:?}", seen.failed);
+    for (key, expected) in
+        [("a/x", "new x"), ("a/sub/z", "new sub/z"), ("b/x", "old x"), ("b/y", "old y"), ("b/sub/z", "old sub/z")]
+    {
+        assert_eq!(body(&site, key).as_deref(), Some(expected.as_bytes()), "{key}");
+        assert_eq!(mount.read(key).expect("reads"), expected.as_bytes(), "{key}");
+    }
+    assert_eq!(body(&site, "a/y"), None);
+    assert_eq!(export(&mount), Vec::<PathBuf>::new());
+}

@@ -33,8 +33,8 @@ enum Way<'a> {
     Nothing,
     /// The content goes out.
     Upload,
-    /// The store copies it, with new metadata or the old.
-    Copy { from: &'a Origin, anew: bool },
+    /// The store copies it, with new metadata: what others said of it stays.
+    Copy { from: &'a Origin },
 }
 
 impl Inner {
@@ -59,7 +59,7 @@ impl Inner {
         let way = match &sending.row.origin {
             _ if is_content_changed(&sending.row) => Way::Upload,
             Some(from) if from.key == place.key && !sending.row.attrs_changed => Way::Nothing,
-            Some(from) => Way::Copy { from, anew: sending.row.attrs_changed || !sending.row.posix_known },
+            Some(from) => Way::Copy { from },
             None => Way::Upload,
         };
         let further = self.meta.further_names(ino).map_err(metadata_error)?;
@@ -95,7 +95,7 @@ impl Inner {
         let place = self.place_of(link)?;
         let known = (!etag.is_empty()).then(|| Origin { key: place.key.clone(), etag: etag.to_owned(), version: None });
         let task = Task { key: &place.key, token: self.new_token(task.ino), name: &link.name, ..*task };
-        self.bring_about(&task, &Way::Copy { from: own, anew: false }, known.as_ref(), on_conflict).await
+        self.bring_about(&task, &Way::Copy { from: own }, known.as_ref(), on_conflict).await
     }
 
     async fn record(
@@ -156,7 +156,7 @@ impl Inner {
         self.about_to_write(task.ino, task.key, task.token, UploadKind::Whole)?;
         for _ in 0..TRIES {
             let done = match way {
-                Way::Copy { from, anew } => match self.copy_object(task, from, *anew, expected.clone()).await {
+                Way::Copy { from } => match self.copy_object(task, from, expected.clone()).await {
                     // GCS and Azure cannot do all that S3 can: then the content goes out.
                     Err(Refused::Unsupported) => self.upload(task, expected).await,
                     done => done,
@@ -177,20 +177,15 @@ impl Inner {
     }
 
     /// Copies an object at the server.
-    async fn copy_object(
-        self: &Arc<Self>,
-        task: &Task<'_>,
-        from: &Origin,
-        anew: bool,
-        expected: Precondition,
-    ) -> Result<Pin, Refused> {
+    async fn copy_object(self: &Arc<Self>, task: &Task<'_>, from: &Origin, expected: Precondition) -> Result<Pin, Refused> {
         let size = task.sending.row.size;
         let source = CopySource { key: from.key.clone(), pin: pin_of(from) };
-        let headers = if anew || size > MOST_SINGLE { Some(self.headers_of_copy(task, from).await?) } else { None };
+        // Always with metadata of its own, where the write's token is.
+        let headers = self.headers_of_copy(task, from).await?;
         if size > MOST_SINGLE {
-            return self.copy_in_parts(task, source, headers.unwrap_or_default(), expected).await;
+            return self.copy_in_parts(task, source, headers, expected).await;
         }
-        let request = CopyRequest { source, key: task.key.to_owned(), headers, precondition: expected };
+        let request = CopyRequest { source, key: task.key.to_owned(), headers: Some(headers), precondition: expected };
         match self.repository.copy(request, task.token, task.urgency).await {
             Ok(pin) => Ok(pin),
             Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => self.who_changed(task, from).await,

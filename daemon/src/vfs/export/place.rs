@@ -2,11 +2,14 @@
 
 use super::{ExportCode, ExportFailure, ExportResult, Inner, OnConflict};
 use crate::ids::Ino;
-use crate::meta::{Inode, Link, Origin, ROOT_ASSOCIATION};
+use crate::meta::{FileKind, Inode, Link, Origin, ROOT_ASSOCIATION};
 use crate::repository::limits::MOST_KEY;
 use crate::repository::{Pin, Precondition, StoreError, Urgency};
 use crate::vfs::metadata_error;
 use std::sync::Arc;
+
+/// Rows of the log read at a time.
+const PAGE: usize = 1000;
 
 /// A key and how it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +66,27 @@ impl Inner {
         Ok(self.cache.bring_here(&file).await?)
     }
 
+    /// Whether a key is below the prefix of a directory that was moved away and not exported since: the object may be the only place of what is there now. Looks
+    /// at the whole log.
+    fn is_of_moved_directory(&self, key: &str) -> ExportResult<bool> {
+        let mut after = None;
+        loop {
+            let page = self.meta.changes(after, PAGE).map_err(metadata_error)?;
+            let Some((last, _)) = page.last() else { return Ok(false) };
+            after = Some(*last);
+            for (ino, _) in page {
+                let row = self.meta.inode(ino).map_err(metadata_error)?;
+                let prefix =
+                    row.filter(|row| row.kind == FileKind::Directory).and_then(|row| row.origin).map(|origin| origin.key);
+                if prefix
+                    .is_some_and(|prefix| key.starts_with(&prefix) && self.directory(ino).is_ok_and(|dir| dir.target != prefix))
+                {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
     /// What to do where the bucket has something else at a key than was expected: what to expect on the next try. `None`: the file is passed over.
     pub(super) async fn after_conflict(
         &self,
@@ -70,6 +94,10 @@ impl Inner {
         on_conflict: OnConflict,
         urgency: Urgency,
     ) -> ExportResult<Option<Precondition>> {
+        if self.is_of_moved_directory(key)? {
+            let message = format!("'{key}' is of a directory that was moved, and goes first");
+            return Err(ExportFailure::passing(ExportCode::ResourceBusy, message));
+        }
         let now = match self.repository.head(key, urgency).await {
             Ok(head) => Some(head),
             Err(StoreError::NotFound { .. }) => None,

@@ -57,8 +57,10 @@ struct Walk<'a, E> {
     inner: &'a Arc<Inner>,
     how: ExportTree,
     events: &'a E,
-    /// Something below could not be exported.
-    failed: AtomicBool,
+    /// Something has to wait for something else to be exported first.
+    has_later: AtomicBool,
+    /// The tree is gone through for the second time.
+    is_late: AtomicBool,
 }
 
 impl Vfs {
@@ -67,10 +69,14 @@ impl Vfs {
     /// # Errors
     /// Only where the tree cannot be read; what could not be exported is told to `events`.
     pub async fn export_tree<E: ExportEvents>(&self, how: ExportTree, path: PathBuf, events: &E) -> Result<()> {
-        let walk = Walk { inner: &self.0, how, events, failed: AtomicBool::new(false) };
+        let walk = Walk { inner: &self.0, how, events, has_later: AtomicBool::new(false), is_late: AtomicBool::new(false) };
         let Some(row) = self.0.meta.inode(how.root).map_err(metadata_error)? else { return Ok(()) };
         if row.kind == FileKind::Directory {
             walk.directory(how.root, path.clone()).await?;
+            if walk.has_later.load(Ordering::Relaxed) {
+                walk.is_late.store(true, Ordering::Relaxed);
+                walk.directory(how.root, path.clone()).await?;
+            }
         } else {
             walk.one(how.root, path).await;
             return Ok(());
@@ -142,11 +148,15 @@ impl<E: ExportEvents> Walk<'_, E> {
             if !is_busy || tries == BUSY_TRIES || self.events.is_canceled() {
                 break result;
             }
+            if tries == 1 && !self.is_late.load(Ordering::Relaxed) {
+                self.has_later.store(true, Ordering::Relaxed);
+                return false;
+            }
             tokio::time::sleep(BUSY_WAIT * 2_u32.pow(tries)).await;
             tries += 1;
         };
         self.events.ended(&path, &result);
-        self.note(&result)
+        is_done(&result)
     }
 
     async fn moved_or_made(&self, dir: Ino, path: PathBuf, is_moved: bool) -> bool {
@@ -156,13 +166,7 @@ impl<E: ExportEvents> Walk<'_, E> {
             false => self.inner.export_directory(dir, Urgency::Ahead).await,
         };
         self.events.ended(&path, &result);
-        self.note(&result)
-    }
-
-    fn note(&self, result: &ExportResult) -> bool {
-        let is_done = matches!(result, Ok(Exported::Sent(_) | Exported::Unchanged | Exported::Nothing));
-        self.failed.fetch_or(!is_done, Ordering::Relaxed);
-        is_done
+        is_done(&result)
     }
 
     /// Deletes what lost its name below the directory's prefix: what was moved, and with `prune` what was deleted.
@@ -214,6 +218,10 @@ impl<E: ExportEvents> Walk<'_, E> {
         }
         Ok(())
     }
+}
+
+fn is_done(result: &ExportResult) -> bool {
+    matches!(result, Ok(Exported::Sent(_) | Exported::Unchanged | Exported::Nothing))
 }
 
 fn as_name(name: &[u8]) -> &Path {
