@@ -16,6 +16,8 @@ const TRIES: usize = 3;
 #[derive(Debug, Default)]
 pub(super) struct Export {
     under_way: AtomicBool,
+    /// The object may be another by now.
+    is_seen: AtomicBool,
     count: AtomicU64,
     ended: Notify,
 }
@@ -30,11 +32,11 @@ impl Export {
         self.count.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Waits until no export is under way.
+    /// Waits until no export is under way that may have replaced the object. One that is still reading the file does not count: it would wait for itself.
     pub(super) async fn ended(&self) {
         loop {
             let ended = self.ended.notified();
-            if !self.under_way.load(Ordering::Acquire) {
+            if !(self.under_way.load(Ordering::Acquire) && self.is_seen.load(Ordering::Acquire)) {
                 return;
             }
             ended.await;
@@ -90,6 +92,14 @@ impl Sending {
     pub fn file(&self) -> &Arc<CachedFile> {
         &self.under_way.0
     }
+
+    /// The request that replaces the object is about to be sent, or is known to have done nothing.
+    pub fn may_be_seen(&self, may: bool) {
+        self.file().export().is_seen.store(may, Ordering::Release);
+        if !may {
+            self.file().export().ended.notify_waiters();
+        }
+    }
 }
 
 fn metadata(error: MetaError) -> Error {
@@ -113,6 +123,7 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.1.end_export(self.0.ino());
+        self.0.export().is_seen.store(false, Ordering::Release);
         self.0.export().under_way.store(false, Ordering::Release);
         self.0.export().ended.notify_waiters();
     }

@@ -111,7 +111,7 @@ impl Cache {
 
     fn note_head(&self, file: &Arc<CachedFile>, head: &ObjectHead) {
         if let Some(version) = &head.pin.version {
-            file.learn_version(version);
+            file.learn_version(&head.pin.etag, version);
         }
         if file.first_head()
             && let Some(events) = self.events.get()

@@ -228,9 +228,10 @@ impl CachedFile {
     }
 
     /// Adds the version id that a response named, if the pin has none yet; says whether it did.
-    pub(super) fn learn_version(&self, version: &str) -> bool {
+    pub(super) fn learn_version(&self, etag: &str, version: &str) -> bool {
         let pin = &mut self.source.write().pin;
-        let new = pin.version.is_none();
+        // It may come from another object by now.
+        let new = pin.version.is_none() && pin.etag == etag;
         if new {
             pin.version = Some(version.to_owned());
         }

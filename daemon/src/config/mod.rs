@@ -82,8 +82,6 @@ pub enum OnConflict {
     Fail,
     /// The bucket's version is overwritten.
     Overwrite,
-    /// The file gets another name here and there; the bucket's version keeps the name.
-    KeepBoth,
     /// The file is passed over; both versions stay where they are.
     Skip,
 }

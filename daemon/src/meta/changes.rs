@@ -10,10 +10,10 @@
 //! 3. An object whose name was taken away here has a row by its key, until it is deleted or something else is exported to that key.
 
 use super::engine::{Engine, KeyRange, Order, Table};
-use super::inode::decode_inode;
+use super::inode::{decode_inode, read_inode};
 use super::rows::{self, Txn, damaged};
 use super::{FileKind, Inode, MetaError, MetaStore, Origin};
-use crate::format::rows::{ChangeRow, DoomedRow, RowError, UploadRow, is_tombstone, key};
+use crate::format::rows::{ChangeRow, DoomedRow, Link, RowError, UploadRow, is_tombstone, key};
 use crate::ids::Ino;
 use std::ops::ControlFlow;
 
@@ -92,7 +92,7 @@ pub(super) fn derive(txn: &mut Txn<'_>) -> Result<Vec<Ino>, MetaError> {
     Ok(changed.into_iter().map(|(ino, _)| ino).collect())
 }
 
-fn note(txn: &mut Txn<'_>, ino: Ino, now_ns: i64) -> Result<(), MetaError> {
+pub(super) fn note(txn: &mut Txn<'_>, ino: Ino, now_ns: i64) -> Result<(), MetaError> {
     let at = key::ino(ino);
     let before = read_change(txn, ino)?;
     // Never one that it had before, also after it was exported in between: it names the version to the bucket.
@@ -145,10 +145,50 @@ pub(super) fn forget_uploads(txn: &mut Txn<'_>, ino: Ino) -> Result<(), MetaErro
     Ok(())
 }
 
-/// Notes that an object has lost its name here.
-pub(super) fn doom(txn: &mut Txn<'_>, origin: &Origin, heir: Ino, now_ns: i64) {
+/// Notes that an object has lost its name here. Where an earlier bearer of the name is in need of it still, that stays what is known.
+pub(super) fn doom(txn: &mut Txn<'_>, origin: &Origin, heir: Ino, now_ns: i64) -> Result<(), MetaError> {
+    let at = key::doomed(ROOT_ASSOCIATION, &origin.key);
+    if let Some(row) = txn.read_plain(Table::Doomed, &at)? {
+        let before = DoomedRow::decode(&row).map_err(damaged(Table::Doomed))?;
+        if before.heir != heir
+            && read_inode(txn.reading(), before.heir)?.and_then(|row| row.origin).is_some_and(|from| from.key == origin.key)
+        {
+            return Ok(());
+        }
+    }
     let row = DoomedRow { heir, since_ns: now_ns, etag: origin.etag.clone(), version: origin.version.clone() };
-    txn.write_plain(Table::Doomed, &key::doomed(ROOT_ASSOCIATION, &origin.key), row.encode());
+    txn.write_plain(Table::Doomed, &at, row.encode());
+    Ok(())
+}
+
+/// Whether an object that a listing shows is one that lost its name here.
+pub(super) fn is_doomed(txn: &Txn<'_>, origin: &Origin) -> Result<bool, MetaError> {
+    let row = txn.reading().view.get(Table::Doomed, &key::doomed(ROOT_ASSOCIATION, &origin.key))?;
+    let doomed = row.map(|row| DoomedRow::decode(&row)).transpose().map_err(damaged(Table::Doomed))?;
+    Ok(doomed.is_some_and(|doomed| doomed.etag == origin.etag))
+}
+
+/// Whether any object is doomed.
+pub(super) fn is_anything_doomed(txn: &Txn<'_>) -> Result<bool, MetaError> {
+    let mut any = false;
+    txn.reading().view.scan(Table::Doomed, &KeyRange { start: Vec::new(), end: None }, Order::Ascending, &mut |_, _| {
+        any = true;
+        ControlFlow::Break(())
+    })?;
+    Ok(any)
+}
+
+/// The path below the root of what has a name, as it is now. The transaction depends on it: on every directory above.
+pub(super) fn path_of(txn: &mut Txn<'_>, link: &Link) -> Result<Option<Vec<u8>>, MetaError> {
+    let (mut names, mut dir) = (vec![link.name.clone()], link.parent);
+    while dir != Ino::ROOT {
+        txn.depend(Table::Inodes, &key::ino(dir))?;
+        let Some(above) = read_inode(txn.reading(), dir)?.and_then(|row| row.link) else { return Ok(None) };
+        names.push(above.name);
+        dir = above.parent;
+    }
+    names.reverse();
+    Ok(Some(names.join(&b'/')))
 }
 
 impl MetaStore {
@@ -252,7 +292,7 @@ impl MetaStore {
     /// An object that was written for an inode under a key that is not its own any more.
     pub fn doom_stray(&self, origin: &Origin, heir: Ino, now_ns: i64) -> Result<(), MetaError> {
         self.transact(|txn| {
-            doom(txn, origin, heir, now_ns);
+            doom(txn, origin, heir, now_ns)?;
             txn.remove_plain(Table::Uploads, &key::upload(heir, &origin.key));
             Ok(())
         })

@@ -4,15 +4,17 @@
 //! blocks over it that are still held; then they are let go of, some at a time; at last nothing is left that the bucket does not have.
 
 use super::allocated::{Change, Extent};
-use super::changes::{ROOT_ASSOCIATION, doom, forget_uploads, read_change};
+use super::changes::{ROOT_ASSOCIATION, doom, forget_uploads, note, path_of, read_change};
 use super::content::References;
+use super::dir::{read_dirents, whole_directory};
 use super::engine::{KeyRange, Table};
 use super::inode::read_for_change;
 use super::map::decode_chunk;
+use super::names::{decode_further, encode_further};
 use super::quota::BLOCK;
 use super::rows::{Txn, damaged};
 use super::{BLOCKS_PER_CHUNK, FileKind, HOLE, Inode, MetaError, MetaStore, Origin};
-use crate::format::rows::{Link, RowError, decode_text, encode_text, key};
+use crate::format::rows::{Link, RowError, decode_text, key};
 use crate::ids::Ino;
 use std::ops::ControlFlow;
 
@@ -30,8 +32,10 @@ pub struct Sent {
     pub link: Link,
     /// The object as it is now; of a directory the prefix, whose marker it is.
     pub origin: Origin,
-    /// Further names that it was sent under, with the objects' ETags.
-    pub further: Vec<(Link, String)>,
+    /// The path of that name below the root.
+    pub path: Vec<u8>,
+    /// Further names that it was sent under, with the objects.
+    pub further: Vec<(Link, Origin)>,
     /// Whether listings of its directory show it: not so in a directory that was moved and is not exported yet.
     pub is_listed: bool,
     /// Whether nothing of it is dirty in memory.
@@ -50,18 +54,29 @@ pub enum Standing {
 }
 
 impl MetaStore {
-    /// A directory's entries come from another prefix from now on, which has all that the old one had; if that is the one its name says, it need not be told.
-    /// Its listing begins anew.
-    pub fn settle_moved(&self, dir: Ino, prefix: &str) -> Result<(), MetaError> {
+    /// A moved directory's entries come from another prefix from now on, which has all that the one they came from had; `path` is where it was found below the root. Its
+    /// marker is still to be written there, and the old one goes. `false`: it was moved again.
+    pub fn settle_moved(&self, dir: Ino, from: &str, to: &str, path: &[u8], now_ns: i64) -> Result<bool, MetaError> {
         self.transact(|txn| {
             txn.says_what_the_bucket_says();
-            let Some(mut row) = read_for_change(txn, dir)? else { return Ok(()) };
-            row.origin = Some(Origin::prefix(prefix.to_owned()));
+            let Some(mut row) = read_for_change(txn, dir)? else { return Ok(false) };
+            let Some(link) = row.link.clone() else { return Ok(false) };
+            if path_of(txn, &link)?.as_deref() != Some(path) {
+                return Ok(false);
+            }
+            let is_empty = read_dirents(txn.reading(), &whole_directory(dir), 1)?.is_empty();
+            if from != to && (row.posix_known || row.origin.is_some()) {
+                doom(txn, &Origin::prefix(from.to_owned()), dir, now_ns)?;
+            }
+            if row.posix_known || row.local || is_empty {
+                note(txn, dir, now_ns)?;
+            }
+            row.origin = Some(Origin::prefix(to.to_owned()));
             txn.write(Table::Inodes, &key::ino(dir), row.encode());
             if txn.read(Table::Listing, &key::ino(dir))?.is_some() {
                 txn.remove(Table::Listing, &key::ino(dir))?;
             }
-            Ok(())
+            Ok(true)
         })
     }
 
@@ -84,13 +99,12 @@ impl MetaStore {
         Ok(missing == 0)
     }
 
-    /// The names of a file beyond its own, each with the ETag of its object, if it has one.
-    pub fn further_names(&self, ino: Ino) -> Result<Vec<(Link, String)>, MetaError> {
+    /// The names of a file beyond its own, each with its object, if it has one.
+    pub fn further_names(&self, ino: Ino) -> Result<Vec<(Link, Option<Origin>)>, MetaError> {
         let mut found = Vec::new();
         self.reading().scan(Table::Links, &KeyRange::prefix(&key::ino(ino)), &mut |prefix, row| {
-            let etag = decode_text(row).map_err(damaged(Table::Links))?;
             if let Some((parent, name)) = key::split_further_name(prefix) {
-                found.push((Link { parent, name: name.to_vec() }, String::from_utf8_lossy(etag).into_owned()));
+                found.push((Link { parent, name: name.to_vec() }, decode_further(row)?));
             }
             Ok(ControlFlow::Continue(()))
         })?;
@@ -103,23 +117,27 @@ impl MetaStore {
             txn.says_what_the_bucket_says();
             let Some(mut row) = read_for_change(txn, sent.ino)? else {
                 // The object came into being after its name was taken away.
-                doom(txn, &sent.origin, sent.ino, 0);
+                doom(txn, &sent.origin, sent.ino, 0)?;
                 return Ok((Standing::Changed, Vec::new()));
             };
             forget_uploads(txn, sent.ino)?;
-            let is_at_its_place = row.link.as_ref() == Some(&sent.link);
+            // Also where a directory above was moved meanwhile.
+            let is_at_its_place =
+                row.link.as_ref() == Some(&sent.link) && path_of(txn, &sent.link)?.as_deref() == Some(sent.path.as_slice());
             if is_at_its_place {
                 mark_ancestors(txn, sent)?;
             }
             if is_at_its_place {
                 txn.remove_plain(Table::Doomed, &key::doomed(ROOT_ASSOCIATION, &sent.origin.key));
             } else {
-                doom(txn, &sent.origin, sent.ino, 0);
+                doom(txn, &sent.origin, sent.ino, 0)?;
             }
-            for (link, etag) in &sent.further {
+            for (link, origin) in &sent.further {
                 let at = key::further_name(sent.ino, link.parent, &link.name);
                 if txn.read(Table::Links, &at)?.is_some() {
-                    txn.write(Table::Links, &at, encode_text(etag.as_bytes()));
+                    txn.write(Table::Links, &at, encode_further(origin));
+                } else {
+                    doom(txn, origin, sent.ino, 0)?;
                 }
             }
             let is_unchanged = read_change(txn, sent.ino)?.is_none_or(|change| change.generation == sent.generation);
@@ -131,7 +149,11 @@ impl MetaStore {
                 _ => Standing::Changed,
             };
             if row.kind == FileKind::Symlink {
-                leave_behind(txn, sent, &row);
+                leave_behind(txn, sent, &row)?;
+                row.origin = Some(sent.origin.clone());
+            }
+            if row.kind == FileKind::Directory && is_at_its_place && row.local && row.origin.is_none() {
+                // Its marker is there: should it be moved or removed, that is to go.
                 row.origin = Some(sent.origin.clone());
             }
             if standing == Standing::Exported {
@@ -159,25 +181,28 @@ fn mark_ancestors(txn: &mut Txn<'_>, sent: &Sent) -> Result<(), MetaError> {
 }
 
 /// The object that an inode came from before is to go, if its name was another.
-fn leave_behind(txn: &mut Txn<'_>, sent: &Sent, row: &Inode) {
-    if let Some(old) = row.origin.as_ref().filter(|old| old.key != sent.origin.key) {
-        doom(txn, old, sent.ino, row.ctime_ns);
+fn leave_behind(txn: &mut Txn<'_>, sent: &Sent, row: &Inode) -> Result<(), MetaError> {
+    match row.origin.as_ref().filter(|old| old.key != sent.origin.key) {
+        Some(old) => doom(txn, old, sent.ino, row.ctime_ns),
+        None => Ok(()),
     }
 }
 
 /// The inode is what the bucket has.
 fn settle(txn: &mut Txn<'_>, sent: &Sent, row: &mut Inode) -> Result<(), MetaError> {
     (row.attrs_changed, row.posix_known, row.base, row.allocated) = (false, true, None, None);
-    row.local = !sent.is_listed;
+    let whiteout = key::dirent(sent.link.parent, &sent.link.name);
+    let hidden = txn.read(Table::Whiteouts, &whiteout)?;
+    // A file in the place of a directory of the bucket whose objects are still to go: a listing would take it for that.
+    let hides_prefix =
+        hidden.as_ref().is_some_and(|row| decode_text(row).is_ok_and(<[u8]>::is_empty)) && row.kind != FileKind::Directory;
+    row.local = !sent.is_listed || hides_prefix;
     if row.kind == FileKind::Directory {
         row.origin = (!sent.is_listed).then(|| Origin::prefix(sent.origin.key.clone()));
     }
-    if sent.is_listed {
+    if sent.is_listed && hidden.is_some() && !hides_prefix {
         // It hid a version that had this name before; should the object be the same again, it would hide that.
-        let whiteout = key::dirent(sent.link.parent, &sent.link.name);
-        if txn.read(Table::Whiteouts, &whiteout)?.is_some() {
-            txn.remove(Table::Whiteouts, &whiteout)?;
-        }
+        txn.remove(Table::Whiteouts, &whiteout)?;
     }
     txn.remove_plain(Table::Changes, &key::ino(sent.ino));
     Ok(())
@@ -191,7 +216,7 @@ fn record_file(
     is_done: bool,
     references: &mut References,
 ) -> Result<Standing, MetaError> {
-    leave_behind(txn, sent, row);
+    leave_behind(txn, sent, row)?;
     row.origin = Some(sent.origin.clone());
     if !is_done {
         return Ok(Standing::Changed);

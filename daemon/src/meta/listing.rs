@@ -1,5 +1,6 @@
 //! Merging listing pages into the tree: a pure plan (a merge-join of what is there with what the page says), then its writes.
 
+use super::changes::{is_anything_doomed, is_doomed};
 use super::dir::{dangling, read_dirents, read_inodes};
 use super::engine::{KeyRange, Table};
 use super::import::{ListedPart, Merged, Missing};
@@ -31,6 +32,8 @@ enum Step<'a> {
     Add(&'a ListedEntry),
     Replace(&'a ListedEntry, Dirent),
     Remove(Vec<u8>, Dirent),
+    /// What was exported is what the store has: from now on listings are about it.
+    Adopt(Ino),
     /// The store no longer has this directory, and something below it exists only here: from now on it does, too.
     Keep(Ino),
     /// A directory that is too large to be judged now: what is below it goes when somebody looks inside, and it at the next listing.
@@ -47,7 +50,7 @@ impl Step<'_> {
             Step::Add(entry) => listed(entry),
             Step::Replace(entry, old) => listed(entry) - links_of(old.kind),
             Step::Remove(_, old) => -links_of(old.kind),
-            Step::Keep(_) | Step::Leave | Step::Unread(_) => 0,
+            Step::Keep(_) | Step::Adopt(_) | Step::Leave | Step::Unread(_) => 0,
         }
     }
 }
@@ -62,6 +65,13 @@ impl Existing {
 
     fn is_unread(&self) -> bool {
         self.inode.kind == FileKind::File && !self.inode.posix_known
+    }
+
+    /// Whether a file that listings had nothing to say of, being exported below a directory that was moved, is what the store has.
+    fn is_as_exported(&self, node: &ListedNode) -> bool {
+        let own = self.inode.link.as_ref().is_some_and(|link| link.name == self.name);
+        let is_ours = self.inode.base.is_some() || self.inode.attrs_changed || self.was_sent;
+        own && self.inode.local && !is_ours && self.inode.kind != FileKind::Directory && self.is_still(node)
     }
 
     fn is_still(&self, node: &ListedNode) -> bool {
@@ -95,6 +105,7 @@ fn plan<'a>(existing: Vec<Existing>, entries: &[&'a ListedEntry], missing: Missi
             (None, Some(new)) => steps.push(Step::Add(new)),
             (Some(_), None) if missing == Missing::Keep => {}
             (Some(old), None) if old.is_from_store() => steps.push(Step::Remove(old.name, old.dirent)),
+            (Some(old), Some(new)) if old.is_as_exported(&new.node) => steps.push(Step::Adopt(old.dirent.ino)),
             (Some(old), Some(new)) if old.is_from_store() && !old.is_still(&new.node) => {
                 steps.push(Step::Replace(new, old.dirent));
             }
@@ -162,12 +173,20 @@ fn settle_whiteouts<'a>(
         hidden.insert(key::dirent_name(prefix).unwrap_or_default().to_vec(), version.to_vec());
         Ok(ControlFlow::Continue(()))
     })?;
+    let any_doomed = is_anything_doomed(txn)?;
     let mut shown = Vec::with_capacity(entries.len());
     for entry in entries {
         let version = match &entry.node {
             ListedNode::File { origin, .. } => origin.etag.as_bytes(),
             ListedNode::Directory => b"",
         };
+        let lost_its_name = match &entry.node {
+            ListedNode::File { origin, .. } if any_doomed => is_doomed(txn, origin)?,
+            _ => false,
+        };
+        if lost_its_name {
+            continue;
+        }
         if hidden.get(&entry.name).is_some_and(|removed| removed == version) {
             hidden.remove(&entry.name);
         } else {
@@ -302,6 +321,13 @@ impl MetaStore {
                     txn.remove(Table::Dirents, &at)?;
                     txn.orphan(old);
                     Change::Removed { name, old }
+                }
+                Step::Adopt(ino) => {
+                    if let Some(mut row) = read_for_change(txn, ino)? {
+                        row.local = false;
+                        txn.write(Table::Inodes, &key::ino(ino), row.encode());
+                    }
+                    continue;
                 }
                 Step::Keep(dir) => {
                     if let Some(mut row) = read_for_change(txn, dir)? {

@@ -9,9 +9,9 @@ use super::changes::doom;
 use super::dir::decode_dirent;
 use super::engine::{KeyRange, Table};
 use super::inode::read_for_change;
-use super::rows::Txn;
-use super::{Dirent, FileKind, MetaError, Refusal};
-use crate::format::rows::{InodeRow, Link, encode_text, key};
+use super::rows::{Txn, damaged};
+use super::{Dirent, FileKind, MetaError, Origin, Refusal};
+use crate::format::rows::{InodeRow, Link, RowError, decode_text, encode_text, key};
 use crate::ids::Ino;
 use std::ops::ControlFlow;
 
@@ -76,11 +76,14 @@ pub(super) fn take_name(
     txn.remove(Table::Dirents, &key::dirent(parent, name))?;
     let own = row.link.as_ref().is_some_and(|link| link.parent == parent && link.name == name);
     if !own {
+        if let Some(origin) = further_origin(txn, ino, parent, name)? {
+            doom(txn, &origin, ino, now_ns)?;
+        }
         return txn.remove(Table::Links, &key::further_name(ino, parent, name));
     }
     // Of a directory it is the marker; one that was made here and never exported has none.
     if let Some(origin) = row.origin.as_ref().filter(|_| !row.local || row.kind != FileKind::Directory) {
-        doom(txn, origin, ino, now_ns);
+        doom(txn, origin, ino, now_ns)?;
     }
     if !row.local {
         let version = row.origin.as_ref().filter(|_| row.kind != FileKind::Directory).map_or(PREFIX, |origin| &origin.etag);
@@ -89,6 +92,10 @@ pub(super) fn take_name(
     }
     row.link = further_name(txn, ino)?;
     if let Some(link) = &row.link {
+        // What its object was is what is expected there when it is exported as the file's own.
+        if let Some(origin) = further_origin(txn, ino, link.parent, &link.name)? {
+            doom(txn, &origin, ino, now_ns)?;
+        }
         txn.remove(Table::Links, &key::further_name(ino, link.parent, &link.name))?;
     }
     Ok(())
@@ -102,6 +109,24 @@ pub(super) fn give_name(txn: &mut Txn<'_>, parent: Ino, name: &[u8], ino: Ino, r
     } else {
         txn.write(Table::Links, &key::further_name(ino, parent, name), encode_text(b""));
     }
+}
+
+/// The object of a further name, if it was exported.
+fn further_origin(txn: &mut Txn<'_>, ino: Ino, parent: Ino, name: &[u8]) -> Result<Option<Origin>, MetaError> {
+    let row = txn.read(Table::Links, &key::further_name(ino, parent, name))?;
+    row.map_or(Ok(None), |row| decode_further(&row))
+}
+
+/// What is in the row of a further name: the ETag and the key of its object, if it was exported.
+pub(super) fn decode_further(row: &[u8]) -> Result<Option<Origin>, MetaError> {
+    let text = decode_text(row).map_err(damaged(Table::Links))?;
+    let text = std::str::from_utf8(text).map_err(|_| damaged(Table::Links)(RowError::Text("object")))?;
+    Ok(text.split_once('\0').map(|(etag, key)| Origin { key: key.to_owned(), etag: etag.to_owned(), version: None }))
+}
+
+/// The row of a further name whose object is this.
+pub(super) fn encode_further(origin: &Origin) -> Vec<u8> {
+    encode_text(format!("{}\0{}", origin.etag, origin.key).as_bytes())
 }
 
 /// One of the names an inode has beyond its own.

@@ -43,7 +43,6 @@ fn how(options: &BTreeMap<String, String>) -> Result<How, TaskError> {
             (ON_CONFLICT, "fail") => how.on_conflict = OnConflict::Fail,
             (ON_CONFLICT, "overwrite") => how.on_conflict = OnConflict::Overwrite,
             (ON_CONFLICT, "skip") => how.on_conflict = OnConflict::Skip,
-            (ON_CONFLICT, "keep-both") => how.on_conflict = OnConflict::KeepBoth,
             _ => return Err(TaskError::Invalid(format!("export: option {name}={value} is not known"))),
         }
     }

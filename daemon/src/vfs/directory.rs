@@ -9,7 +9,7 @@ use crate::stripe::Layout;
 use moka::sync::Cache;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Directories kept in memory at most; the rest is read from its rows again.
@@ -37,6 +37,8 @@ pub(super) struct Directory {
 /// The table of directories in use.
 pub(super) struct Directories {
     table: Cache<Ino, Arc<Directory>>,
+    /// Counts what was forgotten: what was read before is not remembered after it.
+    forgotten: AtomicU64,
     /// Names checked one by one, with the wall time (ns) of the check.
     probed: Cache<(Ino, Vec<u8>), i64>,
     /// Whether anything was ever probed: spares everybody else the allocation of a key.
@@ -46,15 +48,17 @@ pub(super) struct Directories {
 impl Directories {
     pub(super) fn new(ttl: Duration) -> Self {
         let probed = Cache::builder().max_capacity(PROBED_NAMES).time_to_live(ttl).build();
-        Directories { table: Cache::new(DIRECTORIES), probed, any_probed: AtomicBool::new(false) }
+        Directories { table: Cache::new(DIRECTORIES), forgotten: AtomicU64::new(0), probed, any_probed: AtomicBool::new(false) }
     }
 
     /// Drops what was derived from rows, after a change to layouts.
     pub(super) fn forget_all(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.table.invalidate_all();
     }
 
     pub(super) fn forget(&self, ino: Ino) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.table.invalidate(&ino);
     }
 
@@ -99,7 +103,12 @@ impl Inner {
         if let Some(directory) = self.directories.table.get(&ino) {
             return Ok(directory);
         }
+        let forgotten = self.directories.forgotten.load(Ordering::Acquire);
         let directory = Arc::new(self.load_directory(ino)?);
+        if self.directories.forgotten.load(Ordering::Acquire) != forgotten {
+            // Right for whoever asked, and perhaps not for the next one.
+            return Ok(directory);
+        }
         Ok(self.directories.table.get_with(ino, || directory))
     }
 

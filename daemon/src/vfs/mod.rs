@@ -110,7 +110,7 @@ struct Inner {
     directories: Directories,
     invalidator: Invalidator,
     heads: posix::Heads,
-    exports: export::Exports,
+    exports: Arc<export::Exports>,
     auto: Arc<export::Auto>,
     renames: Mutex<()>,
     /// Counts changes of names, by directory (some share a counter): a listing read before the last one may tell the kernel of what
@@ -133,7 +133,7 @@ impl Vfs {
             handles: Handles::default(),
             invalidator: Invalidator::start(),
             heads: posix::Heads::default(),
-            exports: export::Exports::new(config.identity, config.export_bytes),
+            exports: Arc::new(export::Exports::new(config.identity, config.export_bytes)),
             auto: Arc::clone(&auto),
             renames: Mutex::default(),
             changes: std::array::from_fn(|_| AtomicU64::new(0)),

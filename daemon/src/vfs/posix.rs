@@ -144,6 +144,10 @@ impl Inner {
             self.meta.become_symlink(ino, &target).map_err(metadata_error)?;
         }
         let change = |row: &mut Inode| {
+            // It may have been exported meanwhile.
+            if row.origin.as_ref().is_none_or(|origin| origin.etag != head.pin.etag) {
+                return;
+            }
             assume(row, attrs);
             if let (Some(origin), Some(version)) = (&mut row.origin, &head.pin.version) {
                 origin.version = Some(version.clone());

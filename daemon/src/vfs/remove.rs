@@ -90,7 +90,11 @@ impl Inner {
         // One at a time: two moves that are each fine could together make a directory its own ancestor.
         let _alone = self.renames.lock();
         let prefix_of = |ino| self.directory(ino).ok().map(|directory| directory.prefix.clone());
-        let renamed = self.meta.rename(from, to, mode, &prefix_of, self.clock.wall_ns()).map_err(metadata_error)?;
+        self.exports.note_move();
+        let renamed = self.meta.rename(from, to, mode, &prefix_of, self.clock.wall_ns()).map_err(metadata_error);
+        // What was remembered of directories' prefixes may have been read before the commit.
+        self.exports.note_move();
+        let renamed = renamed?;
         self.names_changed(from.0);
         self.names_changed(to.0);
         if let Some(replaced) = renamed.replaced.filter(|_| renamed.orphaned) {

@@ -178,3 +178,27 @@ fn kill_9_at_any_moment_loses_no_queued_change_and_leaves_no_upload() {
     until_exported(&site, &site.mountpoint(), &String::new);
     eventually("no upload is left behind", || site.bucket().uploads().is_empty());
 }
+
+#[test]
+fn a_write_that_happened_and_was_not_recorded_is_where_the_file_comes_from() {
+    let site = Site::new();
+    let place = site.place();
+    let object: Vec<u8> = (0..3_u32 << 20).map(|at| (at / 1000) as u8).collect();
+    site.bucket().put("f", object.clone(), []);
+    let first = site.bucket().get("f").expect("an object").object.as_ref().map(|object| object.etag.clone());
+    let serving = Serving::start_with(&place, true);
+    site.server.faults().add(Rule::new(Fault::Delay(Duration::from_secs(8))).on(Op::PutObject).times(1));
+    let file = std::fs::OpenOptions::new().write(true).open(site.mountpoint().join("f")).expect("opens");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"ours", 2_000_000).expect("writes");
+    file.sync_all().expect("syncs");
+    drop(file);
+    eventually("the object is replaced", || {
+        site.bucket().get("f").expect("an object").object.as_ref().map(|object| object.etag.clone()) != first
+    });
+    drop(serving);
+    let mut expected = object;
+    expected[2_000_000..2_000_004].copy_from_slice(b"ours");
+    let _serving = Serving::start_with(&place, true);
+    eventually("it is readable", || std::fs::read(site.mountpoint().join("f")).is_ok_and(|read| read == expected));
+    assert!(body(&site, "f") == Some(expected));
+}

@@ -1,7 +1,7 @@
 //! What was made and changed in a mount becomes objects, and what others make of them.
 
 use crate::fixtures::mounted::{Mounted, Options, Site, eventually};
-use forebay_daemon::config::{OnConflict, PosixMetadata};
+use forebay_daemon::config::{MetadataTtl, OnConflict, PosixMetadata};
 use forebay_daemon::ids::Ino;
 use forebay_daemon::vfs::{ExportCode, ExportEvents, ExportFailure, ExportResult, ExportTree};
 use forebay_loopback_s3::{Fault, Op, Rule};
@@ -417,4 +417,110 @@ fn a_new_directory_in_the_place_of_a_moved_one_waits_for_it() {
     }
     assert_eq!(body(&site, "a/y"), None);
     assert_eq!(export(&mount), Vec::<PathBuf>::new());
+}
+
+/// A mount that asks the bucket each time.
+fn curious() -> Options {
+    Options { ttl: MetadataTtl::For(std::time::Duration::ZERO), ..Options::default() }
+}
+
+fn names(mount: &Mounted, dir: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(mount.path(dir)).expect("lists");
+    let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_file_whose_object_was_replaced_before_all_of_it_was_here_is_a_conflict() {
+    let site = Site::new();
+    site.bucket().put("f", noise(9, 4 << 20), []);
+    let mount = site.mount(&Options::default());
+    let file = std::fs::OpenOptions::new().write(true).open(mount.path("f")).expect("opens");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"ours", 10).expect("writes");
+    file.sync_all().expect("syncs");
+    site.bucket().put("f", "theirs", []);
+    let seen = export_as(&mount, OnConflict::Fail, false);
+    assert_eq!(seen.failed.lock().expect("no panic").len(), 1, "and it ends");
+    assert_eq!(body(&site, "f"), Some(b"theirs".to_vec()));
+}
+
+#[test]
+fn markers_and_empty_directories_move_with_their_parents() {
+    let site = Site::new();
+    let mount = site.mount(&curious());
+    std::fs::create_dir_all(mount.path("a/b")).expect("makes directories");
+    std::fs::create_dir(mount.path("a/empty")).expect("makes a directory");
+    std::fs::write(mount.path("a/b/f"), "content").expect("writes");
+    std::fs::set_permissions(mount.path("a/empty"), PermissionsExt::from_mode(0o700)).expect("sets a mode");
+    export(&mount);
+    assert_eq!(site.bucket().keys(), ["a/", "a/b/", "a/b/f", "a/empty/"]);
+    std::fs::rename(mount.path("a"), mount.path("c")).expect("renames");
+    export(&mount);
+    assert_eq!(site.bucket().keys(), ["c/", "c/b/", "c/b/f", "c/empty/"]);
+    assert_eq!((names(&mount, ""), names(&mount, "c")), (vec!["c".to_owned()], vec!["b".to_owned(), "empty".to_owned()]));
+    assert_eq!(export(&mount), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn names_that_were_taken_away_stay_away() {
+    let site = Site::new();
+    for key in ["d/one", "d/two", "gone/x"] {
+        site.bucket().put(key, "old", []);
+    }
+    let mount = site.mount(&curious());
+    std::fs::write(mount.path("a"), "linked").expect("writes");
+    std::fs::hard_link(mount.path("a"), mount.path("b")).expect("links");
+    std::fs::hard_link(mount.path("a"), mount.path("c")).expect("links");
+    export(&mount);
+    // A further name, then the file's own.
+    std::fs::remove_file(mount.path("b")).expect("removes");
+    std::fs::remove_file(mount.path("a")).expect("removes");
+    // A directory that is made anew, and one whose name a file has.
+    std::fs::remove_dir_all(mount.path("d")).expect("removes");
+    std::fs::create_dir(mount.path("d")).expect("makes a directory");
+    std::fs::write(mount.path("d/new"), "new").expect("writes");
+    std::fs::remove_dir_all(mount.path("gone")).expect("removes");
+    std::fs::write(mount.path("gone"), "a file").expect("writes");
+    let check = |mount: &Mounted| {
+        assert_eq!(
+            (names(mount, ""), names(mount, "d")),
+            (vec!["c".to_owned(), "d".to_owned(), "gone".to_owned()], vec!["new".to_owned()])
+        );
+        assert_eq!(
+            (mount.read("c").expect("reads"), mount.read("gone").expect("reads")),
+            (b"linked".to_vec(), b"a file".to_vec())
+        );
+    };
+    check(&mount);
+    export(&mount);
+    check(&mount);
+    let seen = export_as(&mount, OnConflict::Fail, true);
+    assert!(seen.failed.lock().expect("no panic").is_empty(), "{:?}", seen.failed);
+    check(&mount);
+    assert_eq!(site.bucket().keys(), ["c", "d/", "d/new", "gone"]);
+    drop(mount);
+    check(&site.mount(&curious()));
+}
+
+#[test]
+fn a_directory_that_is_moved_while_a_file_in_it_is_sent_keeps_the_file() {
+    let site = Site::new();
+    let mount = site.mount(&curious());
+    std::fs::create_dir(mount.path("p")).expect("makes a directory");
+    std::fs::write(mount.path("p/f"), "content").expect("writes");
+    let slow = Fault::Delay(std::time::Duration::from_millis(800));
+    site.server.faults().add(Rule::new(slow).on(Op::PutObject).key_prefix("p/f").times(1));
+    std::thread::scope(|scope| {
+        let exported = scope.spawn(|| export_as(&mount, OnConflict::Fail, false));
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::fs::rename(mount.path("p"), mount.path("q")).expect("renames");
+        exported.join().expect("no panic");
+    });
+    for _ in 0..2 {
+        assert_eq!(names(&mount, "q"), ["f"]);
+        export_as(&mount, OnConflict::Fail, true);
+    }
+    assert_eq!(mount.read("q/f").expect("reads"), b"content");
+    assert_eq!(site.bucket().keys(), ["q/", "q/f"]);
 }

@@ -74,12 +74,21 @@ impl Cache {
         let _maps = self.maps.without_pending(file.ino());
         let is_clean = file.written().lock().is_settled();
         let what = meta::Sent { is_clean: sent.what.is_clean && is_clean, ..sent.what.clone() };
-        let (standing, released) = self.meta.exported(&what).map_err(|error| metadata_error(file, &error))?;
-        let pin = Pin { etag: what.origin.etag, version: what.origin.version };
-        file.set_source(Source { key: what.origin.key.into(), pin });
-        if standing != Standing::Changed {
-            self.show_sent(file)?;
+        // The object has all of the file. Readers learn so before the map names no block any more: else they would take what it does not name for zeros.
+        let (base, source) = (packed.base(), file.source());
+        let pin = Pin { etag: what.origin.etag.clone(), version: what.origin.version.clone() };
+        file.set_source(Source { key: what.origin.key.as_str().into(), pin });
+        if what.is_clean {
             packed.base.store(file.size(), Ordering::Release);
+        }
+        let (standing, released) = self.meta.exported(&what).map_err(|error| {
+            packed.base.store(base, Ordering::Release);
+            file.set_source(source);
+            metadata_error(file, &error)
+        })?;
+        match standing {
+            Standing::Changed => packed.base.store(base, Ordering::Release),
+            Standing::Exported | Standing::Unfinished => self.show_sent(file),
         }
         if standing == Standing::Exported {
             file.end_claims();
@@ -89,16 +98,16 @@ impl Cache {
     }
 
     /// Has readers find the file's blocks as those of its origin.
-    fn show_sent(&self, file: &CachedFile) -> Result<()> {
-        let row = self.meta.inode(file.ino()).map_err(|error| metadata_error(file, &error))?;
+    fn show_sent(&self, file: &CachedFile) {
         let mut state = file.written().lock();
         state.base = state.size;
-        if let Some(row) = row {
-            state.recorded = Recorded { size: row.size, allocated: allocated_bytes(&row) };
-        }
         file.become_another();
         self.maps.drop_rows(file.ino(), 0..state.size.div_ceil(self.block_size() * BLOCKS_PER_CHUNK));
-        Ok(())
+        match self.meta.inode(file.ino()) {
+            Ok(Some(row)) => state.recorded = Recorded { size: row.size, allocated: allocated_bytes(&row) },
+            Ok(None) => {}
+            Err(error) => drop(metadata_error(file, &error)),
+        }
     }
 }
 
@@ -112,15 +121,24 @@ impl Cache {
             if !matches!(mapped, Mapped::Origin(_)) {
                 continue;
             }
+            self.flusher.admit(self, self.block_size() as usize)?;
             let (loaded, outcome) = oneshot::channel();
             self.load(file, index, Box::new(move |done| drop(loaded.send(done))));
             outcome.await.unwrap_or_else(|_| Err(stopping()))?;
             brought += 1;
             if brought % BROUGHT_IN_A_ROUND == 0 {
-                self.settle(file).await?;
+                self.settle_or_fail(file).await?;
             }
         }
-        self.settle(file).await
+        self.settle_or_fail(file).await
+    }
+
+    async fn settle_or_fail(self: &Arc<Self>, file: &Arc<CachedFile>) -> Result<()> {
+        self.settle(file).await?;
+        if file.written().lock().is_dirty() {
+            return Err(Error::new(ErrorKind::Busy, format!("'{}' could not be stored", file.key())));
+        }
+        Ok(())
     }
 }
 

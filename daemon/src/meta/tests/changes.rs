@@ -27,7 +27,8 @@ fn doomed(store: &MetaStore) -> Vec<(String, String)> {
 fn sent(store: &MetaStore, ino: Ino, key: &str, etag: &str) -> Sent {
     let generation = store.change_of(ino).expect("reads").map_or(0, |change| change.generation);
     let link = store.inode(ino).expect("reads").expect("is there").link.expect("has a name");
-    Sent { ino, generation, link, origin: origin(key, etag), further: Vec::new(), is_listed: true, is_clean: true }
+    let path = key.trim_end_matches('/').as_bytes().to_vec();
+    Sent { ino, generation, link, path, origin: origin(key, etag), further: Vec::new(), is_listed: true, is_clean: true }
 }
 
 fn write(store: &MetaStore, ino: Ino, size: u64, blocks: &[u8]) {

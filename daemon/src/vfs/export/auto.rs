@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -63,6 +63,8 @@ struct Queue {
     again: HashSet<Ino>,
     /// More changed than fits.
     is_incomplete: bool,
+    /// How far the log was read.
+    read_to: Option<Ino>,
     failing: HashMap<Ino, String>,
 }
 
@@ -191,6 +193,8 @@ impl Vfs {
     pub fn start_auto_export(&self) {
         let inner = Arc::clone(&self.0);
         self.0.runtime.spawn(async move { inner.auto_export().await });
+        let inner = Arc::clone(&self.0);
+        self.0.runtime.spawn(async move { inner.auto_remove().await });
     }
 
     /// How automatic export is doing.
@@ -208,7 +212,6 @@ impl Vfs {
 impl Inner {
     async fn auto_export(self: Arc<Self>) {
         let mut under_way = FuturesUnordered::new();
-        let mut last_removals = None::<Instant>;
         while !self.auto.closing.load(Ordering::Acquire) {
             if let Err(error) = self.fill_queue() {
                 tracing::error!(%error, "the change log could not be read");
@@ -216,10 +219,6 @@ impl Inner {
             let (due, next) = self.auto.take_due(AT_ONCE - under_way.len());
             for (ino, failures) in due {
                 under_way.push(self.auto_export_one(ino, failures));
-            }
-            if under_way.is_empty() && last_removals.is_none_or(|last| last.elapsed() >= SETTLE) {
-                self.auto_removals().await;
-                last_removals = Some(Instant::now());
             }
             tokio::select! {
                 _ = under_way.next(), if !under_way.is_empty() => {}
@@ -241,13 +240,20 @@ impl Inner {
             }
             queue.is_incomplete = false;
         }
-        let mut after = None;
+        let mut after = self.auto.queue.lock().read_to.take();
+        let began_within = after.is_some();
         loop {
             let page = self.meta.changes(after, PAGE).map_err(metadata_error)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
+            let Some((last, _)) = page.last() else {
+                // What came before where this began is next.
+                self.auto.queue.lock().is_incomplete |= began_within;
+                return Ok(());
+            };
             after = Some(*last);
             self.auto.note(&page.iter().map(|(ino, _)| *ino).collect::<Vec<_>>());
-            if self.auto.queue.lock().is_incomplete {
+            let mut queue = self.auto.queue.lock();
+            if queue.is_incomplete {
+                queue.read_to = after;
                 return Ok(());
             }
         }
@@ -285,28 +291,47 @@ impl Inner {
         seen.failure.into_inner().map_or(Ok(Exported::Sent(0)), Err)
     }
 
-    async fn auto_removals(self: &Arc<Self>) {
+    /// Deletes what lost its name, in passes of its own; ever less often while the store refuses.
+    async fn auto_remove(self: Arc<Self>) {
+        let mut pause = SETTLE;
+        while !self.auto.closing.load(Ordering::Acquire) {
+            let failures = self.auto_removals().await;
+            pause = if failures == 0 { SETTLE } else { (pause * 2).min(RETRY[1]) };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One pass; how many failed.
+    async fn auto_removals(self: &Arc<Self>) -> usize {
         self.settle_strays().await;
         if !self.auto.how.deleted {
-            return;
+            return 0;
         }
+        let failures = AtomicUsize::new(0);
         let mut after = None::<String>;
         loop {
             let page = match self.meta.doomed(ROOT_ASSOCIATION, after.as_deref(), PAGE) {
                 Ok(page) => page,
-                Err(error) => return tracing::error!(%error, "the log of deletions could not be read"),
+                Err(error) => {
+                    tracing::error!(%error, "the log of deletions could not be read");
+                    return 1;
+                }
             };
-            let Some(last) = page.last() else { return };
+            let Some(last) = page.last() else { return failures.into_inner() };
             after = Some(last.key.clone());
+            let failures = &failures;
             let remove = |doomed: Doomed| async move {
                 match self.remove_object(&doomed, self.auto.how.on_conflict, Urgency::Ahead).await {
                     Ok(RemovalOutcome::Removed | RemovalOutcome::Kept | RemovalOutcome::Later) => {}
-                    Err(failure) => tracing::warn!(key = doomed.key, %failure, "a deletion was not exported"),
+                    Err(failure) => {
+                        failures.fetch_add(1, Ordering::Relaxed);
+                        tracing::warn!(key = doomed.key, %failure, "a deletion was not exported");
+                    }
                 }
             };
             futures::stream::iter(page).for_each_concurrent(AT_ONCE, remove).await;
             if self.auto.closing.load(Ordering::Acquire) {
-                return;
+                return 0;
             }
         }
     }

@@ -66,6 +66,22 @@ impl Inner {
         if matches!(way, Way::Nothing) && further.is_empty() && self.meta.change_of(ino).map_err(metadata_error)?.is_none() {
             return Ok(Exported::Unchanged);
         }
+        if let Some(written) = self.what_became_of(ino, &place.key).await? {
+            // The end of an earlier write was not recorded: first that, since it is where the file's bytes come from now.
+            let what = Sent {
+                ino,
+                generation: u64::MAX,
+                link: link.clone(),
+                path: place.path.clone(),
+                origin: origin(&place.key, written),
+                further: Vec::new(),
+                is_listed: place.is_listed,
+                is_clean: false,
+            };
+            self.cache.sent(&sending, what).await?;
+            drop(sending);
+            return Box::pin(self.export_file(ino, row, on_conflict, urgency)).await;
+        }
         let known = sending.row.origin.as_ref();
         let Some(own) = self.bring_about(&task, &way, known, on_conflict).await? else { return Ok(Exported::Skipped) };
         let mut sent = match way {
@@ -74,9 +90,10 @@ impl Inner {
         };
         let own = origin(&place.key, own);
         let mut others = Vec::new();
-        for (link, etag) in further {
-            let Some(pin) = self.export_further(&task, &own, &link, &etag, on_conflict).await? else { continue };
-            others.push((link, pin.etag));
+        for (link, known) in further {
+            let Some(pin) = self.export_further(&task, &own, &link, known.as_ref(), on_conflict).await? else { continue };
+            let key = self.place_of(&link)?.key;
+            others.push((link, origin(&key, pin)));
             sent += sending.row.size;
         }
         self.record(&task, &place, &link, own, others).await?;
@@ -89,13 +106,12 @@ impl Inner {
         task: &Task<'_>,
         own: &Origin,
         link: &Link,
-        etag: &str,
+        known: Option<&Origin>,
         on_conflict: OnConflict,
     ) -> ExportResult<Option<Pin>> {
         let place = self.place_of(link)?;
-        let known = (!etag.is_empty()).then(|| Origin { key: place.key.clone(), etag: etag.to_owned(), version: None });
         let task = Task { key: &place.key, token: self.new_token(task.ino), name: &link.name, ..*task };
-        self.bring_about(&task, &Way::Copy { from: own }, known.as_ref(), on_conflict).await
+        self.bring_about(&task, &Way::Copy { from: own }, known, on_conflict).await
     }
 
     async fn record(
@@ -104,12 +120,13 @@ impl Inner {
         place: &Place,
         link: &Link,
         own: Origin,
-        further: Vec<(Link, String)>,
+        further: Vec<(Link, Origin)>,
     ) -> ExportResult<()> {
         let what = Sent {
             ino: task.ino,
             generation: task.sending.generation,
             link: link.clone(),
+            path: place.path.clone(),
             origin: own,
             further,
             is_listed: place.is_listed,
@@ -148,13 +165,28 @@ impl Inner {
         if let (Way::Nothing, Some(known)) = (way, known) {
             return Ok(Some(pin_of(known)));
         }
+        let Some(_key) = self.exports.lock(task.key) else {
+            return Err(ExportFailure::passing(
+                super::ExportCode::ResourceBusy,
+                format!("'{}' is being written or deleted", task.key),
+            ));
+        };
         self.rescue(task.key, task.ino).await?;
         let mut expected = match self.what_became_of(task.ino, task.key).await? {
             Some(own) => Precondition::Is(own),
             None => self.expected_at(task.key, known)?,
         };
         self.about_to_write(task.ino, task.key, task.token, UploadKind::Whole)?;
+        let replaces_its_own = known.is_some_and(|known| known.key == task.key);
+        if replaces_its_own && !self.meta.is_all_here(task.ino).map_err(metadata_error)? {
+            // Else a power cut could leave a file whose bytes come from an object that was replaced, and nothing that says by whom.
+            self.durable().await?;
+        }
         for _ in 0..TRIES {
+            task.sending.may_be_seen(false);
+            if !self.cache.is_as_it_was(task.sending)? {
+                return Err(ExportFailure::passing(super::ExportCode::ResourceBusy, format!("'{}' changes meanwhile", task.key)));
+            }
             let done = match way {
                 Way::Copy { from } => match self.copy_object(task, from, expected.clone()).await {
                     // GCS and Azure cannot do all that S3 can: then the content goes out.
@@ -186,6 +218,7 @@ impl Inner {
             return self.copy_in_parts(task, source, headers, expected).await;
         }
         let request = CopyRequest { source, key: task.key.to_owned(), headers: Some(headers), precondition: expected };
+        task.sending.may_be_seen(true);
         match self.repository.copy(request, task.token, task.urgency).await {
             Ok(pin) => Ok(pin),
             Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => self.who_changed(task, from).await,

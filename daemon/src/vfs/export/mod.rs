@@ -31,6 +31,7 @@ use crate::meta::{FileKind, Inode};
 use crate::repository::{StoreError, Urgency, WriteToken};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Semaphore;
 
 /// What became of an export.
@@ -134,6 +135,12 @@ pub(super) struct Exports {
     memory_kib: u32,
     /// Links and directories being exported.
     under_way: parking_lot::Mutex<HashSet<Ino>>,
+    /// Keys that are being written or deleted.
+    keys: parking_lot::Mutex<HashSet<String>>,
+    /// Counts moves of directories, before and after each.
+    moves: AtomicU64,
+    /// Prefixes that directories were moved from and not exported since, as of a count of moves.
+    moved_from: parking_lot::Mutex<Option<(u64, Arc<Vec<String>>)>>,
 }
 
 impl Exports {
@@ -144,12 +151,38 @@ impl Exports {
             memory: Arc::new(Semaphore::new(memory_kib as usize)),
             memory_kib,
             under_way: parking_lot::Mutex::default(),
+            keys: parking_lot::Mutex::default(),
+            moves: AtomicU64::new(0),
+            moved_from: parking_lot::Mutex::default(),
         }
+    }
+
+    /// Has nobody else write or delete a key; `None` if somebody does.
+    fn lock(self: &Arc<Self>, key: &str) -> Option<KeyLock> {
+        let is_free = self.keys.lock().insert(key.to_owned());
+        is_free.then(|| KeyLock { exports: Arc::clone(self), key: key.to_owned() })
+    }
+
+    /// A directory is about to be moved, or was.
+    pub(super) fn note_move(&self) {
+        self.moves.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The token of a write of an inode: who meets it in the bucket knows whose work it is. `write` is noted before the write is sent.
     fn token(&self, ino: Ino, write: u64) -> WriteToken {
         WriteToken::from_bits(u128::from(self.tag) << 104 | u128::from(ino.0 & INO_BITS) << 64 | u128::from(write))
+    }
+}
+
+/// A key that nobody else writes or deletes.
+struct KeyLock {
+    exports: Arc<Exports>,
+    key: String,
+}
+
+impl Drop for KeyLock {
+    fn drop(&mut self) {
+        self.exports.keys.lock().remove(&self.key);
     }
 }
 
@@ -174,6 +207,14 @@ impl Vfs {
 }
 
 impl Inner {
+    /// Makes everything recorded so far durable: what follows in the bucket must not come before it.
+    async fn durable(&self) -> ExportResult<()> {
+        let (done, outcome) = futures::channel::oneshot::channel();
+        self.cache.sync(None, Box::new(move |result| drop(done.send(result))));
+        let stopping = || Error::new(ErrorKind::ShuttingDown, "the file system is shutting down");
+        Ok(outcome.await.unwrap_or_else(|_| Err(stopping()))?)
+    }
+
     pub(super) async fn export(self: &Arc<Self>, ino: Ino, on_conflict: OnConflict, urgency: Urgency) -> ExportResult {
         let row = self.meta.inode(ino).map_err(metadata_error)?;
         let Some(row) = row.filter(|row| row.link.is_some()) else { return Ok(Exported::Nothing) };

@@ -7,6 +7,7 @@ use crate::ids::Ino;
 use crate::meta::{Inode, Link, Sent, UploadKind};
 use crate::repository::write::{PutRequest, SystemHeaders};
 use crate::repository::{ObjectHeaders, Payload, Pin, Precondition, StoreError, Urgency};
+use crate::vfs::directory::Directory;
 use crate::vfs::metadata_error;
 use std::sync::Arc;
 
@@ -27,6 +28,10 @@ impl Drop for Alone<'_> {
         self.inner.meta.end_export(self.ino);
         self.inner.exports.under_way.lock().remove(&self.ino);
     }
+}
+
+fn busy() -> ExportFailure {
+    ExportFailure::passing(ExportCode::ResourceBusy, "it is being exported")
 }
 
 /// A node as it was at one moment.
@@ -57,7 +62,7 @@ impl Inner {
     }
 
     pub(super) async fn export_symlink(self: &Arc<Self>, ino: Ino, on_conflict: OnConflict, urgency: Urgency) -> ExportResult {
-        let Some(_alone) = self.alone(ino) else { return Ok(Exported::Nothing) };
+        let Some(_alone) = self.alone(ino) else { return Err(busy()) };
         let Some(node) = self.node(ino)? else { return Ok(Exported::Nothing) };
         let is_there = node.row.origin.as_ref().is_some_and(|origin| origin.key == node.place.key);
         if is_there && !node.row.attrs_changed && node.generation == 0 {
@@ -93,7 +98,7 @@ impl Inner {
         if ino == Ino::ROOT {
             return Ok(Exported::Nothing);
         }
-        let Some(_alone) = self.alone(ino) else { return Ok(Exported::Nothing) };
+        let Some(_alone) = self.alone(ino) else { return Err(busy()) };
         let Some(mut node) = self.node(ino)? else { return Ok(Exported::Nothing) };
         let own = self.directory(ino)?;
         if own.in_store && own.prefix != own.target {
@@ -117,9 +122,14 @@ impl Inner {
     }
 
     /// All that was below a moved directory's old prefix is below its new one: that is where its entries come from now.
-    pub(super) async fn settle_moved(self: &Arc<Self>, ino: Ino, urgency: Urgency) -> ExportResult {
-        let directory = self.directory(ino)?;
-        self.meta.settle_moved(ino, &directory.target).map_err(metadata_error)?;
+    pub(super) async fn settle_moved(self: &Arc<Self>, directory: &Directory, urgency: Urgency) -> ExportResult {
+        let (ino, to) = (directory.ino, directory.target.as_str());
+        let path = to.strip_prefix(self.config.key_prefix.as_str()).unwrap_or(to).trim_end_matches('/').as_bytes();
+        let settled = self.meta.settle_moved(ino, &directory.prefix, to, path, self.clock.wall_ns()).map_err(metadata_error)?;
+        if !settled {
+            return Err(ExportFailure::passing(ExportCode::ResourceBusy, format!("'{to}' was moved while what is below it was")));
+        }
+        self.exports.note_move();
         // What lies below is remembered with the prefix it had.
         self.directories.forget_all();
         self.export_directory(ino, urgency).await
@@ -134,6 +144,12 @@ impl Inner {
         precondition: Precondition,
         urgency: Urgency,
     ) -> Result<Pin, StoreError> {
+        let Some(_key) = self.exports.lock(&node.place.key) else {
+            return Err(StoreError::Transient {
+                what: node.place.key.clone(),
+                message: "it is being written or deleted".to_owned(),
+            });
+        };
         let token = self.new_token(ino);
         if let Err(error) = self.about_to_write(ino, &node.place.key, token, UploadKind::Whole) {
             return Err(StoreError::Permanent { what: node.place.key.clone(), message: error.to_string() });
@@ -146,6 +162,7 @@ impl Inner {
             ino,
             generation: node.generation,
             link: node.link.clone(),
+            path: node.place.path.clone(),
             origin: origin(&node.place.key, pin),
             further: Vec::new(),
             is_listed: node.place.is_listed,

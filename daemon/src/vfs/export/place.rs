@@ -7,6 +7,7 @@ use crate::repository::limits::MOST_KEY;
 use crate::repository::{Pin, Precondition, StoreError, Urgency};
 use crate::vfs::metadata_error;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Rows of the log read at a time.
 const PAGE: usize = 1000;
@@ -16,6 +17,8 @@ const PAGE: usize = 1000;
 pub(super) struct Place {
     /// The object's key.
     pub(super) key: String,
+    /// The path below the root.
+    pub(super) path: Vec<u8>,
     /// Whether listings of the directory, as it stands, show what is at that key.
     pub(super) is_listed: bool,
 }
@@ -33,7 +36,8 @@ impl Inner {
             let message = format!("the key would have {} bytes, and {MOST_KEY} is the most", key.len());
             return Err(ExportFailure::new(ExportCode::PathSizeTooLong, message));
         }
-        Ok(Place { key, is_listed: directory.prefix == directory.target })
+        let path = key.strip_prefix(self.config.key_prefix.as_str()).unwrap_or(&key).as_bytes().to_vec();
+        Ok(Place { key, path, is_listed: directory.prefix == directory.target })
     }
 
     /// What has to be at a key for an inode to take its place: its own last version, one that had this name before and is to go, or nothing.
@@ -63,25 +67,49 @@ impl Inner {
         let Some(row) = self.meta.inode(heir).map_err(metadata_error)? else { return Ok(()) };
         tracing::info!(key, ino = %heir, "the bytes of a moved file are fetched: another file takes the place of its object");
         let file = self.file_of(heir, &row)?;
-        Ok(self.cache.bring_here(&file).await?)
+        self.cache.bring_here(&file).await?;
+        if self.in_need_of(key)?.is_some() {
+            return Err(ExportFailure::passing(
+                ExportCode::ResourceBusy,
+                format!("what was moved from '{key}' could not be brought here"),
+            ));
+        }
+        self.durable().await
     }
 
-    /// Whether a key is below the prefix of a directory that was moved away and not exported since: the object may be the only place of what is there now. Looks
-    /// at the whole log.
-    fn is_of_moved_directory(&self, key: &str) -> ExportResult<bool> {
-        let mut after = None;
+    /// Whether a key is below the prefix of a directory that was moved away and not exported since: the object may be the only place of what is there now.
+    pub(super) fn is_of_moved_directory(&self, key: &str) -> ExportResult<bool> {
+        Ok(self.moved_from()?.iter().any(|prefix| key.starts_with(prefix) && key.len() > prefix.len()))
+    }
+
+    fn moved_from(&self) -> ExportResult<Arc<Vec<String>>> {
+        loop {
+            let moves = self.exports.moves.load(Ordering::Acquire);
+            if let Some((_, known)) = self.exports.moved_from.lock().as_ref().filter(|(as_of, _)| *as_of == moves) {
+                return Ok(Arc::clone(known));
+            }
+            let found = Arc::new(self.find_moved()?);
+            if self.exports.moves.load(Ordering::Acquire) == moves {
+                *self.exports.moved_from.lock() = Some((moves, Arc::clone(&found)));
+                return Ok(found);
+            }
+        }
+    }
+
+    fn find_moved(&self) -> ExportResult<Vec<String>> {
+        let (mut found, mut after) = (Vec::new(), None);
         loop {
             let page = self.meta.changes(after, PAGE).map_err(metadata_error)?;
-            let Some((last, _)) = page.last() else { return Ok(false) };
+            let Some((last, _)) = page.last() else { return Ok(found) };
             after = Some(*last);
             for (ino, _) in page {
                 let row = self.meta.inode(ino).map_err(metadata_error)?;
                 let prefix =
                     row.filter(|row| row.kind == FileKind::Directory).and_then(|row| row.origin).map(|origin| origin.key);
-                if prefix
-                    .is_some_and(|prefix| key.starts_with(&prefix) && self.directory(ino).is_ok_and(|dir| dir.target != prefix))
+                if let Some(prefix) = prefix
+                    && self.directory(ino).is_ok_and(|dir| dir.target != prefix)
                 {
-                    return Ok(true);
+                    found.push(prefix);
                 }
             }
         }
@@ -106,7 +134,7 @@ impl Inner {
         match on_conflict {
             OnConflict::Overwrite => {}
             OnConflict::Skip => return Ok(None),
-            OnConflict::Fail | OnConflict::KeepBoth => {
+            OnConflict::Fail => {
                 let what = if now.is_some() { "was changed in the bucket" } else { "was deleted in the bucket" };
                 return Err(ExportFailure::new(ExportCode::S3Conflict, format!("'{key}' {what} and here")));
             }

@@ -38,16 +38,23 @@ impl Inner {
         on_conflict: OnConflict,
         urgency: Urgency,
     ) -> ExportResult<RemovalOutcome> {
+        let Some(_key) = self.exports.lock(&doomed.key) else { return Ok(RemovalOutcome::Later) };
         if let Some(kept) = self.has_successor(&doomed.key)? {
             return if kept { self.let_live(doomed) } else { Ok(RemovalOutcome::Later) };
         }
-        if self.in_need_of(&doomed.key)?.is_some() {
+        if self.in_need_of(&doomed.key)?.is_some() || self.is_of_moved_directory(&doomed.key)? {
             return Ok(RemovalOutcome::Later);
         }
+        // A power cut must not take back what made the object needless.
+        self.durable().await?;
         let mut pin =
             (!doomed.row.etag.is_empty()).then(|| Pin { etag: doomed.row.etag.clone(), version: doomed.row.version.clone() });
-        if on_conflict == OnConflict::Overwrite {
-            pin = None;
+        if on_conflict == OnConflict::Overwrite && pin.is_some() {
+            pin = match self.repository.head(&doomed.key, urgency).await {
+                Ok(head) => Some(head.pin),
+                Err(StoreError::NotFound { .. }) => pin,
+                Err(error) => return Err(error.into()),
+            };
         }
         match self.repository.delete(DeleteRequest { key: doomed.key.clone(), pin }, urgency).await {
             Ok(()) => {

@@ -76,6 +76,10 @@ impl Inner {
     }
 
     async fn settle_stray(&self, ino: Ino, key: &str, row: &UploadRow) -> ExportResult<()> {
+        let Some(_key) = self.exports.lock(key) else { return Ok(()) };
+        if self.meta.is_exporting(ino) || self.meta.upload_of(ino, key).map_err(metadata_error)?.as_ref() != Some(row) {
+            return Ok(());
+        }
         let token = self.exports.token(ino, row.write);
         if row.kind != UploadKind::Whole {
             self.abort_upload(key, row).await?;

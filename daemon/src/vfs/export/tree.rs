@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::ids::Ino;
 use crate::meta::{Doomed, FileKind, ROOT_ASSOCIATION};
 use crate::repository::Urgency;
+use crate::vfs::directory::Directory;
 use crate::vfs::listing::Goal;
 use crate::vfs::metadata_error;
 use async_trait::async_trait;
@@ -125,7 +126,7 @@ impl<E: ExportEvents> Walk<'_, E> {
             }
             let is_changed = inner.meta.change_of(dir).map_err(metadata_error)?.is_some();
             if dir != Ino::ROOT && (is_changed || is_moved) && all {
-                all &= self.moved_or_made(dir, path, is_moved).await;
+                all &= self.moved_or_made(&directory, path, is_moved).await;
             }
             Ok(all)
         }
@@ -159,11 +160,11 @@ impl<E: ExportEvents> Walk<'_, E> {
         is_done(&result)
     }
 
-    async fn moved_or_made(&self, dir: Ino, path: PathBuf, is_moved: bool) -> bool {
+    async fn moved_or_made(&self, dir: &Directory, path: PathBuf, is_moved: bool) -> bool {
         let Some(_turn) = self.events.turn().await else { return false };
         let result = match is_moved {
             true => self.inner.settle_moved(dir, Urgency::Ahead).await,
-            false => self.inner.export_directory(dir, Urgency::Ahead).await,
+            false => self.inner.export_directory(dir.ino, Urgency::Ahead).await,
         };
         self.events.ended(&path, &result);
         is_done(&result)

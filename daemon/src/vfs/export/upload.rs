@@ -43,6 +43,7 @@ impl Inner {
         let body = self.read_part(&reader, 0..size).await?;
         self.must_be_as_it_was(task)?;
         let request = PutRequest { key: task.key.to_owned(), body, headers, precondition: expected };
+        task.sending.may_be_seen(true);
         Ok(self.repository.put(request, task.token, task.urgency).await?)
     }
 
@@ -87,6 +88,7 @@ impl Inner {
             let parts = send(upload.clone()).await?;
             self.must_be_as_it_was(task)?;
             let complete = CompleteRequest { upload: upload.clone(), parts, precondition };
+            task.sending.may_be_seen(true);
             Ok(self.repository.complete_multipart(complete, task.token, task.urgency).await?)
         };
         let done = done.await;
