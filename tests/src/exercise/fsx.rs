@@ -275,7 +275,7 @@ impl Run {
     fn seek(&mut self, from: u64) -> Result<(), Wrong> {
         let (mut data, mut hole) = self.target()?.seek(from)?;
         for _ in 0..SEEK_TRIES {
-            if (data == Some(from)) != (hole == Some(from)) {
+            if !matches!((data, hole), (Some(data), Some(hole)) if (data == from) == (hole == from)) {
                 break;
             }
             // Between the two questions the answer may change from data to a hole: the last handle that may have mapped the file is let go of, after
