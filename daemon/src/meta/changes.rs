@@ -134,17 +134,6 @@ pub(super) fn log_older(engine: &dyn Engine) -> Result<(), MetaError> {
     }
 }
 
-/// Forgets the writes of an inode that were begun.
-pub(super) fn forget_uploads(txn: &mut Txn<'_>, ino: Ino) -> Result<(), MetaError> {
-    let mut keys = Vec::new();
-    txn.reading().view.scan(Table::Uploads, &KeyRange::prefix(&key::ino(ino)), Order::Ascending, &mut |key, _| {
-        keys.push(key.to_vec());
-        ControlFlow::Continue(())
-    })?;
-    keys.iter().for_each(|key| txn.remove_plain(Table::Uploads, key));
-    Ok(())
-}
-
 /// Notes that an object has lost its name here. Where an earlier bearer of the name is in need of it still, that stays what is known.
 pub(super) fn doom(txn: &mut Txn<'_>, origin: &Origin, heir: Ino, now_ns: i64) -> Result<(), MetaError> {
     let at = key::doomed(ROOT_ASSOCIATION, &origin.key);
@@ -267,7 +256,7 @@ impl MetaStore {
         })
     }
 
-    /// Forgets a write that did not happen, or whose object was dealt with. [`MetaStore::exported`] forgets those of its inode.
+    /// Forgets a write that did not happen, or whose object was dealt with. [`MetaStore::exported`] forgets those that it records.
     pub fn end_upload(&self, ino: Ino, object_key: &str) -> Result<(), MetaError> {
         self.transact(|txn| {
             txn.remove_plain(Table::Uploads, &key::upload(ino, object_key));

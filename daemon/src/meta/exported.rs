@@ -4,7 +4,7 @@
 //! blocks over it that are still held; then they are let go of, some at a time; at last nothing is left that the bucket does not have.
 
 use super::allocated::{Change, Extent};
-use super::changes::{ROOT_ASSOCIATION, doom, forget_uploads, note, path_of, read_change};
+use super::changes::{ROOT_ASSOCIATION, doom, note, path_of, read_change};
 use super::content::References;
 use super::dir::{read_dirents, whole_directory};
 use super::engine::{KeyRange, Table};
@@ -115,12 +115,15 @@ impl MetaStore {
     pub fn exported(&self, sent: &Sent) -> Result<(Standing, Vec<u64>), MetaError> {
         self.transact(|txn| {
             txn.says_what_the_bucket_says();
+            // Of these writes the end is known now; others under other keys may still have happened.
+            for origin in sent.further.iter().map(|(_, origin)| origin).chain([&sent.origin]) {
+                txn.remove_plain(Table::Uploads, &key::upload(sent.ino, &origin.key));
+            }
             let Some(mut row) = read_for_change(txn, sent.ino)? else {
                 // The object came into being after its name was taken away.
                 doom(txn, &sent.origin, sent.ino, 0)?;
                 return Ok((Standing::Changed, Vec::new()));
             };
-            forget_uploads(txn, sent.ino)?;
             // Also where a directory above was moved meanwhile.
             let is_at_its_place =
                 row.link.as_ref() == Some(&sent.link) && path_of(txn, &sent.link)?.as_deref() == Some(sent.path.as_slice());
