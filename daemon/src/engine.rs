@@ -6,24 +6,26 @@ mod memory;
 use crate::block::{BlockStore, BlockStoreConfig};
 use crate::cache::{Cache, CacheConfig, Components};
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::{Deployment, Settings};
+use crate::config::{Deployment, RepositorySettings, Settings};
+use crate::control::dra::AssociationInfo;
 use crate::control::types::{DeviceStatus, Requests, Status, Unexported};
-use crate::ids::FsId;
+use crate::ids::{AssociationId, FsId};
 use crate::io::uring::{UringDevice, UringOptions};
 use crate::io::{BufferPool, Device};
 use crate::meta::engine::Engine;
-use crate::meta::{DefaultAttrs, MetaConfig, MetaStore};
+use crate::meta::{DefaultAttrs, MetaConfig, MetaStore, REPOSITORY_SETTING};
 use crate::repository::retry::RetryConfig;
-use crate::repository::{self, ObjectStore, Repository, RepositoryConfig};
+use crate::repository::{self, Opened, Repository, RepositoryConfig};
 use crate::stripe::{DeviceArray, DeviceReport, Layout};
 use crate::task::export::Export;
 use crate::task::import::Import;
 use crate::task::{TaskConfig, TaskParts, Tasks};
 use crate::units::MIB;
-use crate::vfs::{Vfs, VfsConfig, VfsParts};
+use crate::vfs::{RootAssociation, Vfs, VfsConfig, VfsParts};
 use cache_dir::CacheDir;
 use memory::Shares;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,10 +42,8 @@ const WINDOW: u64 = 128 * MIB;
 
 /// The components that a test may replace; [`FileSystem::start`] makes the real ones.
 pub struct World {
-    /// The object store.
-    pub store: Arc<dyn ObjectStore>,
-    /// The key prefix of the root.
-    pub key_prefix: String,
+    /// The root's object store and key prefix; `None` where the root is to have no bucket.
+    pub root: Option<Opened>,
     /// Time.
     pub clock: SharedClock,
     /// Devices instead of files in the cache directories, one for each.
@@ -75,14 +75,17 @@ impl FileSystem {
     /// Checks the bucket, opens or formats the cache, and starts everything. Blocks; starts its own tokio runtime.
     pub fn start(settings: Settings, give_back: fn()) -> Result<Self, StartError> {
         let clock = SystemClock::shared();
-        let (store, key_prefix) = repository::open(&settings.repository).map_err(|error| StartError(error.to_string()))?;
-        Self::start_in(settings, World { store, key_prefix, clock, devices: None, metadata: None, give_back })
+        let root = match settings.repository.is_none() {
+            true => None,
+            false => Some(repository::open(&settings.repository).map_err(|error| StartError(error.to_string()))?),
+        };
+        Self::start_in(settings, World { root, clock, devices: None, metadata: None, give_back })
     }
 
     /// The same with given components.
     pub fn start_in(settings: Settings, world: World) -> Result<Self, StartError> {
         check_copies(&settings)?;
-        let World { store, key_prefix, clock, devices, metadata, give_back } = world;
+        let World { root, clock, devices, metadata, give_back } = world;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("fby-net").build();
         let runtime = runtime.map_err(|error| StartError(format!("threads could not be started: {error}")))?;
         let handle = runtime.handle().clone();
@@ -90,9 +93,13 @@ impl FileSystem {
         // Daemons that were turned away together must not come back together.
         let seed = uuid::Uuid::new_v4().as_u64_pair().0;
         let config = RepositoryConfig { retry, seed, ..RepositoryConfig::default() };
-        let repository = Arc::new(Repository::new(store, config, Arc::clone(&clock)));
-        // Before anything on disk is touched: a wrong bucket or wrong credentials must leave no trace.
-        handle.block_on(repository.check_access(&key_prefix)).map_err(|error| StartError(error.to_string()))?;
+        let repository = Arc::new(Repository::empty(config, Arc::clone(&clock)));
+        let key_prefix = root.as_ref().map_or_else(String::new, |(_, prefix)| prefix.clone());
+        if let Some((store, _)) = root {
+            repository.link(AssociationId::ROOT, store);
+            // Before anything on disk is touched: a wrong bucket or wrong credentials must leave no trace.
+            handle.block_on(repository.check_access(&key_prefix)).map_err(|error| StartError(error.to_string()))?;
+        }
 
         let shares = Shares::of(settings.memory_target.0, settings.dirty_copies);
         let dirs = lock_dirs(&settings)?;
@@ -138,10 +145,11 @@ impl FileSystem {
             posix_metadata: settings.posix_metadata,
             layout,
             identity: u128::from_be_bytes(fs.0),
-            auto_export: settings.auto_export,
+            store_deadline: settings.repository.deadline,
             export_bytes: shares.export as u64,
         };
         let vfs = Vfs::new(parts, config);
+        vfs.start_associations(root_association(&settings)).map_err(|error| StartError(format!("associations: {error}")))?;
         vfs.redo_intents().map_err(|error| StartError(error.to_string()))?;
         let tasks = TaskParts {
             meta: Arc::clone(&meta),
@@ -169,9 +177,7 @@ impl FileSystem {
             handle,
         };
         this.keep_house();
-        if this.settings.auto_export.is_on() {
-            this.vfs.start_auto_export();
-        }
+        this.vfs.start_auto_export();
         Ok(this)
     }
 
@@ -207,7 +213,7 @@ impl FileSystem {
         Unexported {
             changes,
             oldest_seconds: age_ns.unsigned_abs() / 1_000_000_000,
-            automatic: self.settings.auto_export.is_on(),
+            automatic: self.vfs.exports_by_itself(),
             failing: auto.failing,
             last_failure: auto.last_failure,
         }
@@ -241,6 +247,7 @@ impl FileSystem {
                 retries: requests.retries,
             },
             unexported: self.unexported(),
+            associations: self.vfs.associations().into_iter().map(AssociationInfo::from).collect(),
             hidden_keys: self.meta.hidden_keys(0).map_or(0, |(_, count)| count),
             dirty_bytes: self.cache.dirty_bytes() as u64,
             dirty_copies: self.settings.dirty_copies,
@@ -321,6 +328,16 @@ impl Drop for FileSystem {
     }
 }
 
+/// What the mount says of the root's bucket, if it names one.
+fn root_association(settings: &Settings) -> Option<RootAssociation> {
+    (!settings.repository.is_none()).then(|| RootAssociation {
+        settings: settings.repository.clone(),
+        auto_import: None,
+        auto_export: settings.auto_export,
+        further: BTreeMap::new(),
+    })
+}
+
 /// Two copies are on two devices, and are for what is to outlive a crash.
 fn check_copies(settings: &Settings) -> Result<(), StartError> {
     let why_not = match settings {
@@ -385,21 +402,23 @@ fn identity(meta: &MetaStore, settings: &Settings) -> Result<FsId, StartError> {
     let dir = settings.cache_dirs[0].display();
     let here = format!("{} {}", settings.repository.url, settings.repository.endpoint_url.as_deref().unwrap_or_default());
     if let Some(id) = meta.setting("fs-id").map_err(failed)? {
-        let of = meta.setting("repository").map_err(failed)?.unwrap_or_default();
+        let of = meta.setting(REPOSITORY_SETTING).map_err(failed)?.unwrap_or_default();
         let of = String::from_utf8_lossy(&of);
-        if of != here {
-            let of = of.trim();
-            return Err(StartError(format!(
-                "cache directory {dir} belongs to {of}; give {} its own --cache",
-                settings.repository.url
-            )));
+        if of.trim_end() != here.trim_end() {
+            let url = &settings.repository.url;
+            let why = match of.trim() {
+                RepositorySettings::NONE => format!("has a root without a bucket; mount it as 'none', or give {url} its own --cache"),
+                of if settings.repository.is_none() => format!("belongs to {of}; mount it so, or give another --cache"),
+                of => format!("belongs to {of}; give {url} its own --cache"),
+            };
+            return Err(StartError(format!("cache directory {dir} {why}")));
         }
         let id =
             id.try_into().map_err(|_| StartError(format!("cache directory {dir}: damaged identity; empty it to start anew")))?;
         return Ok(FsId(id));
     }
     let id = FsId(*uuid::Uuid::new_v4().as_bytes());
-    meta.set_setting("repository", here.as_bytes()).map_err(failed)?;
+    meta.set_setting(REPOSITORY_SETTING, here.trim_end().as_bytes()).map_err(failed)?;
     meta.set_setting("fs-id", &id.0).map_err(failed)?;
     meta.flush().map_err(failed)?;
     Ok(id)

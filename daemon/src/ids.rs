@@ -71,3 +71,20 @@ impl fmt::Display for FsId {
         write!(f, "{}", uuid::Uuid::from_bytes(self.0))
     }
 }
+
+/// A link between a directory and a bucket's prefix (a data repository association). Never reused within one file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AssociationId(pub u32);
+
+impl AssociationId {
+    /// The association that `mount` makes, of the root.
+    pub const ROOT: AssociationId = AssociationId(0);
+    /// No association at all: where things belong that no bucket is linked to.
+    pub const NONE: AssociationId = AssociationId(u32::MAX);
+}
+
+impl fmt::Display for AssociationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dra-{}", self.0)
+    }
+}

@@ -40,6 +40,9 @@ pub(crate) enum Command {
     /// List, show, wait for and cancel tasks
     #[command(subcommand)]
     Task(TaskCommand),
+    /// Link directories to buckets (data repository associations), and say what goes between them by itself
+    #[command(subcommand)]
+    Dra(DraCommand),
     /// Everything embedded on this machine: an S3 server with sample data, a mount, a cold and a warm read
     Quickstart(QuickstartArgs),
 }
@@ -47,7 +50,7 @@ pub(crate) enum Command {
 /// `forebay mount`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct MountArgs {
-    /// s3://bucket[/prefix], gs://…, az://… or file:///dir
+    /// s3://bucket[/prefix], gs://…, az://… or file:///dir; or none, for directories that 'forebay dra create' links to buckets
     pub(crate) repository: String,
     /// An existing directory
     pub(crate) mountpoint: PathBuf,
@@ -89,30 +92,8 @@ pub(crate) struct MountArgs {
     /// What automatic export does where the bucket has something else than was seen last: fail, overwrite or skip [default: fail]
     #[arg(long, value_name = "WHAT", help_heading = "Repository")]
     pub(crate) on_conflict: Option<String>,
-    /// Where the store is, if it is not AWS
-    #[arg(long, value_name = "URL", help_heading = "Repository")]
-    pub(crate) endpoint_url: Option<String>,
-    /// The bucket's region
-    #[arg(long, value_name = "REGION", help_heading = "Repository")]
-    pub(crate) region: Option<String>,
-    /// Profile of the AWS configuration files
-    #[arg(long, value_name = "PROFILE", help_heading = "Repository")]
-    pub(crate) profile: Option<String>,
-    /// Put the bucket in the path, not in the host name
-    #[arg(long, help_heading = "Repository")]
-    pub(crate) force_path_style: bool,
-    /// Do not sign requests (public buckets)
-    #[arg(long, help_heading = "Repository")]
-    pub(crate) no_sign_request: bool,
-    /// Encryption at the store: AES256, aws:kms, aws:kms:dsse or sse-c
-    #[arg(long, value_name = "KIND", help_heading = "Repository")]
-    pub(crate) sse: Option<String>,
-    /// KMS key; for sse-c the key itself, in base64
-    #[arg(long, value_name = "KEY", help_heading = "Repository")]
-    pub(crate) sse_kms_key_id: Option<String>,
-    /// Pay for requests to somebody else's bucket
-    #[arg(long, help_heading = "Repository")]
-    pub(crate) requester_pays: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     /// Where owners and modes come from: free (with GETs), eager (ask for each), off [default: free]
     #[arg(long, value_name = "WHEN", help_heading = "Repository")]
     pub(crate) posix_metadata: Option<String>,
@@ -157,6 +138,35 @@ pub(crate) struct MountArgs {
     /// Set by the command when it starts the daemon: standard output carries the ready signal
     #[arg(long, hide = true)]
     pub(crate) ready_on_stdout: bool,
+}
+
+/// How a bucket is reached.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// Where the store is, if it is not AWS
+    #[arg(long, value_name = "URL", help_heading = "Repository")]
+    pub(crate) endpoint_url: Option<String>,
+    /// The bucket's region
+    #[arg(long, value_name = "REGION", help_heading = "Repository")]
+    pub(crate) region: Option<String>,
+    /// Profile of the AWS configuration files
+    #[arg(long, value_name = "PROFILE", help_heading = "Repository")]
+    pub(crate) profile: Option<String>,
+    /// Put the bucket in the path, not in the host name
+    #[arg(long, help_heading = "Repository")]
+    pub(crate) force_path_style: bool,
+    /// Do not sign requests (public buckets)
+    #[arg(long, help_heading = "Repository")]
+    pub(crate) no_sign_request: bool,
+    /// Encryption at the store: AES256, aws:kms, aws:kms:dsse or sse-c
+    #[arg(long, value_name = "KIND", help_heading = "Repository")]
+    pub(crate) sse: Option<String>,
+    /// KMS key; for sse-c the key itself, in base64
+    #[arg(long, value_name = "KEY", help_heading = "Repository")]
+    pub(crate) sse_kms_key_id: Option<String>,
+    /// Pay for requests to somebody else's bucket
+    #[arg(long, help_heading = "Repository")]
+    pub(crate) requester_pays: bool,
 }
 
 /// `forebay umount`
@@ -337,6 +347,65 @@ pub(crate) struct WhichTask {
     pub(crate) id: u64,
     #[command(flatten)]
     pub(crate) of: WhichMount,
+}
+
+/// `forebay dra`
+#[derive(Debug, Subcommand)]
+pub(crate) enum DraCommand {
+    /// Link a directory to a bucket; it is made if it is not there
+    Create(Box<DraCreateArgs>),
+    /// Show all associations of a mount, and whether their buckets can be used
+    List(WhichMount),
+    /// Show one association
+    Show {
+        /// Its directory
+        path: PathBuf,
+    },
+    /// Change what goes by itself
+    Update {
+        /// Its directory
+        path: PathBuf,
+        #[command(flatten)]
+        policy: PolicyArgs,
+    },
+    /// Unlink a directory from its bucket, whose objects stay. The files stay as well: what is only in the bucket is brought here first
+    Delete {
+        /// Its directory
+        path: PathBuf,
+        /// Remove the files here instead
+        #[arg(long)]
+        delete_data: bool,
+        /// Return at once; 'forebay dra show' says how far it is
+        #[arg(long)]
+        detach: bool,
+    },
+}
+
+/// `forebay dra create`
+#[derive(Debug, Args)]
+pub(crate) struct DraCreateArgs {
+    /// A directory in a mount
+    pub(crate) path: PathBuf,
+    /// s3://bucket[/prefix], gs://…, az://… or file:///dir
+    pub(crate) repository: String,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// What goes by itself.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    /// Bring changes of the bucket in by themselves: new,changed,deleted or none
+    #[arg(long, value_name = "EVENTS")]
+    pub(crate) auto_import: Option<String>,
+    /// Send changes of files to the bucket by themselves: new,changed,deleted or none
+    #[arg(long, value_name = "EVENTS")]
+    pub(crate) auto_export: Option<String>,
+    /// What automatic export does where the bucket has something else than was seen last
+    #[arg(long, value_name = "WHAT", value_parser = ["fail", "overwrite", "skip"])]
+    pub(crate) on_conflict: Option<String>,
 }
 
 /// `forebay quickstart`

@@ -3,6 +3,7 @@
 mod cli;
 mod cmd;
 mod daemonize;
+mod dra_table;
 mod error;
 mod holders;
 mod invocation;
@@ -13,6 +14,7 @@ mod places;
 mod quota_table;
 mod serve;
 mod settings;
+mod store_settings;
 mod table;
 mod target;
 mod task_progress;

@@ -2,16 +2,13 @@
 //! Reads nothing but its arguments: who runs the command comes in as [`User`].
 
 use crate::cli::MountArgs;
+use crate::store_settings::repository;
 use forebay_daemon::config::{AutoExport, Deployment, MetadataTtl, OnConflict, PosixMetadata, RepositorySettings, Settings};
 use forebay_daemon::units::{ByteCount, MIB};
 use forebay_fuse::MountOptions;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a request is retried before the operation that needs it fails: longer than a fail-over or a burst of throttling,
-/// shorter than a person's patience with a hanging `ls`.
-const STORE_DEADLINE: Duration = Duration::from_secs(60);
 /// Lustre's default stripe size too: large requests still reach one device whole, and a 4 MiB read-ahead uses four.
 const STRIPE_SIZE_DEFAULT: ByteCount = ByteCount(MIB);
 const METADATA_TTL_DEFAULT: Duration = Duration::from_secs(60);
@@ -19,8 +16,6 @@ const METADATA_TTL_DEFAULT: Duration = Duration::from_secs(60);
 const MODE_DEFAULT: u16 = 0o755;
 /// Devices are numbered by a byte.
 const MAX_DEVICES: usize = 255;
-/// Bytes of an SSE-C key.
-const CUSTOMER_KEY_BYTES: usize = 32;
 
 /// Who mounts, and from where.
 #[derive(Clone, Debug)]
@@ -58,16 +53,19 @@ pub(crate) struct BadSetting {
     way_out: String,
 }
 
-type Checked<T> = Result<T, BadSetting>;
+pub(crate) type Checked<T> = Result<T, BadSetting>;
 
-fn bad<T>(thing: impl Into<String>, cause: impl Into<String>, way_out: impl Into<String>) -> Checked<T> {
+pub(crate) fn bad<T>(thing: impl Into<String>, cause: impl Into<String>, way_out: impl Into<String>) -> Checked<T> {
     Err(BadSetting { thing: thing.into(), cause: cause.into(), way_out: way_out.into() })
 }
 
 /// Checks the arguments of `forebay mount`.
 pub(crate) fn plan(args: &MountArgs, user: &User) -> Checked<MountPlan> {
     refuse_what_comes_later(args)?;
-    let repository = repository(args)?;
+    let repository = match args.repository.as_str() {
+        RepositorySettings::NONE => no_repository(args)?,
+        url => repository(url, &args.store)?,
+    };
     let mountpoint = absolute(&args.mountpoint, user);
     let cache_dirs = cache_dirs(args, user, &repository, &mountpoint)?;
     let settings = Settings {
@@ -78,7 +76,7 @@ pub(crate) fn plan(args: &MountArgs, user: &User) -> Checked<MountPlan> {
             args.deployment.as_deref(),
             &[("persistent", Deployment::Persistent), ("scratch", Deployment::Scratch)],
         )?,
-        auto_export: auto_export(args)?,
+        auto_export: if args.auto_export.is_some() || args.on_conflict.is_some() { Some(auto_export(args)?) } else { None },
         dirty_copies: choice("--dirty-copies", args.dirty_copies.as_deref(), &[("1", 1), ("2", 2)])?,
         compression: choice("--compression", args.compression.as_deref(), &[("lz4", true), ("none", false)])?,
         dedup: choice("--dedup", args.dedup.as_deref(), &[("on", true), ("off", false)])?,
@@ -117,6 +115,29 @@ fn refuse_what_comes_later(args: &MountArgs) -> Checked<()> {
     }
 }
 
+/// A mount whose root has no bucket.
+fn no_repository(args: &MountArgs) -> Checked<RepositorySettings> {
+    if args.auto_import.is_some() || args.auto_export.is_some() {
+        return bad("--auto-import and --auto-export", "'none' has no bucket", "give them to 'forebay dra create'");
+    }
+    if args.cache.is_empty() {
+        return bad("--cache", "'none' says nothing by which the cache would be found again", "name a cache directory");
+    }
+    let args = &args.store;
+    Ok(RepositorySettings {
+        url: RepositorySettings::NONE.to_owned(),
+        endpoint_url: None,
+        region: args.region.clone(),
+        profile: args.profile.clone(),
+        force_path_style: args.force_path_style,
+        no_sign_request: args.no_sign_request,
+        requester_pays: args.requester_pays,
+        sse: None,
+        sse_kms_key_id: None,
+        deadline: crate::store_settings::STORE_DEADLINE,
+    })
+}
+
 /// `--auto-export` and what is done about conflicts.
 fn auto_export(args: &MountArgs) -> Checked<AutoExport> {
     let conflicts = [("fail", OnConflict::Fail), ("overwrite", OnConflict::Overwrite), ("skip", OnConflict::Skip)];
@@ -124,6 +145,7 @@ fn auto_export(args: &MountArgs) -> Checked<AutoExport> {
     let mut auto = AutoExport { on_conflict, ..AutoExport::default() };
     for event in args.auto_export.iter().flat_map(|events| events.split(',')) {
         match event.trim().to_lowercase().as_str() {
+            "none" => {}
             "new" => auto.new = true,
             "changed" => auto.changed = true,
             "deleted" => auto.deleted = true,
@@ -150,126 +172,6 @@ fn log_file(args: &MountArgs, user: &User, settings: &Settings) -> Option<PathBu
 fn absolute(path: &Path, user: &User) -> PathBuf {
     // Joined, then cleaned of `.` and double slashes: the daemon leaves the working directory.
     user.cwd.join(path).components().collect()
-}
-
-// The repository.
-
-fn repository(args: &MountArgs) -> Checked<RepositorySettings> {
-    let scheme = check_url(&args.repository)?;
-    let endpoint_url = args.endpoint_url.as_deref().map(|url| check_endpoint(url, scheme)).transpose()?;
-    check_signing(args)?;
-    check_encryption(args, scheme)?;
-    for (name, value) in [("--region", &args.region), ("--profile", &args.profile)] {
-        if value.as_deref().is_some_and(|value| value.trim().is_empty()) {
-            return bad(name, "empty", "give it a value or leave it out");
-        }
-    }
-    Ok(RepositorySettings {
-        url: args.repository.clone(),
-        force_path_style: args.force_path_style || endpoint_url.as_deref().is_some_and(is_address_or_localhost),
-        endpoint_url,
-        region: args.region.clone(),
-        profile: args.profile.clone(),
-        no_sign_request: args.no_sign_request,
-        requester_pays: args.requester_pays,
-        sse: args.sse.clone(),
-        sse_kms_key_id: args.sse_kms_key_id.clone(),
-        deadline: STORE_DEADLINE,
-    })
-}
-
-/// The kinds of repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scheme {
-    S3,
-    Gcs,
-    Azure,
-    File,
-}
-
-fn check_url(url: &str) -> Checked<Scheme> {
-    let thing = || format!("repository '{url}'");
-    let forms = "write s3://bucket[/prefix], gs://…, az://… or file:///dir";
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return bad(thing(), "has no scheme", forms);
-    };
-    let scheme = match scheme {
-        "s3" => Scheme::S3,
-        "gs" => Scheme::Gcs,
-        "az" => Scheme::Azure,
-        "file" if rest.starts_with('/') => return Ok(Scheme::File),
-        "file" => return bad(thing(), "names no absolute directory", "write file:///dir, with three slashes"),
-        other => return bad(thing(), format!("'{other}' is not a scheme of ours"), forms),
-    };
-    let bucket = rest.split('/').next().unwrap_or_default();
-    if bucket.is_empty() {
-        return bad(thing(), "names no bucket", forms);
-    }
-    if !bucket.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
-        return bad(thing(), format!("'{bucket}' cannot be a bucket's name"), "use letters, digits, '-', '.' and '_'");
-    }
-    Ok(scheme)
-}
-
-fn check_endpoint(url: &str, scheme: Scheme) -> Checked<String> {
-    let thing = || format!("--endpoint-url '{url}'");
-    if scheme == Scheme::File {
-        return bad(thing(), "a file:// repository has no endpoint", "leave it out");
-    }
-    let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    match host.map(|rest| rest.trim_end_matches('/')) {
-        Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => Ok(url.trim_end_matches('/').to_owned()),
-        _ => bad(thing(), "not an http:// or https:// URL", "write it as in http://127.0.0.1:9000"),
-    }
-}
-
-/// Whether virtual-host style cannot work, because `bucket.<host>` would not resolve.
-fn is_address_or_localhost(endpoint: &str) -> bool {
-    let authority = endpoint.split("://").nth(1).unwrap_or_default().split('/').next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
-}
-
-fn check_signing(args: &MountArgs) -> Checked<()> {
-    match &args.profile {
-        Some(profile) if args.no_sign_request => {
-            bad(format!("--profile '{profile}'"), "unsigned requests use no credentials", "drop it or --no-sign-request")
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_encryption(args: &MountArgs, scheme: Scheme) -> Checked<()> {
-    let key = args.sse_kms_key_id.as_deref();
-    let Some(sse) = args.sse.as_deref() else {
-        return match key {
-            Some(_) => bad("--sse-kms-key-id", "means nothing without --sse", "add --sse aws:kms or --sse sse-c"),
-            None => Ok(()),
-        };
-    };
-    let thing = || format!("--sse '{sse}'");
-    if scheme != Scheme::S3 {
-        return bad(thing(), "only s3:// repositories have it", "leave it out");
-    }
-    match (sse, key) {
-        ("AES256", None) | ("aws:kms" | "aws:kms:dsse", _) => Ok(()),
-        ("AES256", Some(_)) => bad("--sse-kms-key-id", "AES256 takes no key", "drop it or use --sse aws:kms"),
-        ("sse-c", Some(key)) if is_customer_key(key) => Ok(()),
-        // The key itself is not repeated: it is a secret, and errors end up in logs.
-        ("sse-c", Some(_)) => bad("--sse-kms-key-id", "not 32 bytes in base64", "make one with 'openssl rand -base64 32'"),
-        ("sse-c", None) => bad(thing(), "needs a key", "add --sse-kms-key-id with 32 bytes in base64"),
-        _ => bad(thing(), "not known", "use AES256, aws:kms, aws:kms:dsse or sse-c"),
-    }
-}
-
-/// Whether this is [`CUSTOMER_KEY_BYTES`] in padded base64: 43 digits and one `=`.
-fn is_customer_key(key: &str) -> bool {
-    let digits = (CUSTOMER_KEY_BYTES * 4).div_ceil(3);
-    let body = key.strip_suffix('=').unwrap_or_default();
-    body.len() == digits && body.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
 }
 
 // The cache.

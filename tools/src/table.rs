@@ -39,6 +39,9 @@ pub(crate) fn status(status: &Status) -> String {
     if status.dirty_bytes > 0 {
         line("dirty", format!("{} exist only here", bytes(status.dirty_bytes)));
     }
+    for association in status.associations.iter().filter(|association| association.path != "/") {
+        line("linked", format!("{} to {} ({})", association.path, association.url, association.lifecycle));
+    }
     if status.unexported.changes > 0 {
         line("unexported", unexported(&status.unexported));
     }
@@ -163,6 +166,7 @@ mod tests {
             requests: Requests { get: 1, head: 2, list: 3, put: 5, delete: 6, copy: 7, multipart: 8, retries: 4 },
             hidden_keys: 1,
             dirty_bytes: 0,
+            associations: Vec::new(),
             dirty_copies: 1,
             lacking_copies: 0,
             unexported: Unexported::default(),

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use forebay_daemon::control::ControlTarget;
+use forebay_daemon::control::dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use forebay_daemon::control::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use forebay_daemon::control::task::{TaskInfo, TaskOrder};
 use forebay_daemon::control::types::{ApiError, ApiErrorKind, HiddenKey, HiddenKeys, Status, StripeInfo};
@@ -107,6 +108,29 @@ impl ControlTarget for Mounted {
     async fn cancel_task(&self, id: u64) -> Result<TaskInfo, ApiError> {
         let filesystem = Arc::clone(&self.filesystem);
         Ok(blocking(move || filesystem.tasks().cancel(id)).await??.into())
+    }
+
+    async fn create_association(&self, order: AssociationOrder) -> Result<AssociationInfo, ApiError> {
+        let deadline = self.filesystem.settings().repository.deadline;
+        Ok(self.filesystem.vfs().create_association(order.request(deadline)).await?.into())
+    }
+
+    async fn associations(&self) -> Result<Vec<AssociationInfo>, ApiError> {
+        let vfs = self.filesystem.vfs();
+        vfs.check_associations().await;
+        Ok(vfs.associations().into_iter().map(AssociationInfo::from).collect())
+    }
+
+    async fn association(&self, path: &[u8]) -> Result<AssociationInfo, ApiError> {
+        Ok(self.filesystem.vfs().association_at(path).await?.into())
+    }
+
+    async fn update_association(&self, path: &[u8], update: AssociationUpdate) -> Result<AssociationInfo, ApiError> {
+        Ok(self.filesystem.vfs().update_association(path, update.into()).await?.into())
+    }
+
+    async fn delete_association(&self, path: &[u8], delete_data: bool) -> Result<AssociationInfo, ApiError> {
+        Ok(self.filesystem.vfs().delete_association(path, delete_data).await?.into())
     }
 
     async fn hidden_keys(&self, limit: usize) -> Result<HiddenKeys, ApiError> {

@@ -1,6 +1,7 @@
 //! Validated settings of a mount. The command line builds [`Settings`]; components come in through `engine`.
 
 use crate::units::{ByteCount, MIB};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,54 @@ pub struct RepositorySettings {
     pub sse_kms_key_id: Option<String>,
     /// How long a request is retried before the operation fails.
     pub deadline: Duration,
+}
+
+impl RepositorySettings {
+    /// All but the URL, as the command's options and their values; nothing that is a secret.
+    pub fn options(&self) -> BTreeMap<String, String> {
+        let texts = [
+            ("endpoint-url", &self.endpoint_url),
+            ("region", &self.region),
+            ("profile", &self.profile),
+            ("sse", &self.sse),
+            ("sse-kms-key-id", &self.sse_kms_key_id),
+        ];
+        let is_secret = |name: &str| name == "sse-kms-key-id" && self.sse.as_deref() == Some("sse-c");
+        let texts = texts.into_iter().filter(|(name, _)| !is_secret(name));
+        let flags = [
+            ("force-path-style", self.force_path_style),
+            ("no-sign-request", self.no_sign_request),
+            ("requester-pays", self.requester_pays),
+        ];
+        let texts = texts.filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
+        texts.chain(flags.into_iter().filter(|(_, on)| *on).map(|(name, _)| (name.to_owned(), "true".to_owned()))).collect()
+    }
+
+    /// The settings of a URL and options that [`RepositorySettings::options`] made.
+    pub fn from_options(url: &str, options: &BTreeMap<String, String>, deadline: Duration) -> Self {
+        let text = |name: &str| options.get(name).cloned();
+        let flag = |name: &str| options.contains_key(name);
+        RepositorySettings {
+            url: url.to_owned(),
+            endpoint_url: text("endpoint-url"),
+            region: text("region"),
+            profile: text("profile"),
+            force_path_style: flag("force-path-style"),
+            no_sign_request: flag("no-sign-request"),
+            requester_pays: flag("requester-pays"),
+            sse: text("sse"),
+            sse_kms_key_id: text("sse-kms-key-id"),
+            deadline,
+        }
+    }
+
+    /// Whether no bucket is meant: `none` in place of a URL.
+    pub fn is_none(&self) -> bool {
+        self.url == Self::NONE
+    }
+
+    /// What stands in place of a URL where the root is to have no bucket.
+    pub const NONE: &str = "none";
 }
 
 /// `--posix-metadata`.
@@ -99,6 +148,20 @@ pub struct AutoExport {
     pub on_conflict: OnConflict,
 }
 
+impl OnConflict {
+    const ALL: [OnConflict; 3] = [OnConflict::Fail, OnConflict::Overwrite, OnConflict::Skip];
+
+    /// How it is recorded.
+    pub fn code(self) -> u8 {
+        Self::ALL.iter().position(|known| *known == self).unwrap_or_default() as u8
+    }
+
+    /// What was recorded; a choice that this version does not know is the safe one.
+    pub fn of_code(code: u8) -> Self {
+        Self::ALL.get(usize::from(code)).copied().unwrap_or_default()
+    }
+}
+
 impl AutoExport {
     /// Whether anything is.
     pub fn is_on(&self) -> bool {
@@ -134,9 +197,9 @@ pub struct Settings {
     pub posix_metadata: PosixMetadata,
     /// How long listings hold.
     pub metadata_ttl: MetadataTtl,
-    /// What is exported by itself.
+    /// What is exported by itself to the root's bucket; `None` leaves it as it was at the last mount.
     #[serde(default)]
-    pub auto_export: AutoExport,
+    pub auto_export: Option<AutoExport>,
     /// Default owner.
     pub uid: u32,
     /// Default group.

@@ -1,6 +1,7 @@
 //! The command line's end of the control socket: blocking, one connection per request.
 
 use super::SocketDir;
+use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use super::task::{TaskInfo, TaskOrder};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
@@ -128,6 +129,31 @@ impl Client {
         self.call(Method::POST, &format!("/v1/task/cancel?id={id}"), ())
     }
 
+    /// Links a directory to a bucket.
+    pub fn create_association(&self, order: &AssociationOrder) -> Result<AssociationInfo, ClientError> {
+        self.call(Method::POST, "/v1/associations", order)
+    }
+
+    /// Every association, in the order of paths.
+    pub fn associations(&self) -> Result<Vec<AssociationInfo>, ClientError> {
+        self.call(Method::GET, "/v1/associations", ())
+    }
+
+    /// The association of a directory below the root.
+    pub fn association(&self, path: &[u8]) -> Result<AssociationInfo, ClientError> {
+        self.call(Method::GET, &association_uri(path), ())
+    }
+
+    /// Changes what goes by itself.
+    pub fn update_association(&self, path: &[u8], update: &AssociationUpdate) -> Result<AssociationInfo, ClientError> {
+        self.call(Method::PUT, &association_uri(path), update)
+    }
+
+    /// Begins to unlink a directory from its bucket.
+    pub fn delete_association(&self, path: &[u8], delete_data: bool) -> Result<AssociationInfo, ClientError> {
+        self.call(Method::DELETE, &format!("{}&delete_data={delete_data}", association_uri(path)), ())
+    }
+
     /// One request, on a runtime of its own.
     fn call<T: DeserializeOwned>(&self, method: Method, uri: &str, body: impl Serialize) -> Result<T, ClientError> {
         let body = serde_json::to_vec(&body).expect("plain structs serialise");
@@ -168,6 +194,10 @@ impl Client {
     fn transport(&self, why: impl std::fmt::Display) -> ClientError {
         ClientError::Transport { socket: self.socket.clone(), why: why.to_string() }
     }
+}
+
+fn association_uri(path: &[u8]) -> String {
+    format!("/v1/association?path={}", percent_encode(path, NON_ALPHANUMERIC))
 }
 
 fn quota_uri(path: &[u8]) -> String {

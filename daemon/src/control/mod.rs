@@ -15,6 +15,11 @@
 //! | `GET /v1/tasks` | all [`task::TaskInfo`]s, oldest first |
 //! | `GET /v1/task?id=…&wait_ms=…` | [`task::TaskInfo`], once the task has ended or after so long |
 //! | `POST /v1/task/cancel?id=…` | [`task::TaskInfo`] |
+//! | `POST /v1/associations` with [`dra::AssociationOrder`] | [`dra::AssociationInfo`] of the association made, once it is in use |
+//! | `GET /v1/associations` | all [`dra::AssociationInfo`]s, after a look whether their buckets can be used |
+//! | `GET /v1/association?path=…` | [`dra::AssociationInfo`] |
+//! | `PUT /v1/association?path=…` with [`dra::AssociationUpdate`] | [`dra::AssociationInfo`] |
+//! | `DELETE /v1/association?path=…&delete_data=true\|false` | [`dra::AssociationInfo`] of what is being deleted |
 //!
 //! `path` is below the mount's root, without a leading slash, percent-encoded byte for byte (names need not be UTF-8).
 //! A failure is a [`types::ApiError`] with a fitting HTTP status.
@@ -23,6 +28,7 @@
 //! gives: it belongs to the user and is closed to others ([`socket`] checks that at both ends).
 
 pub mod client;
+pub mod dra;
 pub mod quota;
 pub mod server;
 pub mod socket;
@@ -38,6 +44,7 @@ pub use socket::{SocketDir, SocketDirError};
 
 use crate::stripe::Layout;
 use async_trait::async_trait;
+use dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use std::time::Duration;
 use task::{TaskInfo, TaskOrder};
@@ -72,4 +79,14 @@ pub trait ControlTarget: Send + Sync + 'static {
     async fn task(&self, id: u64, wait: Duration) -> Result<TaskInfo, ApiError>;
     /// Has a task end as soon as what it has in flight is done.
     async fn cancel_task(&self, id: u64) -> Result<TaskInfo, ApiError>;
+    /// Links a directory to a bucket.
+    async fn create_association(&self, order: AssociationOrder) -> Result<AssociationInfo, ApiError>;
+    /// Every association, in the order of paths.
+    async fn associations(&self) -> Result<Vec<AssociationInfo>, ApiError>;
+    /// The association of a directory.
+    async fn association(&self, path: &[u8]) -> Result<AssociationInfo, ApiError>;
+    /// Changes what goes by itself.
+    async fn update_association(&self, path: &[u8], update: AssociationUpdate) -> Result<AssociationInfo, ApiError>;
+    /// Begins to unlink a directory from its bucket.
+    async fn delete_association(&self, path: &[u8], delete_data: bool) -> Result<AssociationInfo, ApiError>;
 }

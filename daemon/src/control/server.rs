@@ -2,7 +2,7 @@
 
 use super::ControlTarget;
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
-use super::task;
+use super::{dra, task};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
 use crate::stripe::Layout;
 use axum::extract::rejection::JsonRejection;
@@ -126,6 +126,8 @@ fn router(target: Arc<dyn ControlTarget>) -> Router {
         .route("/v1/tasks", get(task::list).post(task::start))
         .route("/v1/task", get(task::show))
         .route("/v1/task/cancel", post(task::cancel))
+        .route("/v1/associations", get(dra::list).post(dra::create))
+        .route("/v1/association", get(dra::show).put(dra::update).delete(dra::delete))
         .fallback(no_such_request)
         .with_state(target)
 }

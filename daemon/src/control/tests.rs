@@ -1,16 +1,39 @@
 //! Server and client over a real socket, with a made-up mount behind it.
 
+use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate, Event};
 use super::quota::{Amount, Standing};
 use super::types::*;
 use super::*;
 use crate::block::BlockStats;
+use crate::config::OnConflict;
 use crate::error::{Error, ErrorKind};
+use crate::ids::AssociationId;
+use crate::meta::{AssociationState, EventBits};
 use crate::task::{Shown, TaskError, TaskKind, TaskRow};
+use crate::vfs::{AssociationChange, AssociationView};
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 const MOUNTPOINT: &str = "/mnt/data";
+
+fn association(path: &[u8], auto_import: EventBits, url: &str) -> AssociationInfo {
+    let view = AssociationView {
+        id: AssociationId(3),
+        path: path.to_vec(),
+        url: url.into(),
+        options: BTreeMap::new(),
+        state: AssociationState::Misconfigured,
+        failure: "no".into(),
+        created_ns: 1_000_000_000,
+        auto_import,
+        auto_export: EventBits::default(),
+        on_conflict: OnConflict::Skip,
+        deleted_files: 0,
+    };
+    view.into()
+}
 
 #[derive(Default)]
 struct FakeMount {
@@ -33,6 +56,7 @@ impl ControlTarget for FakeMount {
             dirty_copies: 1,
             lacking_copies: 0,
             unexported: Unexported::default(),
+            associations: Vec::new(),
             cache: BlockStats { blocks: 3, ..BlockStats::default() },
             devices: Vec::new(),
             memory_bytes: 1,
@@ -90,6 +114,24 @@ impl ControlTarget for FakeMount {
     }
     async fn cancel_task(&self, id: u64) -> Result<TaskInfo, ApiError> {
         Err(TaskError::Ended { id, state: "SUCCEEDED" }.into())
+    }
+    async fn create_association(&self, order: AssociationOrder) -> Result<AssociationInfo, ApiError> {
+        let new = order.request(Duration::from_secs(1));
+        assert_eq!(new.further.get("event-queue-url").map(String::as_str), Some("q"), "{new:?}");
+        Ok(association(&new.path, new.auto_import, &new.settings.url))
+    }
+    async fn associations(&self) -> Result<Vec<AssociationInfo>, ApiError> {
+        Ok(vec![association(b"a b", EventBits::default(), "s3://other")])
+    }
+    async fn association(&self, path: &[u8]) -> Result<AssociationInfo, ApiError> {
+        Ok(association(path, EventBits::default(), "s3://other"))
+    }
+    async fn update_association(&self, path: &[u8], update: AssociationUpdate) -> Result<AssociationInfo, ApiError> {
+        let change = AssociationChange::from(update);
+        Ok(association(path, change.auto_import.expect("the test changes it"), "s3://other"))
+    }
+    async fn delete_association(&self, path: &[u8], delete_data: bool) -> Result<AssociationInfo, ApiError> {
+        Ok(AssociationInfo { deleted_files: delete_data.into(), ..association(path, EventBits::default(), "s3://other") })
     }
     async fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ApiError> {
         if grace.kind == Kind::Group { Err(Error::new(ErrorKind::Io, "no").into()) } else { Ok(()) }
@@ -278,4 +320,28 @@ fn tasks_are_made_shown_and_canceled() {
     assert_eq!(api_kind(client.cancel_task(3)), ApiErrorKind::Invalid);
     let unknown = TaskOrder { kind: "mow".into(), ..order };
     assert_eq!(unknown.request().unwrap_err().kind, ApiErrorKind::Unsupported);
+}
+
+#[test]
+fn associations_are_made_shown_changed_and_deleted() {
+    let fixture = Fixture::new(FakeMount::default());
+    let client = fixture.client();
+    let order = AssociationOrder {
+        path: task::encode_path(b"100%/\xff"),
+        url: "s3://bucket/p".into(),
+        options: [("event-queue-url".into(), "q".into()), ("region".into(), "r".into())].into(),
+        auto_import: vec![Event::New, Event::Deleted],
+        auto_export: vec![],
+        on_conflict: OnConflict::Fail,
+    };
+    let made = client.create_association(&order).unwrap();
+    assert_eq!((made.id.as_str(), made.path.as_str(), made.url.as_str()), ("dra-3", "/100%25/%FF", "s3://bucket/p"));
+    assert_eq!((made.auto_import, made.lifecycle.as_str()), (vec![Event::New, Event::Deleted], "MISCONFIGURED"));
+    assert_eq!((made.failure.as_deref(), made.created, made.on_conflict), (Some("no"), 1.0, OnConflict::Skip));
+    assert_eq!(client.associations().unwrap()[0].path, "/a b");
+    assert_eq!(client.association(b"x/\xff&").unwrap().path, "/x/%FF&");
+    let update = AssociationUpdate { auto_import: Some(vec![Event::Changed]), ..AssociationUpdate::default() };
+    assert_eq!(client.update_association(b"x", &update).unwrap().auto_import, [Event::Changed]);
+    assert_eq!(client.delete_association(b"x", true).unwrap().deleted_files, 1);
+    assert_eq!(client.delete_association(b"x", false).unwrap().deleted_files, 0);
 }

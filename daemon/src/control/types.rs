@@ -1,5 +1,6 @@
 //! What goes over the control socket.
 
+use super::dra::AssociationInfo;
 use crate::block::BlockStats;
 use crate::error::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,9 @@ pub struct Status {
     /// What the bucket does not have yet.
     #[serde(default)]
     pub unexported: Unexported,
+    /// Which directories are linked to which buckets.
+    #[serde(default)]
+    pub associations: Vec<AssociationInfo>,
 }
 
 /// What was made and changed here and the bucket does not have.

@@ -14,14 +14,13 @@ use super::inode::{decode_inode, read_inode};
 use super::rows::{self, Txn, damaged};
 use super::{FileKind, Inode, MetaError, MetaStore, Origin};
 use crate::format::rows::{ChangeRow, DoomedRow, Link, RowError, UploadRow, is_tombstone, key};
-use crate::ids::Ino;
+use crate::format::located::locate;
+use crate::ids::{AssociationId, Ino};
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 /// Inodes looked at in one transaction.
 const ROWS_PER_STEP: usize = 1000;
-
-/// The association of the root.
-pub const ROOT_ASSOCIATION: u32 = 0;
 
 /// Told of inodes that changed, after the commit. Must be short.
 pub type ChangeListener = Box<dyn Fn(&[Ino]) + Send + Sync>;
@@ -32,9 +31,7 @@ type DecodeRow<'a, T> = dyn Fn(&[u8], &[u8]) -> Result<T, RowError> + 'a;
 /// An object to be deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doomed {
-    /// The association whose bucket it is in.
-    pub association: u32,
-    /// Its key.
+    /// Its key, located.
     pub key: String,
     /// What is known of it.
     pub row: DoomedRow,
@@ -63,10 +60,11 @@ pub(super) fn must_be_logged(row: &Inode) -> bool {
 }
 
 /// Writes the log for what a transaction has written; returns the inodes that changed.
-pub(super) fn derive(txn: &mut Txn<'_>) -> Result<Vec<Ino>, MetaError> {
+pub(super) fn derive(txn: &mut Txn<'_>, association_roots: &HashSet<Ino>) -> Result<Vec<Ino>, MetaError> {
     let (mut changed, mut gone) = (Vec::new(), Vec::new());
     for write in txn.writes().iter().filter(|write| write.table == Table::Inodes) {
-        let Some(ino) = key::leading_ino(&write.key).filter(|ino| *ino != Ino::ROOT) else { continue };
+        let is_object = |ino: &Ino| *ino != Ino::ROOT && !association_roots.contains(ino);
+        let Some(ino) = key::leading_ino(&write.key).filter(is_object) else { continue };
         match write.value.as_deref().filter(|value| !is_tombstone(value)) {
             None => gone.push(ino),
             Some(value) => {
@@ -136,7 +134,7 @@ pub(super) fn log_older(engine: &dyn Engine) -> Result<(), MetaError> {
 
 /// Notes that an object has lost its name here. Where an earlier bearer of the name is in need of it still, that stays what is known.
 pub(super) fn doom(txn: &mut Txn<'_>, origin: &Origin, heir: Ino, now_ns: i64) -> Result<(), MetaError> {
-    let at = key::doomed(ROOT_ASSOCIATION, &origin.key);
+    let at = key::doomed(&origin.key);
     if let Some(row) = txn.read_plain(Table::Doomed, &at)? {
         let before = DoomedRow::decode(&row).map_err(damaged(Table::Doomed))?;
         if before.heir != heir
@@ -150,9 +148,14 @@ pub(super) fn doom(txn: &mut Txn<'_>, origin: &Origin, heir: Ino, now_ns: i64) -
     Ok(())
 }
 
+/// The rows of an association's doomed objects.
+pub(super) fn doomed_of(id: AssociationId) -> KeyRange {
+    KeyRange::prefix(&key::doomed(&locate(id, "")))
+}
+
 /// Whether an object that a listing shows is one that lost its name here.
 pub(super) fn is_doomed(txn: &Txn<'_>, origin: &Origin) -> Result<bool, MetaError> {
-    let row = txn.reading().view.get(Table::Doomed, &key::doomed(ROOT_ASSOCIATION, &origin.key))?;
+    let row = txn.reading().view.get(Table::Doomed, &key::doomed(&origin.key))?;
     let doomed = row.map(|row| DoomedRow::decode(&row)).transpose().map_err(damaged(Table::Doomed))?;
     Ok(doomed.is_some_and(|doomed| doomed.etag == origin.etag))
 }
@@ -218,29 +221,24 @@ impl MetaStore {
         Ok((count, oldest))
     }
 
-    /// Doomed objects of an association after a key, in order, at most so many.
-    pub fn doomed(&self, association: u32, after: Option<&str>, limit: usize) -> Result<Vec<Doomed>, MetaError> {
-        let start = match after {
-            Some(after) => [key::doomed(association, after), vec![0]].concat(),
-            None => key::doomed(association, ""),
-        };
-        let found = self.collect(Table::Doomed, start, limit, &|key, row| {
-            let (association, object_key) = key::split_doomed(key).ok_or(RowError::Field("key"))?;
-            Ok(Doomed { association, key: object_key.to_owned(), row: DoomedRow::decode(row)? })
-        })?;
-        Ok(found.into_iter().take_while(|doomed| doomed.association == association).collect())
+    /// Doomed objects after a located key, association by association and in order, at most so many.
+    pub fn doomed(&self, after: Option<&str>, limit: usize) -> Result<Vec<Doomed>, MetaError> {
+        let start = after.map_or(Vec::new(), |after| [key::doomed(after), vec![0]].concat());
+        self.collect(Table::Doomed, start, limit, &|key, row| {
+            Ok(Doomed { key: key::split_doomed(key).ok_or(RowError::Field("key"))?, row: DoomedRow::decode(row)? })
+        })
     }
 
     /// What is known of a doomed object.
-    pub fn doomed_at(&self, association: u32, object_key: &str) -> Result<Option<DoomedRow>, MetaError> {
-        let row = self.reading().view.get(Table::Doomed, &key::doomed(association, object_key))?;
+    pub fn doomed_at(&self, object_key: &str) -> Result<Option<DoomedRow>, MetaError> {
+        let row = self.reading().view.get(Table::Doomed, &key::doomed(object_key))?;
         row.map(|row| DoomedRow::decode(&row).map_err(damaged(Table::Doomed))).transpose()
     }
 
     /// Notes that a doomed object is gone, unless it was doomed anew meanwhile.
     pub fn undoom(&self, doomed: &Doomed) -> Result<(), MetaError> {
         self.transact(|txn| {
-            let at = key::doomed(doomed.association, &doomed.key);
+            let at = key::doomed(&doomed.key);
             if txn.read_plain(Table::Doomed, &at)?.is_some_and(|row| row == doomed.row.encode()) {
                 txn.remove_plain(Table::Doomed, &at);
             }

@@ -65,11 +65,13 @@ pub enum Table {
     Uploads = 19,
     /// Tasks, by number.
     Tasks = 20,
+    /// Links between directories and buckets, by number.
+    Associations = 21,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 20] = [
+    pub const ALL: [Table; 21] = [
         Table::Inodes,
         Table::Dirents,
         Table::FileMap,
@@ -90,6 +92,7 @@ impl Table {
         Table::Doomed,
         Table::Uploads,
         Table::Tasks,
+        Table::Associations,
     ];
 
     /// The table's name, for messages.
@@ -115,6 +118,7 @@ impl Table {
             Table::Doomed => "doomed",
             Table::Uploads => "uploads",
             Table::Tasks => "tasks",
+            Table::Associations => "associations",
         }
     }
 }

@@ -4,7 +4,7 @@
 //! blocks over it that are still held; then they are let go of, some at a time; at last nothing is left that the bucket does not have.
 
 use super::allocated::{Change, Extent};
-use super::changes::{ROOT_ASSOCIATION, doom, note, path_of, read_change};
+use super::changes::{doom, note, path_of, read_change};
 use super::content::References;
 use super::dir::{read_dirents, whole_directory};
 use super::engine::{KeyRange, Table};
@@ -131,7 +131,7 @@ impl MetaStore {
                 mark_ancestors(txn, sent)?;
             }
             if is_at_its_place {
-                txn.remove_plain(Table::Doomed, &key::doomed(ROOT_ASSOCIATION, &sent.origin.key));
+                txn.remove_plain(Table::Doomed, &key::doomed(&sent.origin.key));
             } else {
                 doom(txn, &sent.origin, sent.ino, 0)?;
             }

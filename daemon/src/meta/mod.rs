@@ -12,6 +12,7 @@
 
 mod acl;
 mod allocated;
+mod associations;
 mod changes;
 pub mod check;
 mod content;
@@ -47,10 +48,11 @@ pub use crate::format::rows::{
     BLOCKS_PER_CHUNK, Dirent, FileKind, HOLE, InodeRow as Inode, Intent, Limit, Link, ListingState, MapChunk, Origin, QuotaId,
     QuotaKind, QuotaLimits, TaskCounters, TaskKind, TaskReport, TaskRow, TaskState, Usage,
 };
+pub use crate::format::rows::{AssociationRow, AssociationState, EventBits};
 pub use crate::format::rows::{ChangeRow, DoomedRow, UploadKind, UploadRow};
 pub use acl::AclKind;
 pub use allocated::{allocated_bytes, claim, is_uncounted};
-pub use changes::{ChangeListener, Doomed, ROOT_ASSOCIATION};
+pub use changes::{ChangeListener, Doomed};
 pub use content::{CUT_ROWS, Content, FileContent, Recorded};
 pub use create::NewNode;
 pub use epochs::TreeView;
@@ -60,6 +62,7 @@ pub use intent::IntentLog;
 pub use quota::{DEFAULT_GRACE_S, Enforce, Graces, Quota, QuotaState, QuotaViolation, Reservation, block_bytes};
 pub use remove::Removed;
 pub use rename::{Mode as RenameMode, Renamed};
+pub use settings::REPOSITORY_SETTING;
 pub use share::{Share, SharedBlocks};
 pub use tasks::FoundTask;
 pub use xattr::SetMode;
@@ -70,6 +73,8 @@ use engine::local::LocalEngine;
 use ino::InoAllocator;
 use quota::{Entry, Quotas, Spending};
 use rows::{Reading, Txn};
+use parking_lot::RwLock;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -228,6 +233,8 @@ struct Shared {
     defaults: DefaultAttrs,
     quotas: Quotas,
     change_listener: OnceLock<ChangeListener>,
+    /// The directories of associations.
+    association_roots: RwLock<HashSet<Ino>>,
     exporting: exporting::Exporting,
 }
 
@@ -249,9 +256,13 @@ impl MetaStore {
             defaults,
             quotas,
             change_listener: OnceLock::new(),
+            association_roots: RwLock::default(),
             exporting: exporting::Exporting::default(),
         };
-        Ok(MetaStore { shared: Arc::new(shared) })
+        let this = MetaStore { shared: Arc::new(shared) };
+        let roots = this.associations()?.into_iter().map(|(_, row)| row.root).collect();
+        *this.shared.association_roots.write() = roots;
+        Ok(this)
     }
 
     /// The epoch new rows are written in.
@@ -296,7 +307,7 @@ impl MetaStore {
         let mut changed = Vec::new();
         let mut body = |txn: &mut Txn<'_>| {
             let result = body(txn)?;
-            changed = changes::derive(txn)?;
+            changed = changes::derive(txn, &self.shared.association_roots.read())?;
             Ok(result)
         };
         if !quotas.is_on() {

@@ -8,13 +8,17 @@ use crate::format::rows::{InodeRow, decode_number, decode_text, encode_number, e
 use crate::ids::{Epoch, Ino};
 
 /// The schema this program writes: tables, keys, and how they hang together. 2 is 1 with what writing needs, 3 is 2 with quotas, 4 is 3
-/// with counts of what files allocate and with intents, 5 is 4 with tasks and a log of changes; a store of an older schema becomes one of this as it is, but that what
+/// with counts of what files allocate and with intents, 5 is 4 with tasks and a log of changes, 6 is 5 with associations; a store of an older schema becomes one of this as it is, but that what
 /// was changed before is entered in the log.
-const SCHEMA: u64 = 5;
+const SCHEMA: u64 = 6;
+const WITHOUT_ASSOCIATIONS: u64 = 5;
 const WITHOUT_CHANGES: u64 = 4;
 const WITHOUT_INTENTS: u64 = 3;
 const WITHOUT_QUOTAS: u64 = 2;
 const WITHOUT_WRITING: u64 = 1;
+
+/// The setting that says which bucket the root of this file system is linked to.
+pub const REPOSITORY_SETTING: &str = "repository";
 
 fn schema_key() -> Vec<u8> {
     key::setting(Space::Internal, "schema")
@@ -43,8 +47,10 @@ fn existing(engine: &dyn Engine) -> Result<Option<Epoch>, MetaError> {
     let Some(row) = view.get(Table::Settings, &schema_key())? else { return Ok(None) };
     match decode_number(&row).map_err(damaged(Table::Settings))? {
         SCHEMA => epoch_of(&*view),
-        older @ (WITHOUT_WRITING | WITHOUT_QUOTAS | WITHOUT_INTENTS | WITHOUT_CHANGES) => {
-            super::changes::log_older(engine)?;
+        older @ (WITHOUT_WRITING | WITHOUT_QUOTAS | WITHOUT_INTENTS | WITHOUT_CHANGES | WITHOUT_ASSOCIATIONS) => {
+            if older < WITHOUT_ASSOCIATIONS {
+                super::changes::log_older(engine)?;
+            }
             let mut batch = Batch::default();
             batch.expect(Table::Settings, schema_key(), Some(encode_number(older)));
             batch.put(Table::Settings, schema_key(), encode_number(SCHEMA));

@@ -1,4 +1,4 @@
-//! [`Repository`]: an object store with retries, pacing and bounded, adaptive concurrency.
+//! [`Bucket`]: an object store with retries, pacing and bounded, adaptive concurrency.
 
 use super::access::{self, AccessError};
 use super::pacing::{Limiter, PacingConfig, Permit};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Settings of a [`Repository`].
+/// Settings of a [`Bucket`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RepositoryConfig {
     /// When a failed request is tried again.
@@ -49,6 +49,25 @@ pub struct RequestCounts {
     pub bytes: u64,
     /// Bytes of bodies that the store acknowledged.
     pub sent_bytes: u64,
+}
+
+impl std::ops::Add for RequestCounts {
+    type Output = RequestCounts;
+
+    fn add(self, other: RequestCounts) -> RequestCounts {
+        RequestCounts {
+            get: self.get + other.get,
+            head: self.head + other.head,
+            list: self.list + other.list,
+            put: self.put + other.put,
+            delete: self.delete + other.delete,
+            copy: self.copy + other.copy,
+            multipart: self.multipart + other.multipart,
+            retries: self.retries + other.retries,
+            bytes: self.bytes + other.bytes,
+            sent_bytes: self.sent_bytes + other.sent_bytes,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -94,10 +113,9 @@ impl Op {
     }
 }
 
-/// An object store with retries, pacing and bounded, adaptive concurrency; the only way the rest of Forebay reaches S3.
-/// Cheap to clone; clones share everything.
+/// An object store with retries, pacing and bounded, adaptive concurrency. Cheap to clone; clones share everything.
 #[derive(Clone)]
-pub struct Repository {
+pub struct Bucket {
     pub(super) core: Arc<Core>,
 }
 
@@ -118,12 +136,12 @@ pub(super) struct Attempts {
     allowance: Duration,
 }
 
-impl Repository {
+impl Bucket {
     /// Puts retries and pacing before a store.
     pub fn new(store: Arc<dyn ObjectStore>, config: RepositoryConfig, clock: SharedClock) -> Self {
         let limiter = Limiter::new(config.pacing, clock.clone());
         let jitter = Mutex::new(StdRng::seed_from_u64(config.seed));
-        Repository { core: Arc::new(Core { store, retry: config.retry, limiter, clock, jitter, counters: Counters::default() }) }
+        Bucket { core: Arc::new(Core { store, retry: config.retry, limiter, clock, jitter, counters: Counters::default() }) }
     }
 
     /// A name for people, such as `s3://bucket`.

@@ -6,12 +6,14 @@
 //! | `s3`, `generic`, `directory` | the stores: one request per call, every answer checked |
 //! | `memory`, `faulty` | stores for tests |
 //! | `write`, `limits`, `token` | the vocabulary of writes, what no store can hold, who wrote what |
-//! | `client`, `writer` | [`Repository`]: what the rest of Forebay uses, reads and writes |
+//! | `buckets` | [`Repository`]: what the rest of Forebay uses: the buckets of all associations behind one space of keys |
+//! | `client`, `writer` | one bucket, with retries and pacing: its reads and its writes |
 //! | `retry`, `pacing`, `resume` | when to try again, how many at once, how a broken body goes on |
 //! | `access` | the question asked before a mount |
 //! | `keymap`, `posix` | keys as names, user metadata as attributes |
 
 mod access;
+mod buckets;
 mod client;
 #[cfg(test)]
 mod conformance;
@@ -43,7 +45,8 @@ mod writer;
 mod writer_tests;
 
 pub use access::AccessError;
-pub use client::{Repository, RepositoryConfig, RequestCounts};
+pub use buckets::Repository;
+pub use client::{RepositoryConfig, RequestCounts};
 pub use environment::Environment;
 pub use open::{OpenError, Opened, open, open_with};
 pub use token::WriteToken;

@@ -1,13 +1,13 @@
-//! The writes of a [`Repository`]: retries and pacing as for reads, preconditions, and what became of a write whose reply was lost.
+//! The writes of a [`Bucket`]: retries and pacing as for reads, preconditions, and what became of a write whose reply was lost.
 //!
 //! 1. A precondition is the store's to decide where it can ([`super::ObjectStore::decides`]). Where it cannot, a HEAD right before each try
 //!    looks; somebody who writes between the two is then overwritten. The window is one round trip.
 //! 2. A conditional write may have happened although its reply never came; tried again, it meets its own success as 412 (or 404). So
 //!    whenever a write is told that the key is not as it should be, a HEAD looks for its [`WriteToken`]: found, it was ours, and done.
-//! 3. A write that ends in [`StoreError::Deadline`] may have happened or not: [`Repository::was_written`] tells later.
-//! 4. A multipart upload whose begin was answered too late is nobody's: [`Repository::list_multipart`] shows it.
+//! 3. A write that ends in [`StoreError::Deadline`] may have happened or not: [`Bucket::was_written`] tells later.
+//! 4. A multipart upload whose begin was answered too late is nobody's: [`Bucket::list_multipart`] shows it.
 
-use super::client::{Attempts, Op, Repository};
+use super::client::{Attempts, Bucket, Op};
 use super::limits;
 use super::posix::AGENT;
 use super::write::{
@@ -60,7 +60,7 @@ fn transfer_time(bytes: u64) -> Duration {
     Duration::from_secs(bytes / SLOWEST)
 }
 
-impl Repository {
+impl Bucket {
     /// Writes a whole object of at most 5 GiB. `token` goes into its metadata as `user-agent`.
     pub async fn put(&self, request: PutRequest, token: WriteToken, urgency: Urgency) -> Result<Pin, StoreError> {
         limits::check_key(&request.key)?;
@@ -157,7 +157,7 @@ impl Repository {
         self.plain(&request.upload.key, urgency, SERVER_SIDE, || self.core.store.copy_part(request.clone())).await
     }
 
-    /// Makes the object of its parts. `token` is that of [`Repository::begin_multipart`]. [`StoreError::NoSuchUpload`] if the upload is gone
+    /// Makes the object of its parts. `token` is that of [`Bucket::begin_multipart`]. [`StoreError::NoSuchUpload`] if the upload is gone
     /// and the key's object is not of this token.
     pub async fn complete_multipart(
         &self,

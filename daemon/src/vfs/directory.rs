@@ -3,6 +3,7 @@
 use super::{Inner, metadata_error};
 use crate::cache::DirectoryAhead;
 use crate::error::Result;
+use crate::format::located::association_of;
 use crate::ids::Ino;
 use crate::meta::ListingState;
 use crate::stripe::Layout;
@@ -20,7 +21,7 @@ const PROBED_NAMES: u64 = 65_536;
 /// A directory in use.
 pub(super) struct Directory {
     pub(super) ino: Ino,
-    /// What its objects' keys start with: empty, or ending in `/`.
+    /// What its objects' keys start with, located: nothing, or ending in `/`.
     pub(super) prefix: String,
     /// What the keys of its entries start with once all is exported: otherwise only for a directory that was moved, or is below one.
     pub(super) target: String,
@@ -114,9 +115,11 @@ impl Inner {
 
     fn load_directory(&self, ino: Ino) -> Result<Directory> {
         let row = self.inode(ino)?;
-        let (prefix, target, inherited) = match self.meta.parent_of(ino).map_err(metadata_error)? {
-            None => (self.config.key_prefix.clone(), self.config.key_prefix.clone(), self.config.layout),
-            Some((parent, name)) => {
+        let linked = self.associations.at(ino);
+        let (prefix, target, inherited) = match (self.meta.parent_of(ino).map_err(metadata_error)?, &linked) {
+            (None, _) => (self.prefix_of_root(), self.prefix_of_root(), self.config.layout),
+            (Some((parent, _)), Some(linked)) => (linked.prefix.clone(), linked.prefix.clone(), self.directory(parent)?.layout),
+            (Some((parent, name)), None) => {
                 let parent = self.directory(parent)?;
                 let name = String::from_utf8_lossy(&name);
                 let moved = row.origin.as_ref().map(|origin| origin.key.clone());
@@ -125,11 +128,12 @@ impl Inner {
             }
         };
         let listing = self.meta.listing_state(ino).map_err(metadata_error)?;
+        let in_store = (!row.local || row.origin.is_some()) && self.repository.is_linked(association_of(&prefix));
         Ok(Directory {
             ino,
             prefix,
             target,
-            in_store: !row.local || row.origin.is_some(),
+            in_store,
             layout: row.layout.unwrap_or(inherited),
             listing: RwLock::new(listing),
             flight: tokio::sync::Mutex::default(),

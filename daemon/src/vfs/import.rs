@@ -10,6 +10,7 @@ use super::posix::HeadFailure;
 use super::{Inner, Vfs, metadata_error};
 use crate::config::PosixMetadata;
 use crate::error::Result;
+use crate::format::located::bare;
 use crate::ids::Ino;
 use crate::meta::{FileKind, ListedEntry, ListedNode, ListedPart, ListingState, MetaError, Missing};
 use crate::repository::keymap::{Classified, HiddenReason};
@@ -85,8 +86,8 @@ impl Vfs {
     }
 
     /// A key's path below the root.
-    pub fn path_of_key<'k>(&self, key: &'k str) -> &'k str {
-        key.strip_prefix(&self.0.config.key_prefix).unwrap_or(key)
+    pub fn path_of_key(&self, key: &str) -> Vec<u8> {
+        self.0.path_of_key(key).unwrap_or_else(|| bare(key).as_bytes().to_vec())
     }
 
     /// The key of the object behind an inode.

@@ -11,6 +11,7 @@
 //! 3. The kernel hears of every change it may have cached, from a thread of its own.
 
 mod ahead;
+mod associations;
 mod attr;
 mod copy;
 mod create;
@@ -33,6 +34,7 @@ mod types;
 mod write;
 mod xattr;
 
+pub use associations::{AssociationChange, AssociationView, NewAssociation, RootAssociation};
 pub use export::{AutoExportStatus, ExportCode, ExportEvents, ExportFailure, ExportResult, ExportTree, Exported, RemovalOutcome};
 pub use import::{ImportDir, ImportPart, ImportRoot, Unread};
 pub use posix::HeadFailure;
@@ -42,13 +44,14 @@ pub use types::*;
 use crate::block::BlockStore;
 use crate::cache::{Cache, FileEvents, Unflushed};
 use crate::clock::SharedClock;
-use crate::config::{AutoExport, MetadataTtl, PosixMetadata};
+use crate::config::{MetadataTtl, PosixMetadata};
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ino;
 use crate::meta::{FileKind, Inode, MetaError, MetaStore, Refusal, allocated_bytes, is_uncounted};
 use crate::repository::{ObjectHead, Repository};
 use crate::stripe::Layout;
 use crate::units::SECTOR;
+use associations::Associations;
 use directory::Directories;
 use handles::Handles;
 use invalidate::Invalidator;
@@ -62,7 +65,7 @@ const CHANGE_COUNTERS: usize = 64;
 /// Settings of the operations.
 #[derive(Clone, Debug)]
 pub struct VfsConfig {
-    /// The key prefix of the root: empty, or ending in `/`.
+    /// The key prefix of the root, where it has a bucket: empty, or ending in `/`.
     pub key_prefix: String,
     /// How long listings hold.
     pub metadata_ttl: MetadataTtl,
@@ -72,8 +75,8 @@ pub struct VfsConfig {
     pub layout: Layout,
     /// The file system's identity, by which its work in the bucket is known again.
     pub identity: u128,
-    /// What is exported by itself.
-    pub auto_export: AutoExport,
+    /// How long a request to a bucket that is linked later is retried.
+    pub store_deadline: Duration,
     /// Memory for bodies on their way to the bucket, in bytes.
     pub export_bytes: u64,
 }
@@ -106,6 +109,7 @@ struct Inner {
     clock: SharedClock,
     runtime: tokio::runtime::Handle,
     config: VfsConfig,
+    associations: Associations,
     handles: Handles,
     directories: Directories,
     invalidator: Invalidator,
@@ -123,12 +127,11 @@ impl Vfs {
     pub fn new(parts: VfsParts, config: VfsConfig) -> Self {
         let VfsParts { meta, cache, store, repository, clock, runtime } = parts;
         let ttl = config.metadata_ttl.as_duration();
-        let auto = Arc::new(export::Auto::new(config.auto_export));
-        if config.auto_export.is_on() {
-            let auto = Arc::clone(&auto);
-            meta.set_change_listener(Box::new(move |changed| auto.note(changed)));
-        }
+        let auto = Arc::new(export::Auto::default());
+        let listener = Arc::clone(&auto);
+        meta.set_change_listener(Box::new(move |changed| listener.note(changed)));
         let vfs = Vfs(Arc::new(Inner {
+            associations: Associations::default(),
             directories: Directories::new(ttl),
             handles: Handles::default(),
             invalidator: Invalidator::start(),

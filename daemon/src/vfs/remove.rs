@@ -77,6 +77,7 @@ impl Inner {
     }
 
     fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
+        self.must_stay(parent, name)?;
         let prefix_of = |ino| self.directory(ino).ok().map(|directory| directory.prefix.clone());
         let removed = self.meta.rmdir(parent, name, &prefix_of, self.clock.wall_ns()).map_err(metadata_error)?;
         self.names_changed(parent);
@@ -89,6 +90,8 @@ impl Inner {
         check_name(to.1)?;
         // One at a time: two moves that are each fine could together make a directory its own ancestor.
         let _alone = self.renames.lock();
+        self.must_stay(from.0, from.1)?;
+        self.must_stay(to.0, to.1)?;
         let prefix_of = |ino| self.directory(ino).ok().map(|directory| directory.prefix.clone());
         self.exports.note_move();
         let renamed = self.meta.rename(from, to, mode, &prefix_of, self.clock.wall_ns()).map_err(metadata_error);

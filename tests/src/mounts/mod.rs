@@ -2,6 +2,7 @@
 
 mod acls;
 mod allocated;
+mod associations;
 mod auto_export;
 mod consistency;
 mod copying;

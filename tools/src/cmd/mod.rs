@@ -1,5 +1,6 @@
 //! The verbs: a file each, arguments in, work done.
 
+mod dra;
 mod export;
 mod import;
 mod mount;
@@ -27,6 +28,7 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), CliError> {
         Command::Export(export) => export::run(&export, cli.json),
         Command::Import(import) => import::run(&import, cli.json),
         Command::Task(task) => task::run(&task, cli.json),
+        Command::Dra(dra) => dra::run(&dra, cli.json),
         Command::Quickstart(quickstart) => quickstart::run(&quickstart),
     }
 }

@@ -18,11 +18,13 @@
 //! doomed                    association:4 object key
 //! upload                    ino:8 object key
 //! task                      id:8
+//! association               id:4
 //! setting                   space:1 name              space 0 = the store's own, 1 = its users'
 //! ```
 
 use super::{QuotaId, QuotaKind};
-use crate::ids::{Epoch, Ino};
+use crate::format::located;
+use crate::ids::{AssociationId, Epoch, Ino};
 
 /// Bytes of the inverted epoch at the end of a versioned key.
 pub const EPOCH_BYTES: usize = 8;
@@ -126,15 +128,26 @@ pub fn split_intent(key: &[u8]) -> Option<(Ino, u64)> {
     Some((Ino(u64::from_be_bytes(*ino)), u64::from_be_bytes(place.try_into().ok()?)))
 }
 
-/// The key of a doomed object's row.
-pub fn doomed(association: u32, object_key: &str) -> Vec<u8> {
-    [&association.to_be_bytes(), object_key.as_bytes()].concat()
+/// The key of a doomed object's row; `object_key` is located.
+pub fn doomed(object_key: &str) -> Vec<u8> {
+    let (association, bare) = located::split(object_key);
+    [&association.0.to_be_bytes(), bare.as_bytes()].concat()
 }
 
-/// Association and object key in a doomed object's row key; `None` if it is not one.
-pub fn split_doomed(key: &[u8]) -> Option<(u32, &str)> {
-    let (association, object_key) = key.split_first_chunk::<4>()?;
-    Some((u32::from_be_bytes(*association), std::str::from_utf8(object_key).ok()?))
+/// The located object key in a doomed object's row key; `None` if it is not one.
+pub fn split_doomed(key: &[u8]) -> Option<String> {
+    let (association, bare) = key.split_first_chunk::<4>()?;
+    Some(located::locate(AssociationId(u32::from_be_bytes(*association)), std::str::from_utf8(bare).ok()?))
+}
+
+/// The key of an association.
+pub fn association(id: AssociationId) -> [u8; 4] {
+    id.0.to_be_bytes()
+}
+
+/// The association in a key; `None` if it is not one.
+pub fn split_association(key: &[u8]) -> Option<AssociationId> {
+    key.try_into().ok().map(|bytes| AssociationId(u32::from_be_bytes(bytes)))
 }
 
 /// The key of a write under way.

@@ -9,6 +9,7 @@
 //!    warrants.
 //! 2. A row has one encoding: `encode(decode(bytes)) == bytes` for whatever `decode` accepts.
 
+mod association;
 mod change;
 mod dirent;
 mod import;
@@ -23,6 +24,7 @@ mod small;
 mod task;
 mod wire;
 
+pub use association::{AssociationRow, AssociationState, EventBits};
 pub use change::{ChangeRow, DoomedRow, UploadKind, UploadRow};
 pub use dirent::Dirent;
 pub use import::{ImportCursor, KeySpan};

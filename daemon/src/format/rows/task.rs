@@ -183,11 +183,7 @@ impl TaskRow {
         }
         row.number(self.paths.len() as u64);
         self.paths.iter().for_each(|path| row.counted(path));
-        row.number(self.options.len() as u64);
-        for (name, value) in &self.options {
-            row.counted(name.as_bytes());
-            row.counted(value.as_bytes());
-        }
+        row.options(&self.options);
         row.counted(&self.cursor);
         row.done()
     }
@@ -218,7 +214,7 @@ impl TaskRow {
             Some(TaskReport { directory: row.text("report")?, spooled_bytes: row.number("reported")? })
         };
         let paths = read_paths(&mut row, bytes.len())?;
-        let options = read_options(&mut row)?;
+        let options = row.options()?;
         let cursor = row.counted("cursor")?.to_vec();
         row.end()?;
         Ok(TaskRow { kind, state, created_ns, started_ns, ended_ns, counters, last_error, report, paths, options, cursor })
@@ -233,17 +229,4 @@ fn read_paths(row: &mut Reader<'_>, row_bytes: usize) -> Result<Vec<Vec<u8>>, Ro
         paths.push(row.counted("path")?.to_vec());
     }
     Ok(paths)
-}
-
-fn read_options(row: &mut Reader<'_>) -> Result<BTreeMap<String, String>, RowError> {
-    let mut options: BTreeMap<String, String> = BTreeMap::new();
-    for _ in 0..row.number("options")? {
-        let (name, value) = (row.text("option")?, row.text("value")?);
-        // In ascending order, so that a row has one encoding.
-        if options.last_key_value().is_some_and(|(last, _)| *last >= name) {
-            return Err(RowError::Field("option"));
-        }
-        options.insert(name, value);
-    }
-    Ok(options)
 }

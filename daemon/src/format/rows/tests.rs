@@ -3,7 +3,8 @@
 use super::journal::{JournalRecord, JournalWrite, decode_record, encode_record};
 use super::key::{self, Space};
 use super::*;
-use crate::ids::{BlockId, Epoch, Ino};
+use crate::format::located::locate;
+use crate::ids::{AssociationId, BlockId, Epoch, Ino};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
@@ -266,6 +267,9 @@ fn check_canonical(bytes: &[u8]) {
     if let Ok(row) = ChangeRow::decode(bytes) {
         assert_eq!(row.encode(), bytes);
     }
+    if let Ok(row) = AssociationRow::decode(bytes) {
+        assert_eq!(row.encode(), bytes);
+    }
     if let Ok(row) = DoomedRow::decode(bytes) {
         assert_eq!(row.encode(), bytes);
     }
@@ -414,9 +418,41 @@ fn golden_changes() {
         assert_eq!(hex(&upload.encode()), format!("01010500000000000000{golden}"));
         assert_eq!(UploadRow::decode(&upload.encode()), Ok(upload));
     }
-    assert_eq!(key::split_doomed(&key::doomed(3, "a/b")), Some((3, "a/b")));
+    let located = locate(AssociationId(3), "a/b");
+    assert_eq!(hex(&key::doomed(&located)), "00000003612f62");
+    assert_eq!(key::split_doomed(&key::doomed(&located)), Some(located));
+    assert_eq!(key::split_doomed(&key::doomed("a/b")).as_deref(), Some("a/b"));
     assert_eq!(key::split_doomed(&[0, 0, 1]), None);
     assert_eq!(key::split_upload(&key::upload(Ino(300), "a/b")), Some((Ino(300), "a/b")));
+}
+
+#[test]
+fn golden_association() {
+    let row = AssociationRow {
+        root: Ino(300),
+        state: AssociationState::Misconfigured,
+        delete_data: true,
+        created_ns: 5,
+        auto_import: EventBits::new(true, false, true),
+        auto_export: EventBits::new(false, true, false),
+        on_conflict: 2,
+        url: "s3://b/p".into(),
+        options: [("region".to_owned(), "r".to_owned())].into(),
+        failure: "no".into(),
+    };
+    let golden = concat!("01", "ac02", "02", "01", "0500000000000000", "05", "02", "02", "0873333a2f2f622f70", "01", "06726567696f6e", "0172", "026e6f");
+    assert_eq!(hex(&row.encode()), golden);
+    assert_eq!(AssociationRow::decode(&row.encode()), Ok(row.clone()));
+    let with = |at: usize, byte: u8| {
+        let mut bytes = row.encode();
+        bytes[at] = byte;
+        AssociationRow::decode(&bytes)
+    };
+    assert_eq!(with(3, 6), Err(RowError::Field("state")));
+    assert_eq!(with(4, 2), Err(RowError::Field("flags")));
+    assert_eq!(with(13, 8), Err(RowError::Field("events")));
+    assert_eq!(key::split_association(&key::association(AssociationId(7))), Some(AssociationId(7)));
+    assert_eq!(key::split_association(&[0; 5]), None);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The elements rows are made of: bytes, little-endian integers, LEB128 numbers in their shortest form, counted bytes.
 
 use super::{ROW_VERSION, RowError};
+use std::collections::BTreeMap;
 
 /// Appends elements to a row.
 pub(super) struct Writer(Vec<u8>);
@@ -41,6 +42,15 @@ impl Writer {
     pub fn counted(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         self.raw(bytes);
+    }
+
+    /// Names and values, in order.
+    pub fn options(&mut self, options: &BTreeMap<String, String>) {
+        self.number(options.len() as u64);
+        for (name, value) in options {
+            self.counted(name.as_bytes());
+            self.counted(value.as_bytes());
+        }
     }
 
     pub fn done(self) -> Vec<u8> {
@@ -123,6 +133,19 @@ impl<'a> Reader<'a> {
     pub fn text(&mut self, field: &'static str) -> Result<String, RowError> {
         let bytes = self.counted(field)?;
         std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| RowError::Text(field))
+    }
+
+    /// Names and values, in order and none twice.
+    pub fn options(&mut self) -> Result<BTreeMap<String, String>, RowError> {
+        let mut options: BTreeMap<String, String> = BTreeMap::new();
+        for _ in 0..self.number("options")? {
+            let (name, value) = (self.text("option")?, self.text("option")?);
+            if options.last_key_value().is_some_and(|(last, _)| *last >= name) {
+                return Err(RowError::Field("options"));
+            }
+            options.insert(name, value);
+        }
+        Ok(options)
     }
 
     /// The rest of the row.

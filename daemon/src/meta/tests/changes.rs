@@ -20,7 +20,7 @@ fn logged(store: &MetaStore) -> BTreeSet<Ino> {
 }
 
 fn doomed(store: &MetaStore) -> Vec<(String, String)> {
-    let all = store.doomed(ROOT_ASSOCIATION, None, usize::MAX).expect("reads");
+    let all = store.doomed(None, usize::MAX).expect("reads");
     all.into_iter().map(|doomed| (doomed.key, doomed.row.etag)).collect()
 }
 
@@ -141,7 +141,7 @@ fn an_object_whose_name_was_taken_away_is_doomed_until_it_is_gone_or_replaced() 
     assert_eq!(store.exported(&sent(&store, new, "b", "e2")).expect("records").0, Standing::Exported);
     assert_eq!(store.exported(&sent(&store, a, "c", "ec")).expect("records").0, Standing::Exported);
     assert_eq!(doomed(&store), pairs(&[("a", "ea"), ("d/", "")]));
-    for doomed in store.doomed(ROOT_ASSOCIATION, None, 10).expect("reads") {
+    for doomed in store.doomed(None, 10).expect("reads") {
         store.undoom(&doomed).expect("forgets");
     }
     assert_eq!(doomed(&store), []);

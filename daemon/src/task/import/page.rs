@@ -52,7 +52,7 @@ impl Page {
         dirs: &mut HashMap<String, Option<ImportDir>>,
     ) -> Result<(), TaskError> {
         for (key, reason) in said.hidden {
-            let path = import.vfs.path_of_key(&key).as_bytes().to_vec();
+            let path = import.vfs.path_of_key(&key);
             self.failures.push(Failure { path, code: HIDDEN, why: reason.to_string() });
         }
         let depth_of = |prefix: &str| prefix.bytes().filter(|byte| *byte == b'/').count();
@@ -138,5 +138,5 @@ fn as_failure(vfs: &Vfs, unread: &Unread, failure: HeadFailure) -> Failure {
         (HeadFailure::Here(error), Unread::Marker(_, marker)) => (marker.key.clone(), ErrorCode::from(error.kind)),
         (HeadFailure::Here(error), Unread::File(ino)) => (vfs.key_of_ino(*ino).unwrap_or_default(), ErrorCode::from(error.kind)),
     };
-    Failure { path: vfs.path_of_key(&key).as_bytes().to_vec(), code, why }
+    Failure { path: vfs.path_of_key(&key), code, why }
 }

@@ -6,7 +6,7 @@
 use super::{ExportEvents, ExportFailure, ExportResult, ExportTree, Exported, Inner, RemovalOutcome};
 use crate::config::AutoExport;
 use crate::ids::Ino;
-use crate::meta::{Doomed, FileKind, ROOT_ASSOCIATION};
+use crate::meta::{Doomed, FileKind};
 use crate::repository::Urgency;
 use crate::vfs::{Vfs, metadata_error};
 use async_trait::async_trait;
@@ -94,8 +94,10 @@ impl ExportEvents for Seen {
 }
 
 /// The automatic export of a file system.
+#[derive(Default)]
 pub(in crate::vfs) struct Auto {
-    how: AutoExport,
+    /// Whether anything is to be exported at all.
+    is_on: AtomicBool,
     queue: Mutex<Queue>,
     wake: Notify,
     closing: AtomicBool,
@@ -116,13 +118,19 @@ impl Queue {
 }
 
 impl Auto {
-    pub(in crate::vfs) fn new(how: AutoExport) -> Self {
-        let queue = Queue { is_incomplete: true, ..Queue::default() };
-        Auto { how, queue: Mutex::new(queue), wake: Notify::new(), closing: AtomicBool::new(false) }
+    /// What is exported by itself has changed: the log is read from its start.
+    pub(in crate::vfs) fn read_again(&self) {
+        let mut queue = self.queue.lock();
+        (queue.is_incomplete, queue.read_to) = (true, None);
+        drop(queue);
+        self.wake.notify_one();
     }
 
     /// Inodes changed. Called after each commit: short.
     pub(in crate::vfs) fn note(&self, changed: &[Ino]) {
+        if !self.is_on.load(Ordering::Acquire) {
+            return;
+        }
         let mut queue = self.queue.lock();
         let due = Instant::now() + SETTLE;
         for ino in changed {
@@ -191,6 +199,7 @@ impl Auto {
 impl Vfs {
     /// Starts automatic export.
     pub fn start_auto_export(&self) {
+        self.0.auto.read_again();
         let inner = Arc::clone(&self.0);
         self.0.runtime.spawn(async move { inner.auto_export().await });
         let inner = Arc::clone(&self.0);
@@ -213,7 +222,10 @@ impl Inner {
     async fn auto_export(self: Arc<Self>) {
         let mut under_way = FuturesUnordered::new();
         while !self.auto.closing.load(Ordering::Acquire) {
-            if let Err(error) = self.fill_queue() {
+            // First this, then the log: what comes between the two is noted.
+            let is_on = self.associations.exports_anything();
+            self.auto.is_on.store(is_on, Ordering::Release);
+            if let Err(error) = if is_on { self.fill_queue() } else { Ok(()) } {
                 tracing::error!(%error, "the change log could not be read");
             }
             let (due, next) = self.auto.take_due(AT_ONCE - under_way.len());
@@ -263,12 +275,13 @@ impl Inner {
         let row = self.meta.inode(ino).ok().flatten();
         let is_directory = row.as_ref().is_some_and(|row| row.kind == FileKind::Directory);
         let is_new = row.as_ref().is_some_and(|row| row.origin.is_none() && row.local);
-        let how = self.auto.how;
+        let parent = row.as_ref().and_then(|row| row.link.as_ref()).and_then(|link| self.directory(link.parent).ok());
+        let how = parent.map(|parent| self.auto_export_to(&parent.target)).unwrap_or_default();
         if !(if is_new { how.new } else { how.changed }) {
             return self.auto.ended(ino, failures, &Ok(Exported::Skipped), false);
         }
         let outcome = match is_directory {
-            true => self.auto_export_directory(ino).await,
+            true => self.auto_export_directory(ino, how).await,
             false => self.export(ino, how.on_conflict, Urgency::Ahead).await,
         };
         if let Err(failure) = &outcome
@@ -280,13 +293,13 @@ impl Inner {
     }
 
     /// A directory that was moved is a tree to be moved; any other is its marker.
-    async fn auto_export_directory(self: &Arc<Self>, ino: Ino) -> ExportResult {
+    async fn auto_export_directory(self: &Arc<Self>, ino: Ino, how: AutoExport) -> ExportResult {
         let directory = self.directory(ino)?;
         if !directory.in_store || directory.prefix == directory.target {
             return self.export_directory(ino, Urgency::Ahead).await;
         }
         let seen = Seen::default();
-        let how = ExportTree { root: ino, on_conflict: self.auto.how.on_conflict, prune: self.auto.how.deleted };
+        let how = ExportTree { root: ino, on_conflict: how.on_conflict, prune: how.deleted };
         Vfs(Arc::clone(self)).export_tree(how, PathBuf::new(), &seen).await?;
         seen.failure.into_inner().map_or(Ok(Exported::Sent(0)), Err)
     }
@@ -303,14 +316,14 @@ impl Inner {
 
     /// One pass; how many failed.
     async fn auto_removals(self: &Arc<Self>) -> usize {
-        self.settle_strays().await;
-        if !self.auto.how.deleted {
+        if !self.associations.exports_anything() {
             return 0;
         }
+        self.settle_strays().await;
         let failures = AtomicUsize::new(0);
         let mut after = None::<String>;
         loop {
-            let page = match self.meta.doomed(ROOT_ASSOCIATION, after.as_deref(), PAGE) {
+            let page = match self.meta.doomed(after.as_deref(), PAGE) {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::error!(%error, "the log of deletions could not be read");
@@ -321,7 +334,11 @@ impl Inner {
             after = Some(last.key.clone());
             let failures = &failures;
             let remove = |doomed: Doomed| async move {
-                match self.remove_object(&doomed, self.auto.how.on_conflict, Urgency::Ahead).await {
+                let how = self.auto_export_to(&doomed.key);
+                if !how.deleted {
+                    return;
+                }
+                match self.remove_object(&doomed, how.on_conflict, Urgency::Ahead).await {
                     Ok(RemovalOutcome::Removed | RemovalOutcome::Kept | RemovalOutcome::Later) => {}
                     Err(failure) => {
                         failures.fetch_add(1, Ordering::Relaxed);

@@ -217,7 +217,12 @@ impl Inner {
 
     pub(super) async fn export(self: &Arc<Self>, ino: Ino, on_conflict: OnConflict, urgency: Urgency) -> ExportResult {
         let row = self.meta.inode(ino).map_err(metadata_error)?;
-        let Some(row) = row.filter(|row| row.link.is_some()) else { return Ok(Exported::Nothing) };
+        let Some(row) = row else { return Ok(Exported::Nothing) };
+        let Some(link) = &row.link else { return Ok(Exported::Nothing) };
+        if !self.is_export_possible(&self.directory(link.parent)?.target) {
+            // Nothing is linked there: it stays here.
+            return Ok(Exported::Nothing);
+        }
         match row.kind {
             FileKind::File => self.export_file(ino, &row, on_conflict, urgency).await,
             FileKind::Directory => self.export_directory(ino, urgency).await,

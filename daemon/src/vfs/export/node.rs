@@ -95,12 +95,15 @@ impl Inner {
 
     /// Writes a directory's marker. Markers are not conditional: they hold attributes, and whoever sets them last has set them.
     pub(super) async fn export_directory(self: &Arc<Self>, ino: Ino, urgency: Urgency) -> ExportResult {
-        if ino == Ino::ROOT {
+        if ino == Ino::ROOT || self.associations.at(ino).is_some() {
+            return Ok(Exported::Nothing);
+        }
+        let own = self.directory(ino)?;
+        if !self.is_export_possible(&own.target) {
             return Ok(Exported::Nothing);
         }
         let Some(_alone) = self.alone(ino) else { return Err(busy()) };
         let Some(mut node) = self.node(ino)? else { return Ok(Exported::Nothing) };
-        let own = self.directory(ino)?;
         if own.in_store && own.prefix != own.target {
             // Below it there are objects that have to move first.
             return Err(ExportFailure::passing(
@@ -124,8 +127,8 @@ impl Inner {
     /// All that was below a moved directory's old prefix is below its new one: that is where its entries come from now.
     pub(super) async fn settle_moved(self: &Arc<Self>, directory: &Directory, urgency: Urgency) -> ExportResult {
         let (ino, to) = (directory.ino, directory.target.as_str());
-        let path = to.strip_prefix(self.config.key_prefix.as_str()).unwrap_or(to).trim_end_matches('/').as_bytes();
-        let settled = self.meta.settle_moved(ino, &directory.prefix, to, path, self.clock.wall_ns()).map_err(metadata_error)?;
+        let path = self.path_of_key(to).unwrap_or_default();
+        let settled = self.meta.settle_moved(ino, &directory.prefix, to, &path, self.clock.wall_ns()).map_err(metadata_error)?;
         if !settled {
             return Err(ExportFailure::passing(ExportCode::ResourceBusy, format!("'{to}' was moved while what is below it was")));
         }

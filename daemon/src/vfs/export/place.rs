@@ -1,8 +1,9 @@
 //! Where an inode belongs in the bucket, and what is expected there.
 
 use super::{ExportCode, ExportFailure, ExportResult, Inner, OnConflict};
-use crate::ids::Ino;
-use crate::meta::{FileKind, Inode, Link, Origin, ROOT_ASSOCIATION};
+use crate::format::located;
+use crate::ids::{AssociationId, Ino};
+use crate::meta::{FileKind, Inode, Link, Origin};
 use crate::repository::limits::MOST_KEY;
 use crate::repository::{Pin, Precondition, StoreError, Urgency};
 use crate::vfs::metadata_error;
@@ -32,11 +33,17 @@ impl Inner {
             ExportFailure::new(ExportCode::S3ObjectPathNotPosixCompliant, format!("'{name}' is not UTF-8, and keys are"))
         })?;
         let key = format!("{}{name}", directory.target);
-        if key.len() > MOST_KEY {
-            let message = format!("the key would have {} bytes, and {MOST_KEY} is the most", key.len());
+        let (association, in_bucket) = located::split(&key);
+        if in_bucket.len() > MOST_KEY {
+            let message = format!("the key would have {} bytes, and {MOST_KEY} is the most", in_bucket.len());
             return Err(ExportFailure::new(ExportCode::PathSizeTooLong, message));
         }
-        let path = key.strip_prefix(self.config.key_prefix.as_str()).unwrap_or(&key).as_bytes().to_vec();
+        if association == AssociationId::ROOT && key.starts_with(located::TAG) {
+            let message = "names at the top that begin with U+10FFFF are not exported".to_owned();
+            return Err(ExportFailure::new(ExportCode::S3ObjectPathNotPosixCompliant, message));
+        }
+        let unlinked = || ExportFailure::new(ExportCode::S3ObjectNotFound, "it is in no directory that is linked to a bucket");
+        let path = self.path_of_key(&key).ok_or_else(unlinked)?;
         Ok(Place { key, path, is_listed: directory.prefix == directory.target })
     }
 
@@ -45,13 +52,13 @@ impl Inner {
         if let Some(own) = known.filter(|origin| origin.key == key) {
             return Ok(Precondition::Is(Pin { etag: own.etag.clone(), version: own.version.clone() }));
         }
-        let doomed = self.meta.doomed_at(ROOT_ASSOCIATION, key).map_err(metadata_error)?;
+        let doomed = self.meta.doomed_at(key).map_err(metadata_error)?;
         Ok(doomed.map_or(Precondition::Absent, |doomed| Precondition::Is(Pin { etag: doomed.etag, version: doomed.version })))
     }
 
     /// The inode whose bytes come from the object at a key, though the name there was taken from it, if they are not all here.
     pub(super) fn in_need_of(&self, key: &str) -> ExportResult<Option<Ino>> {
-        let Some(doomed) = self.meta.doomed_at(ROOT_ASSOCIATION, key).map_err(metadata_error)? else { return Ok(None) };
+        let Some(doomed) = self.meta.doomed_at(key).map_err(metadata_error)? else { return Ok(None) };
         let Some(row) = self.meta.inode(doomed.heir).map_err(metadata_error)? else { return Ok(None) };
         if row.link.is_none() && !self.cache.in_use(doomed.heir) {
             return Ok(None);

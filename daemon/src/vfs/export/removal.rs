@@ -38,6 +38,9 @@ impl Inner {
         on_conflict: OnConflict,
         urgency: Urgency,
     ) -> ExportResult<RemovalOutcome> {
+        if !self.is_export_possible(&doomed.key) {
+            return Ok(RemovalOutcome::Later);
+        }
         let Some(_key) = self.exports.lock(&doomed.key) else { return Ok(RemovalOutcome::Later) };
         if let Some(kept) = self.has_successor(&doomed.key)? {
             return if kept { self.let_live(doomed) } else { Ok(RemovalOutcome::Later) };
@@ -89,9 +92,10 @@ impl Inner {
 
     /// What the tree has where an object's key leads, as far as the tree is known.
     fn at_key(&self, key: &str) -> ExportResult<Option<(Ino, bool)>> {
-        let Some(path) = key.strip_prefix(self.config.key_prefix.as_str()) else { return Ok(None) };
+        let Some(association) = self.association_of_key(key) else { return Ok(None) };
+        let Some(path) = key.strip_prefix(association.prefix.as_str()) else { return Ok(None) };
         let is_directory = path.ends_with('/');
-        let mut ino = Ino::ROOT;
+        let mut ino = association.row.root;
         for name in path.trim_end_matches('/').split('/') {
             match self.meta.lookup(ino, name.as_bytes()).map_err(metadata_error)? {
                 Some(dirent) => ino = dirent.ino,

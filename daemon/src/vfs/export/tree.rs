@@ -6,7 +6,7 @@
 use super::{ExportCode, ExportResult, Exported, Inner, OnConflict, Vfs};
 use crate::error::Result;
 use crate::ids::Ino;
-use crate::meta::{Doomed, FileKind, ROOT_ASSOCIATION};
+use crate::meta::{Doomed, FileKind};
 use crate::repository::Urgency;
 use crate::vfs::directory::Directory;
 use crate::vfs::listing::Goal;
@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,7 +126,7 @@ impl<E: ExportEvents> Walk<'_, E> {
                 return Ok(false);
             }
             let is_changed = inner.meta.change_of(dir).map_err(metadata_error)?.is_some();
-            if dir != Ino::ROOT && (is_changed || is_moved) && all {
+            if dir != Ino::ROOT && inner.associations.at(dir).is_none() && (is_changed || is_moved) && all {
                 all &= self.moved_or_made(&directory, path, is_moved).await;
             }
             Ok(all)
@@ -173,11 +174,25 @@ impl<E: ExportEvents> Walk<'_, E> {
     /// Deletes what lost its name below the directory's prefix: what was moved, and with `prune` what was deleted.
     async fn removals(&self, path: &Path) -> Result<()> {
         self.inner.settle_strays().await;
-        let prefix = self.inner.directory(self.how.root)?.target.clone();
+        let target = self.inner.directory(self.how.root)?.target.clone();
+        if self.inner.association_of_key(&target).is_some() {
+            return self.removals_below(path, target).await;
+        }
+        // Nothing is linked here, but perhaps to directories below.
+        for association in self.inner.associations.all() {
+            if association.above.contains(&self.how.root) {
+                let path = Path::new(std::ffi::OsStr::from_bytes(&association.path));
+                self.removals_below(path, association.prefix.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn removals_below(&self, path: &Path, prefix: String) -> Result<()> {
         let mut after = None::<String>;
         loop {
             let from = after.as_deref().or((!prefix.is_empty()).then_some(prefix.as_str()));
-            let page = self.inner.meta.doomed(ROOT_ASSOCIATION, from, PAGE).map_err(metadata_error)?;
+            let page = self.inner.meta.doomed(from, PAGE).map_err(metadata_error)?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.key.clone());
             let is_past = !last.key.starts_with(&prefix);
@@ -226,6 +241,5 @@ fn is_done(result: &ExportResult) -> bool {
 }
 
 fn as_name(name: &[u8]) -> &Path {
-    use std::os::unix::ffi::OsStrExt;
     Path::new(std::ffi::OsStr::from_bytes(name))
 }

@@ -1,0 +1,141 @@
+//! `forebay dra create|list|show|update|delete`: which directories are linked to which buckets.
+
+use crate::cli::{DraCommand, DraCreateArgs, PolicyArgs};
+use crate::dra_table;
+use crate::error::CliError;
+use crate::places;
+use crate::store_settings;
+use forebay_daemon::config::OnConflict;
+use forebay_daemon::control::dra::{AssociationInfo, AssociationOrder, AssociationUpdate, Event};
+use forebay_daemon::control::task::encode_path;
+use forebay_daemon::control::types::ApiErrorKind;
+use forebay_daemon::control::{Client, ClientError};
+use std::path::Path;
+use std::time::Duration;
+
+/// How often a deletion is looked at.
+const POLL: Duration = Duration::from_millis(200);
+
+pub(super) fn run(command: &DraCommand, json: bool) -> Result<(), CliError> {
+    match command {
+        DraCommand::Create(args) => create(args, json),
+        DraCommand::List(of) => list(&places::daemon_of_maybe(of.mount.as_deref())?, json),
+        DraCommand::Show { path } => {
+            let (client, below) = places::daemon_of(path)?;
+            shown(&client.association(&below).map_err(CliError::failed)?, json)
+        }
+        DraCommand::Update { path, policy } => update(path, policy, json),
+        DraCommand::Delete { path, delete_data, detach } => delete(path, *delete_data, *detach, json),
+    }
+}
+
+fn shown(info: &AssociationInfo, json: bool) -> Result<(), CliError> {
+    if json {
+        return super::print_json(info);
+    }
+    super::print(&dra_table::association(info));
+    Ok(())
+}
+
+fn events(name: &str, text: &Option<String>) -> Result<Option<Vec<Event>>, CliError> {
+    let Some(text) = text else { return Ok(None) };
+    let mut found = Vec::new();
+    for event in text.split(',') {
+        match event.trim().to_lowercase().as_str() {
+            "none" => {}
+            "new" => found.push(Event::New),
+            "changed" => found.push(Event::Changed),
+            "deleted" => found.push(Event::Deleted),
+            other => {
+                let message = format!("{name}: '{other}' is no event; use new, changed, deleted, separated by commas, or none");
+                return Err(CliError::usage(message));
+            }
+        }
+    }
+    Ok(Some(found))
+}
+
+fn on_conflict(text: &Option<String>) -> Result<Option<OnConflict>, CliError> {
+    let parse = |text: &String| serde_json::from_value(text.as_str().into());
+    text.as_ref().map(parse).transpose().map_err(|error| CliError::usage(format!("--on-conflict: {error}")))
+}
+
+fn create(args: &DraCreateArgs, json: bool) -> Result<(), CliError> {
+    let settings = store_settings::repository(&args.repository, &args.store).map_err(|error| CliError::usage(error.to_string()))?;
+    if settings.sse.as_deref() == Some("sse-c") {
+        let message = "--sse sse-c: an association is remembered, and a key is not to be; use aws:kms, or mount that bucket by itself";
+        return Err(CliError::usage(message));
+    }
+    let (client, below) = daemon_of_new(&args.path)?;
+    let order = AssociationOrder {
+        path: encode_path(&below),
+        url: settings.url.clone(),
+        options: settings.options(),
+        auto_import: events("--auto-import", &args.policy.auto_import)?.unwrap_or_default(),
+        auto_export: events("--auto-export", &args.policy.auto_export)?.unwrap_or_default(),
+        on_conflict: on_conflict(&args.policy.on_conflict)?.unwrap_or_default(),
+    };
+    shown(&client.create_association(&order).map_err(CliError::failed)?, json)
+}
+
+/// The daemon of a path that may not exist yet, and the path below the mount's root.
+fn daemon_of_new(path: &Path) -> Result<(Client, Vec<u8>), CliError> {
+    let absolute = std::path::absolute(path).map_err(|error| CliError::words(format!("'{}': {error}", path.display())))?;
+    let there = absolute.ancestors().find(|dir| dir.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
+    let missing = absolute.strip_prefix(there).unwrap_or(Path::new(""));
+    let (client, mut below) = places::daemon_of(there)?;
+    for name in missing.components() {
+        if !below.is_empty() {
+            below.push(b'/');
+        }
+        below.extend_from_slice(name.as_os_str().as_encoded_bytes());
+    }
+    Ok((client, below))
+}
+
+fn list(client: &Client, json: bool) -> Result<(), CliError> {
+    let all = client.associations().map_err(CliError::failed)?;
+    if json {
+        return super::print_json(&all);
+    }
+    super::print(&dra_table::associations(&all));
+    Ok(())
+}
+
+fn update(path: &Path, policy: &PolicyArgs, json: bool) -> Result<(), CliError> {
+    let update = AssociationUpdate {
+        auto_import: events("--auto-import", &policy.auto_import)?,
+        auto_export: events("--auto-export", &policy.auto_export)?,
+        on_conflict: on_conflict(&policy.on_conflict)?,
+    };
+    if update == AssociationUpdate::default() {
+        return Err(CliError::usage("nothing to change: give --auto-import, --auto-export or --on-conflict"));
+    }
+    let (client, below) = places::daemon_of(path)?;
+    shown(&client.update_association(&below, &update).map_err(CliError::failed)?, json)
+}
+
+fn delete(path: &Path, delete_data: bool, detach: bool, json: bool) -> Result<(), CliError> {
+    let (client, below) = places::daemon_of(path)?;
+    let mut info = client.delete_association(&below, delete_data).map_err(CliError::failed)?;
+    if detach {
+        return shown(&info, json);
+    }
+    loop {
+        std::thread::sleep(POLL);
+        match client.association(&below) {
+            Ok(now) if now.lifecycle == "DELETING" => info = now,
+            Ok(now) => {
+                let why = now.failure.unwrap_or_default();
+                return Err(CliError::words(format!("{} could not be deleted: {why}", now.id)));
+            }
+            Err(ClientError::Api(error)) if error.kind == ApiErrorKind::NotFound => break,
+            Err(error) => return Err(CliError::failed(error)),
+        }
+    }
+    if json {
+        return super::print_json(&info);
+    }
+    super::print(&format!("{} is deleted: {} is not linked to {} any more", info.id, info.path, info.url));
+    Ok(())
+}
