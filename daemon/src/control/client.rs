@@ -1,6 +1,7 @@
 //! The command line's end of the control socket: blocking, one connection per request.
 
 use super::SocketDir;
+use super::hsm::{HsmInfo, HsmRequest};
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use super::task::{TaskInfo, TaskOrder};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
@@ -108,6 +109,16 @@ impl Client {
         self.call(Method::PUT, "/v1/quota-grace", grace)
     }
 
+    /// The states of the file at a path below the root.
+    pub fn hsm(&self, path: &[u8]) -> Result<HsmInfo, ClientError> {
+        self.call(Method::GET, &hsm_uri(path), ())
+    }
+
+    /// Sets and clears states of the file at a path below the root.
+    pub fn set_hsm(&self, path: &[u8], request: &HsmRequest) -> Result<HsmInfo, ClientError> {
+        self.call(Method::PUT, &hsm_uri(path), request)
+    }
+
     /// Makes a task.
     pub fn start_task(&self, order: &TaskOrder) -> Result<TaskInfo, ClientError> {
         self.call(Method::POST, "/v1/tasks", order)
@@ -168,6 +179,10 @@ impl Client {
     fn transport(&self, why: impl std::fmt::Display) -> ClientError {
         ClientError::Transport { socket: self.socket.clone(), why: why.to_string() }
     }
+}
+
+fn hsm_uri(path: &[u8]) -> String {
+    format!("/v1/hsm?path={}", percent_encode(path, NON_ALPHANUMERIC))
 }
 
 fn quota_uri(path: &[u8]) -> String {

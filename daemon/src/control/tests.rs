@@ -1,5 +1,6 @@
 //! Server and client over a real socket, with a made-up mount behind it.
 
+use super::hsm::{HsmInfo, HsmRequest};
 use super::quota::{Amount, Standing};
 use super::types::*;
 use super::*;
@@ -72,6 +73,16 @@ impl ControlTarget for FakeMount {
     async fn quotas(&self) -> Result<QuotaReport, ApiError> {
         let info = self.quota(b"p", Kind::Project, 9).await?;
         Ok(QuotaReport { quotas: vec![info], graces: Vec::new(), counting: true })
+    }
+    async fn hsm(&self, path: &[u8]) -> Result<HsmInfo, ApiError> {
+        let state = crate::vfs::HsmState { exists: true, norelease: path == b"pin\xff", ..crate::vfs::HsmState::default() };
+        Ok(hsm::HsmInfo::new(&state, "NOOP", None, None))
+    }
+    async fn set_hsm(&self, path: &[u8], request: HsmRequest) -> Result<HsmInfo, ApiError> {
+        if request.clear.contains(&"dirty".to_owned()) {
+            return Err(ApiError::new(ApiErrorKind::Invalid, "no"));
+        }
+        self.hsm(path).await
     }
     async fn start_task(&self, order: TaskOrder) -> Result<TaskInfo, ApiError> {
         let paths = order.paths();

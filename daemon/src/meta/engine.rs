@@ -65,11 +65,13 @@ pub enum Table {
     Uploads = 19,
     /// Tasks, by number.
     Tasks = 20,
+    /// Files whose data is to stay here, by inode.
+    Pins = 22,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 20] = [
+    pub const ALL: [Table; 21] = [
         Table::Inodes,
         Table::Dirents,
         Table::FileMap,
@@ -90,6 +92,7 @@ impl Table {
         Table::Doomed,
         Table::Uploads,
         Table::Tasks,
+        Table::Pins,
     ];
 
     /// The table's name, for messages.
@@ -115,6 +118,7 @@ impl Table {
             Table::Doomed => "doomed",
             Table::Uploads => "uploads",
             Table::Tasks => "tasks",
+            Table::Pins => "pins",
         }
     }
 }

@@ -8,9 +8,11 @@ use crate::format::rows::{InodeRow, decode_number, decode_text, encode_number, e
 use crate::ids::{Epoch, Ino};
 
 /// The schema this program writes: tables, keys, and how they hang together. 2 is 1 with what writing needs, 3 is 2 with quotas, 4 is 3
-/// with counts of what files allocate and with intents, 5 is 4 with tasks and a log of changes; a store of an older schema becomes one of this as it is, but that what
+/// with counts of what files allocate and with intents, 5 is 4 with tasks and a log of changes, 6 is 5 with
+/// what people ask for files' data (two flags of inodes, and pins); a store of an older schema becomes one of this as it is, but that what
 /// was changed before is entered in the log.
-const SCHEMA: u64 = 5;
+const SCHEMA: u64 = 6;
+const WITHOUT_WISHES: u64 = 5;
 const WITHOUT_CHANGES: u64 = 4;
 const WITHOUT_INTENTS: u64 = 3;
 const WITHOUT_QUOTAS: u64 = 2;
@@ -43,8 +45,10 @@ fn existing(engine: &dyn Engine) -> Result<Option<Epoch>, MetaError> {
     let Some(row) = view.get(Table::Settings, &schema_key())? else { return Ok(None) };
     match decode_number(&row).map_err(damaged(Table::Settings))? {
         SCHEMA => epoch_of(&*view),
-        older @ (WITHOUT_WRITING | WITHOUT_QUOTAS | WITHOUT_INTENTS | WITHOUT_CHANGES) => {
-            super::changes::log_older(engine)?;
+        older @ (WITHOUT_WRITING | WITHOUT_QUOTAS | WITHOUT_INTENTS | WITHOUT_CHANGES | WITHOUT_WISHES) => {
+            if older != WITHOUT_WISHES {
+                super::changes::log_older(engine)?;
+            }
             let mut batch = Batch::default();
             batch.expect(Table::Settings, schema_key(), Some(encode_number(older)));
             batch.put(Table::Settings, schema_key(), encode_number(SCHEMA));

@@ -218,6 +218,9 @@ impl Inner {
     pub(super) async fn export(self: &Arc<Self>, ino: Ino, on_conflict: OnConflict, urgency: Urgency) -> ExportResult {
         let row = self.meta.inode(ino).map_err(metadata_error)?;
         let Some(row) = row.filter(|row| row.link.is_some()) else { return Ok(Exported::Nothing) };
+        if row.noarchive {
+            return Ok(Exported::Skipped);
+        }
         match row.kind {
             FileKind::File => self.export_file(ino, &row, on_conflict, urgency).await,
             FileKind::Directory => self.export_directory(ino, urgency).await,
