@@ -52,7 +52,8 @@ impl Job for Release {
 
     async fn run(&self, context: &Context) -> Result<(), TaskError> {
         let older_than_s = older_than_s(&context.options())?;
-        let since_ns = older_than_s.map(|seconds| {
+        // None at all is asked for with 0.
+        let since_ns = older_than_s.filter(|seconds| *seconds > 0).map(|seconds| {
             let ns = i64::try_from(u128::from(seconds) * 1_000_000_000).unwrap_or(i64::MAX);
             context.created_ns().saturating_sub(ns)
         });
