@@ -115,14 +115,15 @@ fn what_says_how_things_are_is_not_set_by_hand() {
     site.bucket().put("f", "content", []);
     let mount = site.mount(&Options::default());
     std::fs::write(mount.path("new"), "only here").expect("writes");
-    for (path, names, clears) in [
-        ("new", &["archived"][..], &[][..]),
+    let cases: [(&str, &[&str], &[&str]); 6] = [
+        ("new", &["archived"], &[]),
         ("new", &["exists"], &[]),
         ("f", &[], &["archived"]),
         ("f", &["dirty"], &[]),
         ("f", &["lost"], &[]),
         ("f", &["norelease", "dirty"], &[]),
-    ] {
+    ];
+    for (path, names, clears) in cases {
         let refused = change(&mount, path, names, clears).expect_err("refused");
         assert!(refused.message.contains("cannot be"), "{refused}");
     }

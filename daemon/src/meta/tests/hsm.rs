@@ -86,7 +86,7 @@ fn only_what_the_bucket_has_is_let_go_of() {
     let written = FileContent {
         ino: g,
         size: 1 << 20,
-        base: 1 << 20,
+        base: 1,
         block_size: 128 << 10,
         mtime_ns: None,
         ctime_ns: 2,
