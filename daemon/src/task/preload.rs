@@ -6,7 +6,7 @@
 //! What was preloaded stays until the task ends: when there is room for no more beside it, the task stops and says so.
 
 use super::release::join;
-use super::{Context, ErrorCode, Failure, Job, Step, TaskError, TaskKind, TaskRequest};
+use super::{Context, ErrorCode, Failure, Job, Step, TaskError, TaskKind, TaskRequest, Turn};
 use crate::cache::{Preload as Loaded, PreloadError};
 use crate::format::rows::PreloadCursor;
 use crate::vfs::{FoundFile, PreloadFile, Vfs, preload_parts};
@@ -222,7 +222,7 @@ impl<'a> Pump<'a> {
                 self.parts.back_mut().into_iter().for_each(|last| (last.is_last, last.end) = (true, u64::MAX));
                 return Ok(());
             }
-            let turn = self.below.context.turn().await?;
+            let turn = self.turn().await?;
             let number = self.first + self.parts.len() as u64;
             let len = part.end - part.start;
             self.push(&file, part.clone(), is_first, row.size, None);
@@ -237,6 +237,19 @@ impl<'a> Pump<'a> {
             self.under_way.push(load.boxed());
         }
         Ok(())
+    }
+
+    /// Waits for a turn, and sees to what is under way meanwhile: it has turns that somebody else may wait for.
+    async fn turn(&mut self) -> Result<Turn, TaskError> {
+        let context = self.below.context;
+        let turn = context.turn();
+        tokio::pin!(turn);
+        loop {
+            tokio::select! {
+                turn = &mut turn => return turn,
+                Some(done) = self.under_way.next(), if !self.under_way.is_empty() => self.ended(done),
+            }
+        }
     }
 
     fn push(&mut self, file: &Arc<File>, part: Range<u64>, is_first: bool, size: u64, outcome: Option<Result<u64, Why>>) {
