@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn what_is_pinned_is_passed_over_until_nothing_else_is_left() {
-        let disk = disk(&[(Probation, 7, 0), (Main, 7, 0)]);
+        let disk = disk(&[(Main, 7, 0), (Main, 7, 0)]);
         (0..7).for_each(|_| disk.pin(0, &frame()));
         assert_eq!(choose(&disk, Keep::Pinned), Some(1));
         assert_eq!(choose(&disk, Keep::Held), Some(0));
