@@ -19,6 +19,8 @@ use crate::repository::{self, Opened, Repository, RepositoryConfig};
 use crate::stripe::{DeviceArray, DeviceReport, Layout};
 use crate::task::export::Export;
 use crate::task::import::Import;
+use crate::task::preload::Preload;
+use crate::task::release::Release;
 use crate::task::{TaskConfig, TaskParts, Tasks};
 use crate::units::MIB;
 use crate::vfs::{RootAssociation, Vfs, VfsConfig, VfsParts};
@@ -156,7 +158,12 @@ impl FileSystem {
             clock: Arc::clone(&clock),
             runtime: handle.clone(),
             spools: dirs[0].tasks(),
-            jobs: vec![Arc::new(Import::new(vfs.clone())), Arc::new(Export::new(vfs.clone()))],
+            jobs: vec![
+                Arc::new(Import::new(vfs.clone())),
+                Arc::new(Export::new(vfs.clone())),
+                Arc::new(Release::new(vfs.clone())),
+                Arc::new(Preload::new(vfs.clone())),
+            ],
         };
         let tasks = Tasks::start(tasks, TaskConfig::default()).map_err(|error| StartError(format!("tasks: {error}")))?;
         let target = settings.memory_target.0;
@@ -293,6 +300,9 @@ impl FileSystem {
                     }
                     if let Err(error) = cache.make_durable() {
                         tracing::warn!(%error, "metadata could not be made durable");
+                    }
+                    if let Err(error) = cache.tend_pins() {
+                        tracing::warn!(%error, "pins that nobody needs could not be found; it is tried again");
                     }
                     if let Err(error) = vfs.continue_counting() {
                         tracing::warn!(%error, "what is here could not be counted for quotas; it is tried again");

@@ -37,6 +37,13 @@ pub(crate) enum Command {
     Import(ImportArgs),
     /// Send what was made and changed below paths to the bucket
     Export(ExportArgs),
+    /// Let go of the data of files that the bucket has; reading brings it back
+    Release(ReleaseArgs),
+    /// Bring the data of all files below paths into the cache ahead of its use
+    Preload(PreloadArgs),
+    /// Show and change the states of files as Lustre's HSM names them; archive, restore and release them
+    #[command(subcommand)]
+    Hsm(HsmCommand),
     /// List, show, wait for and cancel tasks
     #[command(subcommand)]
     Task(TaskCommand),
@@ -303,6 +310,106 @@ pub(crate) struct ExportArgs {
     pub(crate) on_conflict: String,
     #[command(flatten)]
     pub(crate) task: TaskArgs,
+}
+
+/// `forebay release`
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseArgs {
+    /// Paths in a mount
+    #[arg(required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Only files that were last used longer ago than this, such as 7d [default: all]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) older_than: Option<String>,
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+}
+
+/// `forebay preload`
+#[derive(Debug, Args)]
+pub(crate) struct PreloadArgs {
+    /// Paths in a mount
+    #[arg(required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+}
+
+/// `forebay hsm`
+#[derive(Debug, Subcommand)]
+pub(crate) enum HsmCommand {
+    /// Show the states of files, as 'lfs hsm_state' does
+    State {
+        /// Paths in a mount
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Show what is being done with the data of files, as 'lfs hsm_action' does
+    Action {
+        /// Paths in a mount
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Send files to the bucket: an export task
+    Archive(HsmTaskArgs),
+    /// Bring the data of files here: a preload task
+    Restore(HsmTaskArgs),
+    /// Let go of the data of files that the bucket has: a release task
+    Release(HsmTaskArgs),
+    /// Set states: norelease (the data stays here) and noarchive (it does not go to the bucket); the others say how things are
+    Set {
+        #[command(flatten)]
+        flags: HsmFlags,
+        /// Paths in a mount
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Clear states
+    Clear {
+        #[command(flatten)]
+        flags: HsmFlags,
+        /// Paths in a mount
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+}
+
+/// The verbs of `forebay hsm` that start a task.
+#[derive(Debug, Args)]
+pub(crate) struct HsmTaskArgs {
+    /// Paths in a mount
+    #[arg(required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Wait until the task has ended, and show its progress
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Write a report of the files that failed to DIR/task-N (CSV)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// States of a file.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
+pub(crate) struct HsmFlags {
+    /// The data stays here: not released, and dropped from the cache last
+    #[arg(long)]
+    pub(crate) norelease: bool,
+    /// The data does not go to the bucket
+    #[arg(long)]
+    pub(crate) noarchive: bool,
+    /// The bucket lost the file
+    #[arg(long)]
+    pub(crate) lost: bool,
+    /// The bucket has an object for the file
+    #[arg(long)]
+    pub(crate) exists: bool,
+    /// The object has the file's content
+    #[arg(long)]
+    pub(crate) archived: bool,
+    /// The file was changed since
+    #[arg(long)]
+    pub(crate) dirty: bool,
 }
 
 /// What all verbs that start a task take.

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use forebay_daemon::control::ControlTarget;
 use forebay_daemon::control::dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
+use forebay_daemon::control::hsm::{self, HsmInfo, HsmRequest};
 use forebay_daemon::control::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use forebay_daemon::control::task::{TaskInfo, TaskOrder};
 use forebay_daemon::control::types::{ApiError, ApiErrorKind, HiddenKey, HiddenKeys, Status, StripeInfo};
@@ -90,6 +91,14 @@ impl ControlTarget for Mounted {
     async fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ApiError> {
         let filesystem = Arc::clone(&self.filesystem);
         Ok(blocking(move || filesystem.vfs().set_quota_graces(grace.kind.into(), grace.graces())).await??)
+    }
+
+    async fn hsm(&self, path: &[u8]) -> Result<HsmInfo, ApiError> {
+        hsm::info(self.filesystem.vfs(), &self.filesystem.tasks().list(), path).await
+    }
+
+    async fn set_hsm(&self, path: &[u8], request: HsmRequest) -> Result<HsmInfo, ApiError> {
+        hsm::set(self.filesystem.vfs(), &self.filesystem.tasks().list(), path, &request).await
     }
 
     async fn start_task(&self, order: TaskOrder) -> Result<TaskInfo, ApiError> {

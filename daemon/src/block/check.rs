@@ -9,6 +9,7 @@
 //! 6. What is held per segment, device and in all is what the entries flagged LOCAL take.
 //! 7. A claimed block's entry is flagged LOCAL, and an awaited block has no entry.
 //! 8. The two copies of a block are on different devices, and both flagged LOCAL or neither.
+//! 9. What is pinned and not held per segment, device and in all is what such entries take.
 
 use super::core::Core;
 use super::disk::{Disk, SegmentState, footprint};
@@ -112,7 +113,7 @@ impl Core {
 
     fn check_counts(&self, disk: &Disk, by_segment: &BTreeMap<SegmentNo, Vec<Entry>>, report: &mut CheckReport) {
         let listed = disk.free_list();
-        let mut held_in_all = 0;
+        let (mut held_in_all, mut pinned_in_all) = (0, 0);
         for segment in 0..disk.geometry.segments {
             let entries = by_segment.get(&disk.number(segment)).map_or(&[][..], Vec::as_slice);
             let figures = &disk.segments[segment as usize];
@@ -125,10 +126,19 @@ impl Core {
             if figures.held() != held {
                 report.add(6, format!("{} segment {segment}: {} bytes held, not {held}", disk.id, figures.held()));
             }
+            let pinned = entries.iter().filter(|entry| !entry.frame.local_only && self.pins.has(entry.frame.fingerprint));
+            let pinned: u64 = pinned.map(|entry| packed(&entry.frame, disk.geometry.extent_bytes())).sum();
+            pinned_in_all += pinned;
+            if figures.pinned() != pinned {
+                report.add(9, format!("{} segment {segment}: {} bytes pinned, not {pinned}", disk.id, figures.pinned()));
+            }
             let free = figures.state() == SegmentState::Free;
             if listed.iter().filter(|listed| **listed == segment).count() != usize::from(free) {
                 report.add(5, format!("{} segment {segment}: {:?} disagrees with the free list", disk.id, figures.state()));
             }
+        }
+        if disk.pinned() != pinned_in_all {
+            report.add(9, format!("{}: {} bytes pinned, not {pinned_in_all}", disk.id, disk.pinned()));
         }
         if disk.held() != held_in_all {
             report.add(6, format!("{}: {} bytes held, not {held_in_all}", disk.id, disk.held()));

@@ -18,7 +18,7 @@ use super::BlockStore;
 use super::core::Core;
 use super::disk::Disk;
 use super::index::{Entry, Index};
-use super::room::room;
+use super::room::{Keep, room};
 use crate::ids::DeviceId;
 use std::cmp::Reverse;
 
@@ -82,13 +82,13 @@ impl Core {
     pub(super) fn roomiest(&self, without: impl Fn(&Disk) -> bool) -> Vec<usize> {
         let serves = |at: &usize| self.serves(&self.disks[*at]) && !without(&self.disks[*at]);
         let mut order: Vec<usize> = (0..self.disks.len()).filter(serves).collect();
-        order.sort_by_key(|at| Reverse(room(&self.disks[*at])));
+        order.sort_by_key(|at| Reverse(room(&self.disks[*at], Keep::Held)));
         order
     }
 
     /// Device bytes that held blocks may still take, given what each device in service has left: both copies counted, and each on a device of its own.
     pub(super) fn room_for_copies(&self) -> u64 {
-        let rooms: Vec<u64> = self.disks.iter().filter(|disk| self.serves(disk)).map(room).collect();
+        let rooms: Vec<u64> = self.disks.iter().filter(|disk| self.serves(disk)).map(|disk| room(disk, Keep::Held)).collect();
         let all: u64 = rooms.iter().sum();
         match rooms.iter().max() {
             Some(most) if self.wants_two() && rooms.len() > 1 => (all / 2).min(all - most),

@@ -7,6 +7,7 @@ use super::held::Holds;
 use super::index::{Entry, Index, Replaced, SegmentNo};
 use super::keeper::Bell;
 use super::lane::{Site, Write};
+use super::pins::Pins;
 use super::put::{Desk, Tools, Work};
 use super::{BlockStoreConfig, PutError};
 use crate::format::{FrameSummary, SegmentClass};
@@ -39,6 +40,8 @@ pub(super) struct Counters {
     pub(super) corrupt_blocks: AtomicU64,
     pub(super) held_bytes: AtomicU64,
     pub(super) lost_local_blocks: AtomicU64,
+    pub(super) pinned_bytes: AtomicU64,
+    pub(super) dropped_pins: AtomicU64,
 }
 
 /// The shared state of a store.
@@ -63,6 +66,8 @@ pub(super) struct Core {
     pub(super) tools: Mutex<Tools>,
     /// What is known about held blocks beside their flags in the index.
     pub(super) holds: Holds,
+    /// What is to be dropped last.
+    pub(super) pins: Pins,
     pub(super) work: Sender<Work>,
     pub(super) chores: Sender<Option<Chore>>,
     /// Wakes the thread that seals, reclaims and looks after devices.
@@ -107,16 +112,25 @@ impl Core {
     /// Puts an entry into the index if `decide` says so, and with the LOCAL flag that it says (not the entry's own), keeping every count right.
     pub(super) fn index_insert(&self, entry: &Entry, decide: impl FnOnce(Option<&Entry>) -> Option<bool>) {
         let clean = Entry { frame: FrameSummary { local_only: false, ..entry.frame }, ..*entry };
+        let pins = self.pins.lock(entry.frame.fingerprint);
+        let is_pinned = pins.has(entry.frame.fingerprint);
         self.count_in(&clean);
         let replaced = self.table(entry).replace(entry.frame.fingerprint, |now| {
             let local_only = decide(now)?;
             if local_only {
                 self.count_held(&clean);
+            } else if is_pinned {
+                self.count_pinned(&clean);
             }
             Some(Entry { frame: FrameSummary { local_only, ..clean.frame }, ..clean })
         });
         match replaced {
-            Replaced::Stored(Some(old)) => self.count_out(&old),
+            Replaced::Stored(Some(old)) => {
+                self.count_out(&old);
+                if is_pinned && !old.frame.local_only {
+                    self.count_unpinned(&old);
+                }
+            }
             Replaced::Stored(None) => {}
             Replaced::Kept => self.count_out(&clean),
         }
@@ -124,16 +138,33 @@ impl Core {
 
     /// Takes out the entry that is where this one should be if `decide` says so, keeping every count right.
     pub(super) fn index_remove(&self, entry: &Entry, decide: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
+        let pins = self.pins.lock(entry.frame.fingerprint);
         let removed = self.table(entry).remove_if(entry.frame.fingerprint, decide);
         if let Some(entry) = &removed {
             self.count_out(entry);
+            if !entry.frame.local_only && pins.has(entry.frame.fingerprint) {
+                self.count_unpinned(entry);
+            }
         }
         removed
     }
 
     /// Sets or clears the LOCAL flag of a block's entries, keeping every count right; `false` if there is none.
     pub(super) fn index_flag(&self, fingerprint: u64, local: bool) -> bool {
-        let changed = |entry: &Entry| if local { self.count_held(entry) } else { self.count_let_go(entry) };
+        let pins = self.pins.lock(fingerprint);
+        let is_pinned = pins.has(fingerprint);
+        let changed = |entry: &Entry| match (local, is_pinned) {
+            (true, false) => self.count_held(entry),
+            (false, false) => self.count_let_go(entry),
+            (true, true) => {
+                self.count_unpinned(entry);
+                self.count_held(entry);
+            }
+            (false, true) => {
+                self.count_let_go(entry);
+                self.count_pinned(entry);
+            }
+        };
         let first = self.index.set_local(fingerprint, local, changed);
         self.seconds.set_local(fingerprint, local, changed) || first
     }

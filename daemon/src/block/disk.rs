@@ -47,6 +47,8 @@ pub(super) struct Segment {
     live_frames: AtomicU64,
     live_bytes: AtomicU64,
     held: AtomicU64,
+    /// What pinned frames take that are not held (see [`super::pins`]).
+    pinned: AtomicU64,
     /// Not to be emptied in this round of reclaim: that was tried, and something held could not be moved.
     stays: AtomicBool,
 }
@@ -60,6 +62,7 @@ impl Segment {
             live_frames: AtomicU64::new(0),
             live_bytes: AtomicU64::new(0),
             held: AtomicU64::new(0),
+            pinned: AtomicU64::new(0),
             stays: AtomicBool::new(false),
         }
     }
@@ -106,6 +109,11 @@ impl Segment {
         self.held.load(Ordering::Acquire)
     }
 
+    /// What the pinned frames take that are not held.
+    pub(super) fn pinned(&self) -> u64 {
+        self.pinned.load(Ordering::Acquire)
+    }
+
     pub(super) fn stays(&self) -> bool {
         self.stays.load(Ordering::Acquire)
     }
@@ -137,6 +145,8 @@ pub(super) struct Disk {
     first: u32,
     /// The sum of `held` of all segments.
     held: AtomicU64,
+    /// The same of `pinned`.
+    pinned: AtomicU64,
     /// Something was written that may not be durable.
     unflushed: AtomicBool,
     /// Local blocks were written since the last flush that was asked for.
@@ -168,6 +178,7 @@ impl Disk {
             segments: (0..geometry.segments).map(|_| Segment::free()).collect(),
             first,
             held: AtomicU64::new(0),
+            pinned: AtomicU64::new(0),
             // Who had it before may have left something.
             unflushed: AtomicBool::new(true),
             owes_flush: AtomicBool::new(false),
@@ -265,6 +276,25 @@ impl Disk {
         let bytes = packed(frame, self.geometry.extent_bytes());
         self.segments[segment as usize].held.fetch_sub(bytes, Ordering::AcqRel);
         self.held.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// Counts a frame as pinned, and not held, from now on.
+    pub(super) fn pin(&self, segment: u32, frame: &FrameSummary) {
+        let bytes = packed(frame, self.geometry.extent_bytes());
+        self.segments[segment as usize].pinned.fetch_add(bytes, Ordering::AcqRel);
+        self.pinned.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Counts a frame as that no more.
+    pub(super) fn unpin(&self, segment: u32, frame: &FrameSummary) {
+        let bytes = packed(frame, self.geometry.extent_bytes());
+        self.segments[segment as usize].pinned.fetch_sub(bytes, Ordering::AcqRel);
+        self.pinned.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// What pinned frames that are not held take on the device.
+    pub(super) fn pinned(&self) -> u64 {
+        self.pinned.load(Ordering::Acquire)
     }
 
     /// What held frames take on the device.

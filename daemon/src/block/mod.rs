@@ -9,7 +9,8 @@
 //! 3. A put fails for lack of space only if nothing can be dropped that would make any: the device is full of held blocks, whose only copy
 //!    may be here (see [`held`]).
 //! 4. A held block is never dropped.
-//! 5. With two copies of held blocks ([`copies`]), the loss of one device loses none that was put and flushed while two were in service, or that
+//! 5. A pinned block is dropped last (see [`pins`]).
+//! 6. With two copies of held blocks ([`copies`]), the loss of one device loses none that was put and flushed while two were in service, or that
 //!    [`mend`] has made a second copy of since.
 
 mod attach;
@@ -26,6 +27,7 @@ mod lane;
 mod mend;
 mod open;
 mod pair;
+mod pins;
 mod put;
 mod read;
 mod read_plan;
@@ -39,6 +41,7 @@ mod verify;
 mod victim;
 
 pub use check::{CheckReport, Violation};
+pub use pins::PinSet;
 
 use self::core::{Core, Cut};
 use self::put::{Put, Work};
@@ -191,6 +194,12 @@ pub struct BlockStats {
     pub held_bytes: u64,
     /// Held blocks whose bytes were found lost, since start.
     pub lost_local_blocks: u64,
+    /// Bytes that pinned blocks take which are not held, padding included.
+    #[serde(default)]
+    pub pinned_bytes: u64,
+    /// Pinned blocks dropped because nothing else made room, since start.
+    #[serde(default)]
+    pub dropped_pins: u64,
     /// Memory of the index and the ghost list, in bytes.
     pub index_bytes: u64,
 }

@@ -9,6 +9,7 @@ use super::held::Holds;
 use super::index::{Index, SEGMENTS_MAX};
 use super::keeper::{Bell, keeper_loop, linger_loop};
 use super::mend::mend_loop;
+use super::pins::Pins;
 use super::put::{Desk, encode_loop};
 use super::{BlockStats, BlockStore, BlockStoreConfig, OpenError, Running};
 use crate::format::geometry::{BLOCK_MAX, SEGMENT_MAX, SEGMENT_MIN};
@@ -52,6 +53,7 @@ pub(super) fn open(
         flushing: Mutex::default(),
         tools: Mutex::default(),
         holds: Holds::new(!config.holds_follow),
+        pins: Pins::default(),
         work,
         chores,
         keeper: Bell::default(),
@@ -226,6 +228,8 @@ impl Core {
             evicted_blocks: counters.evicted_blocks.load(Ordering::Relaxed),
             corrupt_blocks: counters.corrupt_blocks.load(Ordering::Relaxed),
             held_bytes: counters.held_bytes.load(Ordering::Relaxed),
+            pinned_bytes: counters.pinned_bytes.load(Ordering::Relaxed),
+            dropped_pins: counters.dropped_pins.load(Ordering::Relaxed),
             lost_local_blocks: counters.lost_local_blocks.load(Ordering::Relaxed),
             index_bytes: (self.index.memory_bytes() + self.seconds.memory_bytes() + self.ghosts.memory_bytes()) as u64,
         }

@@ -15,13 +15,15 @@
 //!    be moved stays as it is, clean frames included, and the next one is tried.
 //! 5. Where much is held, only segments are emptied that give room back (see [`super::victim`]): held frames are not moved about for ever.
 //! 6. A moved frame keeps the flag that its entry has when it is published.
+//! 7. A pinned frame (see [`super::pins`]) moves on like a held one, as long as there is a segment whose emptying makes room that way. Only where there
+//!    is none are pins passed over, and frames dropped as if there were none.
 
 use super::core::Core;
 use super::disk::Disk;
 use super::header_cache::HeaderKey;
 use super::index::{Entry, SegmentNo};
 use super::lane::{Cargo, Frame};
-use super::room::moving_order;
+use super::room::{Keep, moving_order};
 use super::transfer::read_all;
 use super::victim::choose;
 use crate::format::{ExtentHeader, FooterTrailer, FrameSummary, GRAIN, SegmentClass};
@@ -70,24 +72,24 @@ struct Verdict {
 }
 
 /// Decides which frames move on (invariants 2 and 4). Pure.
-fn judge(mut live: Vec<Entry>, class: SegmentClass, segment_bytes: u64) -> Verdict {
+fn judge(mut live: Vec<Entry>, class: SegmentClass, segment_bytes: u64, is_kept: &dyn Fn(&Entry) -> bool) -> Verdict {
     let limit = match class {
         SegmentClass::Probation => segment_bytes,
         SegmentClass::Main => segment_bytes / 4 * 3,
     };
-    live.sort_by_key(|entry| (!entry.frame.local_only, std::cmp::Reverse(entry.frequency), entry.frame.grain));
+    live.sort_by_key(|entry| (!entry.frame.local_only, !is_kept(entry), std::cmp::Reverse(entry.frequency), entry.frame.grain));
     let mut verdict = Verdict::default();
     let mut bytes = 0;
     for entry in live {
         bytes += u64::from(entry.frame.stored_len);
-        if entry.frame.local_only || (entry.frequency > 0 && bytes <= limit) {
+        if entry.frame.local_only || is_kept(&entry) || (entry.frequency > 0 && bytes <= limit) {
             verdict.moves.push(entry);
         } else {
             verdict.drops.push(entry);
         }
     }
     // Should the room not do for all, it does for what is held.
-    verdict.moves.sort_by_key(|entry| (!entry.frame.local_only, moving_order(&entry.frame)));
+    verdict.moves.sort_by_key(|entry| (!entry.frame.local_only, !is_kept(entry), moving_order(&entry.frame)));
     verdict
 }
 
@@ -95,32 +97,47 @@ impl Core {
     /// Empties one segment of a device; `false` if there is none to empty.
     pub(super) fn reclaim_one(self: &Arc<Self>, at: usize) -> bool {
         let disk = &self.disks[at];
-        while let Some(victim) = choose(disk) {
-            if self.empty(at, victim) {
-                return self.free(disk, victim);
-            }
-            disk.segments[victim as usize].set_stays(true);
-            if self.is_abandoned() || !self.serves(disk) {
+        for keep in [Keep::Pinned, Keep::Held] {
+            if keep == Keep::Held && disk.pinned() == 0 {
                 break;
             }
+            let freed = self.reclaim_keeping(at, keep);
+            // What could not be emptied is tried again in the next round.
+            disk.segments.iter().for_each(|segment| segment.set_stays(false));
+            if let Some(freed) = freed {
+                return freed;
+            }
         }
-        // What could not be emptied is tried again in the next round.
-        disk.segments.iter().for_each(|segment| segment.set_stays(false));
         false
     }
 
+    fn reclaim_keeping(self: &Arc<Self>, at: usize, keep: Keep) -> Option<bool> {
+        let disk = &self.disks[at];
+        while let Some(victim) = choose(disk, keep) {
+            if self.empty(at, victim, keep) {
+                return Some(self.free(disk, victim));
+            }
+            disk.segments[victim as usize].set_stays(true);
+            if self.is_abandoned() || !self.serves(disk) {
+                return Some(false);
+            }
+        }
+        None
+    }
+
     /// Moves and drops what is in a segment; `false` if it is not empty then.
-    fn empty(self: &Arc<Self>, at: usize, victim: u32) -> bool {
+    fn empty(self: &Arc<Self>, at: usize, victim: u32, keep: Keep) -> bool {
         let disk = &self.disks[at];
         let segment = &disk.segments[victim as usize];
         if segment.live_frames() == 0 {
             return true;
         }
         let class = segment.class();
-        let verdict = judge(self.live_frames_of(disk, victim), class, disk.geometry.segment_bytes);
+        let is_kept = |entry: &Entry| keep == Keep::Pinned && self.pins.has(entry.frame.fingerprint);
+        let verdict = judge(self.live_frames_of(disk, victim), class, disk.geometry.segment_bytes, &is_kept);
         self.move_on(at, victim, class, &verdict.moves);
         // Dropping the rest would not empty it.
-        if segment.held() > 0 {
+        if keep.of_segment(disk, victim) > 0 {
             return false;
         }
         self.drop_entries(&verdict.drops, class);
@@ -192,12 +209,14 @@ impl Core {
     fn drop_entries(&self, entries: &[Entry], class: SegmentClass) {
         for entry in entries {
             let fingerprint = entry.frame.fingerprint;
+            let is_pinned = self.pins.has(fingerprint);
             // Before it is gone: whoever misses it finds its ghost.
             if class == SegmentClass::Probation {
                 self.ghosts.remember(fingerprint);
             }
             if self.index_remove(entry, |now| now.same_place(entry) && !now.frame.local_only).is_some() {
                 self.counters.evicted_blocks.fetch_add(1, Ordering::Relaxed);
+                self.counters.dropped_pins.fetch_add(is_pinned.into(), Ordering::Relaxed);
             }
         }
     }
@@ -301,7 +320,8 @@ mod tests {
 
     #[test]
     fn what_was_read_moves_and_the_rest_is_dropped() {
-        let verdict = judge(vec![entry(1, 0, false), entry(2, 1, false), entry(3, 0, true)], SegmentClass::Main, 1000);
+        let verdict =
+            judge(vec![entry(1, 0, false), entry(2, 1, false), entry(3, 0, true)], SegmentClass::Main, 1000, &|_| false);
         assert_eq!(verdict.moves, [entry(3, 0, true), entry(2, 1, false)]);
         assert_eq!(verdict.drops, [entry(1, 0, false)]);
     }
@@ -309,15 +329,23 @@ mod tests {
     #[test]
     fn a_main_segment_full_of_hot_frames_still_gives_a_quarter_back() {
         let live: Vec<Entry> = (0..10).map(|at| entry(at, if at < 5 { 1 } else { 3 }, false)).collect();
-        assert_eq!(judge(live.clone(), SegmentClass::Probation, 1000).drops, []);
-        let verdict = judge(live, SegmentClass::Main, 1000);
+        assert_eq!(judge(live.clone(), SegmentClass::Probation, 1000, &|_| false).drops, []);
+        let verdict = judge(live, SegmentClass::Main, 1000, &|_| false);
         let dropped: Vec<u32> = verdict.drops.iter().map(|entry| entry.frame.grain).collect();
         assert_eq!(dropped, [2, 3, 4]);
     }
 
     #[test]
+    fn what_is_kept_moves_whatever_was_read() {
+        let live: Vec<Entry> = (0..10).map(|at| entry(at, 3, false)).collect();
+        let verdict = judge(live, SegmentClass::Main, 500, &|entry| entry.frame.grain >= 4);
+        let dropped: Vec<u32> = verdict.drops.iter().map(|entry| entry.frame.grain).collect();
+        assert_eq!(dropped, [0, 1, 2, 3], "six that are kept leave no room for more");
+    }
+
+    #[test]
     fn local_only_frames_never_drop() {
-        let verdict = judge((0..10).map(|at| entry(at, 0, true)).collect(), SegmentClass::Main, 1000);
+        let verdict = judge((0..10).map(|at| entry(at, 0, true)).collect(), SegmentClass::Main, 1000, &|_| false);
         assert_eq!(verdict.moves.len(), 10);
     }
 }

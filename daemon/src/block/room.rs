@@ -1,4 +1,5 @@
-//! How much room held frames take, and leave. They never go, so a segment is worth emptying only for what it has beside them.
+//! How much room held and pinned frames take, and leave. Held ones never go, so a segment is worth emptying only for what it has beside them; pinned ones go
+//! only where nothing else makes room ([`Keep`]).
 //!
 //! Invariants:
 //! 1. [`packed`] is no less than what a frame really takes when frames are appended in the order of [`moving_order`], as reclaim does: gaps,
@@ -48,31 +49,52 @@ fn slack(disk: &Disk) -> u64 {
     disk.geometry.segment_bytes / LEAST_SHARE + tail + SEGMENT_OVERHEAD
 }
 
+/// What is kept while segments are emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// What is held, and what is pinned: as long as that makes room.
+    Pinned,
+    /// What is held.
+    Held,
+}
+
+impl Keep {
+    /// What of a segment is kept.
+    pub(super) fn of_segment(self, disk: &Disk, segment: u32) -> u64 {
+        let figures = &disk.segments[segment as usize];
+        figures.held() + if self == Keep::Pinned { figures.pinned() } else { 0 }
+    }
+
+    fn of_disk(self, disk: &Disk) -> u64 {
+        disk.held() + if self == Keep::Pinned { disk.pinned() } else { 0 }
+    }
+}
+
 /// What emptying a segment gains at least.
-pub(super) fn gain(disk: &Disk, segment: u32) -> u64 {
-    disk.geometry.segment_bytes.saturating_sub(disk.segments[segment as usize].held())
+pub(super) fn gain(disk: &Disk, segment: u32, keep: Keep) -> u64 {
+    disk.geometry.segment_bytes.saturating_sub(keep.of_segment(disk, segment))
 }
 
 /// Whether emptying a segment gets the device further (invariant 2).
-pub(super) fn is_worth_emptying(disk: &Disk, segment: u32) -> bool {
-    gain(disk, segment) > slack(disk)
+pub(super) fn is_worth_emptying(disk: &Disk, segment: u32, keep: Keep) -> bool {
+    gain(disk, segment, keep) > slack(disk)
 }
 
-/// Bytes that frames may still take and be held, on this device (invariant 3).
-pub(super) fn room(disk: &Disk) -> u64 {
+/// Bytes that frames may still take and be kept, on this device (invariant 3).
+pub(super) fn room(disk: &Disk, keep: Keep) -> u64 {
     // Kept free for reclaim, and the open segments of both classes.
     let kept = disk.low_water() as u64 + 2;
     let segments = u64::from(disk.geometry.segments).saturating_sub(disk.unbacked() + kept);
     let usable = disk.geometry.segment_bytes.saturating_sub(slack(disk));
-    (segments * usable).saturating_sub(disk.held())
+    (segments * usable).saturating_sub(keep.of_disk(disk))
 }
 
 /// Whether a segment takes part in the order of reclaim: it is in use, and not one that stays for what is held in it.
-pub(super) fn is_in_play(disk: &Disk, segment: u32) -> bool {
+pub(super) fn is_in_play(disk: &Disk, segment: u32, keep: Keep) -> bool {
     match disk.segments[segment as usize].state() {
         SegmentState::Free | SegmentState::Unbacked => false,
         SegmentState::Open | SegmentState::Closed => true,
-        SegmentState::Sealed => is_worth_emptying(disk, segment),
+        SegmentState::Sealed => is_worth_emptying(disk, segment, keep),
     }
 }
 

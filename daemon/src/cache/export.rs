@@ -28,6 +28,11 @@ impl Export {
         self.count.load(Ordering::Acquire)
     }
 
+    /// Whether it is being exported.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way.load(Ordering::Acquire)
+    }
+
     pub(super) fn add(&self) {
         self.count.fetch_add(1, Ordering::AcqRel);
     }

@@ -4,6 +4,7 @@ use super::Cache;
 use super::budget::Reservation;
 use super::file::{BlockWaiter, CachedFile, Source};
 use super::local::LocalData;
+use super::preload::Stored;
 use super::region::{REGION, RegionWriter};
 use crate::error::{Error, ErrorKind};
 use crate::repository::{GetRequest, ObjectHead, StoreError, Urgency};
@@ -23,16 +24,19 @@ pub(super) struct Fetch {
     pub(super) memory: Reservation,
     /// A guess that is dropped when the file is closed (read-ahead within a file, not across files).
     pub(super) while_open: bool,
+    /// Whom to tell what the block store says: of a preload.
+    pub(super) stored: Option<Arc<Stored>>,
 }
 
 impl Cache {
     /// Starts a fetch.
     pub(super) fn spawn_fetch(self: &Arc<Self>, fetch: Fetch) {
         let cache = Arc::clone(self);
-        self.runtime.spawn(async move { cache.run_fetch(fetch).await });
+        self.runtime.spawn(async move { drop(cache.run_fetch(fetch).await) });
     }
 
-    async fn run_fetch(self: Arc<Self>, mut fetch: Fetch) {
+    /// Does it; why the store did not give it, if it did not.
+    pub(super) async fn run_fetch(self: Arc<Self>, mut fetch: Fetch) -> Option<StoreError> {
         // Whatever way this task ends, blocks it still owes are taken out of flight.
         let mut owed =
             Owed { cache: Arc::clone(&self), file: Arc::clone(&fetch.file), blocks: fetch.blocks.clone(), asked: None };
@@ -45,8 +49,10 @@ impl Cache {
             Err(Stop::Failed(error)) => {
                 let rest = std::mem::replace(&mut owed.blocks, 0..0);
                 self.fetch_failed(&fetch, rest, &error);
+                return Some(error);
             }
         }
+        None
     }
 
     async fn stream_blocks(self: &Arc<Self>, fetch: &mut Fetch, owed: &mut Owed) -> Result<(), Stop> {
@@ -87,7 +93,7 @@ impl Cache {
                 }
             };
             self.counters.fetched_bytes.fetch_add(wanted as u64, Ordering::Relaxed);
-            if !self.publish_and_fill(&file, index, block, exports).await {
+            if !self.publish_and_fill(&file, index, block, exports, fetch.stored.as_ref()).await {
                 // What is owed is asked for again.
                 return Err(Stop::Unwanted);
             }
@@ -149,7 +155,7 @@ impl Cache {
     }
 
     /// Takes blocks out of flight; what somebody waits for is fetched on demand.
-    fn fetch_for_waiters(self: &Arc<Self>, file: &Arc<CachedFile>, blocks: Vec<(u64, Vec<BlockWaiter>)>) {
+    pub(super) fn fetch_for_waiters(self: &Arc<Self>, file: &Arc<CachedFile>, blocks: Vec<(u64, Vec<BlockWaiter>)>) {
         for (index, waiters) in blocks.into_iter().filter(|(_, waiters)| !waiters.is_empty()) {
             for waiter in waiters {
                 self.wait_for_block(file, index, waiter);

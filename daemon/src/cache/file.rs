@@ -30,6 +30,8 @@ pub struct FileSpec {
     pub allocated: u64,
     /// Whether it has set-ID bits.
     pub set_ids: bool,
+    /// Whether its data is to stay here.
+    pub norelease: bool,
     /// Where its blocks go.
     pub layout: Layout,
 }
@@ -83,11 +85,15 @@ pub struct CachedFile {
     set_ids: AtomicBool,
     /// Held for writing while the file is cut, for reading while a fetched block is entered in its map.
     map_gate: RwLock<()>,
+    /// Whether its data is to stay here.
+    pinned: AtomicBool,
     changed: AtomicBool,
     head_seen: AtomicBool,
     handles: AtomicUsize,
     /// Those of them that may map the file for writing.
     mapping_handles: AtomicUsize,
+    /// Those of them that may write.
+    writing_handles: AtomicUsize,
     blocks: Mutex<HashMap<u64, BlockState>>,
     /// Entries of `blocks`; lets the hit path skip the lock.
     resident: AtomicUsize,
@@ -110,10 +116,12 @@ impl CachedFile {
             unlinked: AtomicBool::new(false),
             set_ids: AtomicBool::new(spec.set_ids),
             map_gate: RwLock::new(()),
+            pinned: AtomicBool::new(spec.norelease),
             changed: AtomicBool::new(false),
             head_seen: AtomicBool::new(false),
             handles: AtomicUsize::new(0),
             mapping_handles: AtomicUsize::new(0),
+            writing_handles: AtomicUsize::new(0),
             blocks: Mutex::default(),
             resident: AtomicUsize::new(0),
             spec,
@@ -156,6 +164,11 @@ impl CachedFile {
         (claim, is_claimed)
     }
 
+    /// Whether the metadata says that the file is something else than its object; may change at any time but under [`Self::unclaimed`].
+    pub(super) fn is_claimed_now(&self) -> bool {
+        self.is_claimed.load(Ordering::Acquire)
+    }
+
     /// The metadata says that the file is something else than its object. Called with a claim.
     pub(super) fn mark_claimed(&self) {
         self.is_claimed.store(true, Ordering::Release);
@@ -193,6 +206,15 @@ impl CachedFile {
     /// Whether the file may have set-ID bits; whoever is told so sees to it that they go.
     pub fn take_set_ids(&self) -> bool {
         self.set_ids.load(Ordering::Acquire) && self.set_ids.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether its data is to stay here.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.pinned.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_pinned(&self, pinned: bool) {
+        self.pinned.store(pinned, Ordering::Release);
     }
 
     /// Writes to devices that failed.
@@ -269,6 +291,19 @@ impl CachedFile {
         self.mapping_handles.load(Ordering::Acquire)
     }
 
+    /// A handle that may write is there from now on, or is no more.
+    pub(super) fn count_writer(&self, is_there: bool) {
+        match is_there {
+            true => self.writing_handles.fetch_add(1, Ordering::AcqRel),
+            false => self.writing_handles.fetch_sub(1, Ordering::AcqRel),
+        };
+    }
+
+    /// Whether anybody has it open for writing.
+    pub(super) fn has_writers(&self) -> bool {
+        self.writing_handles.load(Ordering::Acquire) > 0
+    }
+
     pub(super) fn has_handles(&self) -> bool {
         self.handles.load(Ordering::Acquire) > 0
     }
@@ -293,8 +328,8 @@ impl CachedFile {
     }
 
     /// A block arrived: answers its waiters and keeps it in memory until it is stored and read. `false` if the file became another object since it was
-    /// asked for: then what arrived may be what the file was before it was written to.
-    pub(super) fn publish(&self, index: u64, bytes: &Piece, asked: u64) -> bool {
+    /// asked for: then what arrived may be what the file was before it was written to. `read_by_nobody`: it need not stay in memory for a reader to come.
+    pub(super) fn publish(&self, index: u64, bytes: &Piece, asked: u64, read_by_nobody: bool) -> bool {
         let waiters = self.with_blocks(|blocks| {
             if self.export.count() != asked {
                 return None;
@@ -303,7 +338,7 @@ impl CachedFile {
                 Some(BlockState::Flying(waiters)) => waiters,
                 _ => Vec::new(),
             };
-            let consumed = !waiters.is_empty();
+            let consumed = read_by_nobody || !waiters.is_empty();
             let ready = ReadyBlock { bytes: bytes.clone(), settled: false, consumed };
             blocks.insert(index, BlockState::Ready(ready));
             Some(waiters)
@@ -359,6 +394,17 @@ impl CachedFile {
                 blocks.remove(&index);
             }
         });
+    }
+
+    /// Whether any of these blocks is in flight, or in memory and not stored yet.
+    pub(super) fn is_on_its_way(&self, indexes: std::ops::Range<u64>) -> bool {
+        let blocks = self.blocks.lock();
+        let is_unsettled = |index: u64| match blocks.get(&index) {
+            Some(BlockState::Flying(_)) => true,
+            Some(BlockState::Ready(ready)) => !ready.settled,
+            None => false,
+        };
+        !blocks.is_empty() && indexes.into_iter().any(is_unsettled)
     }
 
     /// Whether a block is in memory.

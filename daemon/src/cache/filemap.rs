@@ -257,11 +257,19 @@ impl FileMaps {
 
     fn write_batches(&self) {
         while self.wait_for_batch() {
-            let _committing = self.committing.lock();
-            let batch = std::mem::take(&mut self.pending.lock().blocks);
-            if let Err(error) = self.meta.map_blocks(&batch) {
-                tracing::warn!(%error, blocks = batch.len(), "file maps could not be written; these blocks will be fetched again");
-            }
+            self.commit_pending();
+        }
+    }
+
+    /// Commits all changes so far, and waits for those that somebody else is committing.
+    pub(super) fn commit_pending(&self) {
+        let _committing = self.committing.lock();
+        let batch = std::mem::take(&mut self.pending.lock().blocks);
+        if batch.is_empty() {
+            return;
+        }
+        if let Err(error) = self.meta.map_blocks(&batch) {
+            tracing::warn!(%error, blocks = batch.len(), "file maps could not be written; these blocks will be fetched again");
         }
     }
 

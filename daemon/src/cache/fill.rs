@@ -3,6 +3,7 @@
 use super::Cache;
 use super::file::CachedFile;
 use super::local::LocalData;
+use super::preload::Stored;
 use super::region::Piece;
 use crate::block::PutError;
 use crate::ids::{BlockId, BlockIndex};
@@ -13,12 +14,19 @@ use std::sync::atomic::Ordering;
 impl Cache {
     /// Answers the waiters of a block that was asked for after so many exports, and stores it; `false` if there was another since. Waits while too much is on its way to the devices: the stream that
     /// brought it then waits as well, so the network never outruns the devices without bound.
-    pub(super) async fn publish_and_fill(self: &Arc<Self>, file: &Arc<CachedFile>, index: u64, bytes: Piece, asked: u64) -> bool {
+    pub(super) async fn publish_and_fill(
+        self: &Arc<Self>,
+        file: &Arc<CachedFile>,
+        index: u64,
+        bytes: Piece,
+        asked: u64,
+        stored: Option<&Arc<Stored>>,
+    ) -> bool {
         let len = bytes.as_ref().len();
         let permits = u32::try_from(len).expect("a block is far below 4 GiB");
         // Before anybody sees the block: who has read a file and then drains the cache finds it stored.
         let permit = Arc::clone(&self.fill_permits).try_acquire_many_owned(permits);
-        if !file.publish(index, &bytes, asked) {
+        if !file.publish(index, &bytes, asked, stored.is_some()) {
             return false;
         }
         let permit = match permit {
@@ -30,9 +38,14 @@ impl Cache {
         };
         let place = self.array.place(file.layout(), file.ino().0, index * u64::from(self.config.block_size));
         let (cache, file) = (Arc::clone(self), Arc::clone(file));
-        let done = move |outcome| {
+        let stored = stored.cloned().inspect(|stored| stored.expect_one());
+        let done = move |outcome: Result<BlockId, PutError>| {
             drop(permit);
+            let told = outcome.as_ref().map(BlockId::fingerprint).map_err(PutError::clone);
             cache.filled(&file, index, len, asked, outcome);
+            if let Some(stored) = stored {
+                stored.arrived(told);
+            }
         };
         self.store.put(Bytes::from_owner(bytes), place, Box::new(done));
         true
@@ -46,6 +59,9 @@ impl Cache {
                 let LocalData::Packed(packed) = file.local();
                 if packed.block_len(index) as usize == len && file.export().count() == asked {
                     self.maps.set(file.ino(), BlockIndex(index), id);
+                    if file.is_pinned() {
+                        self.pinned.add(id.fingerprint());
+                    }
                 }
             }
             Err(error) => {

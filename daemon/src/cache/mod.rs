@@ -19,10 +19,13 @@ mod file;
 mod filemap;
 mod fill;
 mod local;
+mod pinned;
 mod pipe;
+mod preload;
 mod read;
 mod readahead;
 mod region;
+mod release;
 mod written;
 
 pub use budget::MemoryBudget;
@@ -30,7 +33,9 @@ pub use directory::{Ahead, DirectoryAhead, NEAR};
 pub use export::Sending;
 pub use file::{CachedFile, FileSpec, Source};
 pub use local::LocalData;
+pub use preload::{PRELOAD_PART, Preload, PreloadError};
 pub use read::Reader;
+pub use release::FileRelease;
 pub use written::{By, DoneReply, SIZE_MAX, Seek};
 
 use crate::block::BlockStore;
@@ -141,6 +146,10 @@ pub struct Cache {
     /// Held while references to blocks change in the metadata and what follows from that in the block store.
     references: Mutex<()>,
     released: written::Released,
+    /// Blocks of files whose data is to stay here.
+    pinned: pinned::PinnedFiles,
+    /// Bytes that preloads have on their way to the devices.
+    preloading: AtomicU64,
     /// Files that are not what was synced of them.
     refused: Mutex<HashSet<Ino>>,
     /// Whether anything has lost its last name since what had was freed.
@@ -158,6 +167,8 @@ impl Cache {
             released: written::Released::default(),
             has_unlinked: AtomicBool::new(false),
             refused: Mutex::default(),
+            pinned: pinned::PinnedFiles::new(&store),
+            preloading: AtomicU64::new(0),
             meta,
             budget: Arc::new(MemoryBudget::new(config.fetch_bytes)),
             retained: budget::Retained::default(),
@@ -178,7 +189,7 @@ impl Cache {
         cache
     }
 
-    /// Holds on to the blocks that exist only here; before that the block store drops nothing.
+    /// Holds on to the blocks that exist only here, and pins those of files that are to stay; before that the block store drops nothing.
     pub fn hold_local(&self) -> Result<(), crate::meta::MetaError> {
         let mut missing = 0_u64;
         self.meta.references(&mut |fingerprint| missing += u64::from(!self.store.hold(fingerprint)))?;
@@ -188,6 +199,7 @@ impl Cache {
                 "data that exists only here is not on the devices in service; reading it fails until it is"
             );
         }
+        self.load_pins()?;
         self.store.holds_known();
         Ok(())
     }
@@ -239,7 +251,11 @@ impl Cache {
             self.has_unlinked.fetch_or(in_use, Ordering::AcqRel);
             in_use
         };
-        self.meta.free_orphans(&in_use, &mut |released| self.release(&released))
+        let freed = self.meta.free_orphans(&in_use, &mut |released| self.release(&released))?;
+        if freed > 0 {
+            self.pinned.note_stale();
+        }
+        Ok(freed)
     }
 
     /// Bytes written and not yet on a device.

@@ -30,6 +30,7 @@ pub struct Reader {
     ahead: Mutex<ReadAhead>,
     told: Told,
     may_map: bool,
+    may_write: bool,
 }
 
 impl Reader {
@@ -52,6 +53,9 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.file.handle_closed(self.may_map);
+        if self.may_write {
+            self.file.count_writer(false);
+        }
         if self.ahead.get_mut().is_sequential() {
             self.cache.sequential_readers.fetch_sub(1, Ordering::Relaxed);
         }
@@ -73,7 +77,15 @@ impl Cache {
     pub fn reader(self: &Arc<Self>, file: Arc<CachedFile>, may_map: bool) -> Reader {
         file.handle_opened(may_map);
         let told = file.write_errors().begin();
-        Reader { cache: Arc::clone(self), file, ahead: Mutex::default(), told, may_map }
+        Reader { cache: Arc::clone(self), file, ahead: Mutex::default(), told, may_map, may_write: false }
+    }
+
+    /// The same on a file that is opened for writing.
+    pub fn writer(self: &Arc<Self>, file: Arc<CachedFile>, may_map: bool) -> Reader {
+        file.count_writer(true);
+        let mut reader = self.reader(file, may_map);
+        reader.may_write = true;
+        reader
     }
 
     /// Reads `len` bytes at `offset`, fewer at the end of the file.
@@ -276,7 +288,8 @@ impl Cache {
             let bytes = (run.end - run.start) as usize * self.config.block_size as usize;
             self.retained.make_room(&self.budget, bytes);
             let memory = self.budget.take(bytes);
-            self.spawn_fetch(Fetch { file: Arc::clone(file), blocks: run, urgency, memory, while_open: false });
+            let stored = None;
+            self.spawn_fetch(Fetch { file: Arc::clone(file), blocks: run, urgency, memory, while_open: false, stored });
         }
     }
 
@@ -339,13 +352,14 @@ impl Cache {
         let Ok(absent) = self.locate_absent(file, &whole) else { return true };
         for run in runs(&absent) {
             let memory = memory.split((run.end - run.start) as usize * self.config.block_size as usize);
-            self.spawn_fetch(Fetch { file: Arc::clone(file), blocks: run, urgency: Urgency::Ahead, memory, while_open });
+            let (urgency, stored) = (Urgency::Ahead, None);
+            self.spawn_fetch(Fetch { file: Arc::clone(file), blocks: run, urgency, memory, while_open, stored });
         }
         true
     }
 
     /// Marks the absent blocks of a range in flight, touching nothing else.
-    fn locate_absent(&self, file: &CachedFile, bytes: &Range<u64>) -> Result<Vec<u64>, MetaError> {
+    pub(super) fn locate_absent(&self, file: &CachedFile, bytes: &Range<u64>) -> Result<Vec<u64>, MetaError> {
         let LocalData::Packed(packed) = file.local();
         let blocks = packed.blocks(bytes);
         let rows = self.maps.rows(file.ino(), &blocks)?;
@@ -380,7 +394,7 @@ fn push_stored(parts: &mut Vec<Part>, index: u64, want: BlockWant) {
 }
 
 /// Cuts ascending block indexes into consecutive runs.
-fn runs(blocks: &[u64]) -> Vec<Range<u64>> {
+pub(super) fn runs(blocks: &[u64]) -> Vec<Range<u64>> {
     let mut runs: Vec<Range<u64>> = Vec::new();
     for &index in blocks {
         match runs.last_mut() {

@@ -2,6 +2,7 @@
 
 use super::SocketDir;
 use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
+use super::hsm::{HsmInfo, HsmRequest};
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use super::task::{TaskInfo, TaskOrder};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
@@ -109,6 +110,16 @@ impl Client {
         self.call(Method::PUT, "/v1/quota-grace", grace)
     }
 
+    /// The states of the file at a path below the root.
+    pub fn hsm(&self, path: &[u8]) -> Result<HsmInfo, ClientError> {
+        self.call(Method::GET, &hsm_uri(path), ())
+    }
+
+    /// Sets and clears states of the file at a path below the root.
+    pub fn set_hsm(&self, path: &[u8], request: &HsmRequest) -> Result<HsmInfo, ClientError> {
+        self.call(Method::PUT, &hsm_uri(path), request)
+    }
+
     /// Makes a task.
     pub fn start_task(&self, order: &TaskOrder) -> Result<TaskInfo, ClientError> {
         self.call(Method::POST, "/v1/tasks", order)
@@ -198,6 +209,10 @@ impl Client {
 
 fn association_uri(path: &[u8]) -> String {
     format!("/v1/association?path={}", percent_encode(path, NON_ALPHANUMERIC))
+}
+
+fn hsm_uri(path: &[u8]) -> String {
+    format!("/v1/hsm?path={}", percent_encode(path, NON_ALPHANUMERIC))
 }
 
 fn quota_uri(path: &[u8]) -> String {

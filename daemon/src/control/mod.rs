@@ -11,6 +11,8 @@
 //! | `PUT /v1/quota?path=…` with [`quota::QuotaRequest`] | nothing, once what is here is counted |
 //! | `GET /v1/quotas` | [`quota::QuotaReport`] |
 //! | `PUT /v1/quota-grace` with [`quota::GraceInfo`] | nothing |
+//! | `GET /v1/hsm?path=…` | [`hsm::HsmInfo`] |
+//! | `PUT /v1/hsm?path=…` with [`hsm::HsmRequest`] | [`hsm::HsmInfo`] |
 //! | `POST /v1/tasks` with [`task::TaskOrder`] | [`task::TaskInfo`] of the task made |
 //! | `GET /v1/tasks` | all [`task::TaskInfo`]s, oldest first |
 //! | `GET /v1/task?id=…&wait_ms=…` | [`task::TaskInfo`], once the task has ended or after so long |
@@ -29,6 +31,7 @@
 
 pub mod client;
 pub mod dra;
+pub mod hsm;
 pub mod quota;
 pub mod server;
 pub mod socket;
@@ -45,6 +48,7 @@ pub use socket::{SocketDir, SocketDirError};
 use crate::stripe::Layout;
 use async_trait::async_trait;
 use dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
+use hsm::{HsmInfo, HsmRequest};
 use quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use std::time::Duration;
 use task::{TaskInfo, TaskOrder};
@@ -71,6 +75,10 @@ pub trait ControlTarget: Send + Sync + 'static {
     async fn quotas(&self) -> Result<QuotaReport, ApiError>;
     /// Sets the grace periods of a kind.
     async fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ApiError>;
+    /// The states of the file at a path.
+    async fn hsm(&self, path: &[u8]) -> Result<HsmInfo, ApiError>;
+    /// Sets and clears states of the file at a path.
+    async fn set_hsm(&self, path: &[u8], request: HsmRequest) -> Result<HsmInfo, ApiError>;
     /// Makes a task.
     async fn start_task(&self, order: TaskOrder) -> Result<TaskInfo, ApiError>;
     /// Every task, oldest first.

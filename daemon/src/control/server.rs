@@ -2,8 +2,8 @@
 
 use super::ControlTarget;
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
-use super::{dra, task};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
+use super::{dra, hsm, task};
 use crate::stripe::Layout;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{RawQuery, State};
@@ -123,6 +123,7 @@ fn router(target: Arc<dyn ControlTarget>) -> Router {
         .route("/v1/quota", get(quota).put(set_quota))
         .route("/v1/quotas", get(quotas))
         .route("/v1/quota-grace", put(set_quota_grace))
+        .route("/v1/hsm", get(hsm::show).put(hsm::change))
         .route("/v1/tasks", get(task::list).post(task::start))
         .route("/v1/task", get(task::show))
         .route("/v1/task/cancel", post(task::cancel))

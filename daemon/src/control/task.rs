@@ -124,9 +124,12 @@ impl From<TaskError> for ApiError {
             TaskError::NotBuilt(_) => ApiErrorKind::Unsupported,
             TaskError::Ended { .. } | TaskError::Invalid(_) | TaskError::Report { .. } => ApiErrorKind::Invalid,
             TaskError::FileSystem(error) => return error.clone().into(),
-            TaskError::Cursor | TaskError::Stopped | TaskError::Store(_) | TaskError::Metadata(_) | TaskError::Panicked => {
-                ApiErrorKind::Failed
-            }
+            TaskError::CacheFull { .. }
+            | TaskError::Cursor
+            | TaskError::Stopped
+            | TaskError::Store(_)
+            | TaskError::Metadata(_)
+            | TaskError::Panicked => ApiErrorKind::Failed,
         };
         ApiError::new(kind, error.to_string())
     }

@@ -1,6 +1,7 @@
 //! Server and client over a real socket, with a made-up mount behind it.
 
 use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate, Event};
+use super::hsm::{HsmInfo, HsmRequest};
 use super::quota::{Amount, Standing};
 use super::types::*;
 use super::*;
@@ -96,6 +97,16 @@ impl ControlTarget for FakeMount {
     async fn quotas(&self) -> Result<QuotaReport, ApiError> {
         let info = self.quota(b"p", Kind::Project, 9).await?;
         Ok(QuotaReport { quotas: vec![info], graces: Vec::new(), counting: true })
+    }
+    async fn hsm(&self, path: &[u8]) -> Result<HsmInfo, ApiError> {
+        let state = crate::vfs::HsmState { exists: true, norelease: path == b"pin\xff", ..crate::vfs::HsmState::default() };
+        Ok(hsm::HsmInfo::new(&state, "NOOP", None, None))
+    }
+    async fn set_hsm(&self, path: &[u8], request: HsmRequest) -> Result<HsmInfo, ApiError> {
+        if request.clear.contains(&"dirty".to_owned()) {
+            return Err(ApiError::new(ApiErrorKind::Invalid, "no"));
+        }
+        self.hsm(path).await
     }
     async fn start_task(&self, order: TaskOrder) -> Result<TaskInfo, ApiError> {
         let paths = order.paths();
@@ -240,6 +251,21 @@ fn quotas_are_asked_for_and_set() {
 }
 
 #[test]
+fn states_are_asked_for_and_set() {
+    let fixture = Fixture::new(FakeMount::default());
+    let client = fixture.client();
+    let info = client.hsm(b"pin\xff").unwrap();
+    assert_eq!((info.flags, info.archive_id, info.action.as_str()), (0x11, 1, "NOOP"));
+    assert_eq!(info.states, ["exists", "norelease"]);
+    let request = |set: &[&str], clear: &[&str]| HsmRequest {
+        set: set.iter().map(|name| (*name).to_owned()).collect(),
+        clear: clear.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    assert_eq!(client.set_hsm(b"pin\xff", &request(&["norelease"], &[])).unwrap(), info);
+    assert_eq!(api_kind(client.set_hsm(b"f", &request(&[], &["dirty"]))), ApiErrorKind::Invalid);
+}
+
+#[test]
 fn malformed_requests_get_typed_errors() {
     let fixture = Fixture::new(FakeMount::default());
     for (request, status, kind) in [
@@ -247,6 +273,8 @@ fn malformed_requests_get_typed_errors() {
         ("GET /v1/stripe HTTP/1.1", "400", "invalid"),
         ("PUT /v1/stripe?path=a HTTP/1.1", "400", "invalid"),
         ("GET /v1/hidden-keys?limit=many HTTP/1.1", "400", "invalid"),
+        ("GET /v1/hsm HTTP/1.1", "400", "invalid"),
+        ("PUT /v1/hsm?path=a HTTP/1.1", "400", "invalid"),
         ("GET /v1/quota?path=&kind=nobody HTTP/1.1", "400", "invalid"),
         ("GET /v1/quota?path=&kind=user&id=x HTTP/1.1", "400", "invalid"),
     ] {

@@ -45,6 +45,9 @@ pub enum Violation {
     /// An inode that is not what the bucket has, and is not in the log of changes.
     #[error("{0} was changed and is not in the log")]
     Unlogged(Ino),
+    /// A file that is pinned and not in the table of pins, or the other way round.
+    #[error("{0} is pinned in one place and not in the other")]
+    WrongPin(Ino),
     /// Rows of an inode that is gone.
     #[error("{ino} has rows in {table} and none of its own")]
     Leftover {
@@ -60,6 +63,7 @@ impl MetaStore {
     pub fn check(&self) -> Result<Vec<Violation>, MetaError> {
         let reading = self.reading();
         let mut violations = Vec::new();
+        let mut pins: std::collections::BTreeSet<Ino> = self.pins()?.into_iter().collect();
         each(&reading, Table::Dirents, &mut |prefix, row| {
             let (parent, ino) = (key::leading_ino(prefix).unwrap_or(Ino(0)), decode_dirent(row)?.ino);
             let link = key::dirent_name(prefix).map(|name| Link { parent, name: name.to_vec() });
@@ -77,6 +81,9 @@ impl MetaStore {
             let row = decode_inode(row)?;
             if !is_held(&reading, ino, &row)? {
                 violations.push(Violation::Lost(ino));
+            }
+            if pins.remove(&ino) != row.norelease {
+                violations.push(Violation::WrongPin(ino));
             }
             if super::changes::must_be_logged(&row) && self.change_of(ino)?.is_none() {
                 violations.push(Violation::Unlogged(ino));
@@ -102,6 +109,7 @@ impl MetaStore {
                 Ok(())
             })?;
         }
+        violations.extend(pins.into_iter().map(Violation::WrongPin));
         for (ino, _) in self.changes(None, usize::MAX)? {
             if read_inode(&reading, ino)?.is_none() {
                 violations.push(Violation::Leftover { ino, table: Table::Changes.name() });

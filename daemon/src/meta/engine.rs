@@ -67,11 +67,13 @@ pub enum Table {
     Tasks = 20,
     /// Links between directories and buckets, by number.
     Associations = 21,
+    /// Files whose data is to stay here, by inode.
+    Pins = 22,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 21] = [
+    pub const ALL: [Table; 22] = [
         Table::Inodes,
         Table::Dirents,
         Table::FileMap,
@@ -93,6 +95,7 @@ impl Table {
         Table::Uploads,
         Table::Tasks,
         Table::Associations,
+        Table::Pins,
     ];
 
     /// The table's name, for messages.
@@ -119,6 +122,7 @@ impl Table {
             Table::Uploads => "uploads",
             Table::Tasks => "tasks",
             Table::Associations => "associations",
+            Table::Pins => "pins",
         }
     }
 }

@@ -291,9 +291,13 @@ impl MetaStore {
     fn apply(&self, txn: &mut Txn<'_>, parent: Ino, steps: Vec<Step<'_>>, now_ns: i64) -> Result<Merged, MetaError> {
         let fresh = steps.iter().filter(|step| matches!(step, Step::Add(_) | Step::Replace(..))).count();
         let mut numbers = self.take_inos(fresh as u64)?;
-        let mut create = |txn: &mut Txn<'_>, entry: &ListedEntry| {
+        let mut create = |txn: &mut Txn<'_>, entry: &ListedEntry, is_pinned: bool| {
             let ino = Ino(numbers.next().expect("one number was taken for each new inode"));
-            let row = new_inode(parent, entry, self.defaults(), now_ns);
+            let mut row = new_inode(parent, entry, self.defaults(), now_ns);
+            if is_pinned && row.kind == FileKind::File {
+                row.norelease = true;
+                super::hsm::note_pin(txn, ino, &row);
+            }
             let dirent = Dirent { ino, kind: row.kind };
             txn.write(Table::Inodes, &key::ino(ino), row.encode());
             txn.write(Table::Dirents, &key::dirent(parent, &entry.name), dirent.encode());
@@ -308,12 +312,14 @@ impl MetaStore {
             let change = match step {
                 Step::Add(entry) => {
                     txn.depend_absent(Table::Dirents, &key::dirent(parent, &entry.name))?;
-                    Change::Added { name: entry.name.clone(), ino: create(txn, entry) }
+                    Change::Added { name: entry.name.clone(), ino: create(txn, entry, false) }
                 }
                 Step::Replace(entry, Dirent { ino: old, .. }) => {
                     txn.depend(Table::Dirents, &key::dirent(parent, &entry.name))?;
                     txn.orphan(old);
-                    Change::Replaced { name: entry.name.clone(), old, new: create(txn, entry) }
+                    // Who pinned the file pinned what has its name, whatever the version.
+                    let is_pinned = read_for_change(txn, old)?.is_some_and(|row| row.norelease);
+                    Change::Replaced { name: entry.name.clone(), old, new: create(txn, entry, is_pinned) }
                 }
                 Step::Remove(name, Dirent { ino: old, .. }) => {
                     let at = key::dirent(parent, &name);

@@ -101,6 +101,7 @@ fn free_step(txn: &mut Txn<'_>, ino: Ino, references: &mut References) -> Result
     }
     super::intent::remove_all(txn, ino)?;
     txn.remove(Table::Inodes, &at)?;
+    txn.remove_plain(Table::Pins, &at);
     txn.remove_plain(Table::Orphans, &at);
     Ok(Progress::Gone(kind.is_some()))
 }

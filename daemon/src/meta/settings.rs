@@ -8,8 +8,8 @@ use crate::format::rows::{InodeRow, decode_number, decode_text, encode_number, e
 use crate::ids::{Epoch, Ino};
 
 /// The schema this program writes: tables, keys, and how they hang together. 2 is 1 with what writing needs, 3 is 2 with quotas, 4 is 3
-/// with counts of what files allocate and with intents, 5 is 4 with tasks and a log of changes, 6 is 5 with associations; a store of an older schema becomes one of this as it is, but that what
-/// was changed before is entered in the log.
+/// with counts of what files allocate and with intents, 5 is 4 with tasks and a log of changes, 6 is 5 with associations and with what people ask for files' data
+/// (two flags of inodes, and pins); a store of an older schema becomes one of this as it is, but that what was changed before is entered in the log.
 const SCHEMA: u64 = 6;
 const WITHOUT_ASSOCIATIONS: u64 = 5;
 const WITHOUT_CHANGES: u64 = 4;

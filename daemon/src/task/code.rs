@@ -4,7 +4,7 @@ use crate::error::ErrorKind;
 use crate::repository::StoreError;
 use crate::vfs::ExportCode;
 
-/// The error codes of FSx for Lustre's completion reports, and one of ours.
+/// The error codes of FSx for Lustre's completion reports, and some of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
     /// The key would be over 1,024 bytes.
@@ -31,6 +31,10 @@ pub enum ErrorCode {
     InternalError,
     /// Changed here and in the bucket. Ours.
     S3Conflict,
+    /// The bucket does not have the file as it is here. Ours.
+    NotExported,
+    /// There is no room in the cache, unless something else that is to stay goes. Ours.
+    CacheFull,
 }
 
 impl ErrorCode {
@@ -49,6 +53,8 @@ impl ErrorCode {
             ErrorCode::ResourceBusy => "ResourceBusy",
             ErrorCode::InternalError => "InternalError",
             ErrorCode::S3Conflict => "S3Conflict",
+            ErrorCode::NotExported => "NotExported",
+            ErrorCode::CacheFull => "CacheFull",
         }
     }
 }

@@ -40,6 +40,14 @@ pub enum TaskError {
     /// The task was canceled, or the daemon stops: a job returns this from wherever it is.
     #[error("stopped")]
     Stopped,
+    /// There is room for no more in the cache.
+    #[error(
+        "the cache is full: '{path}', and what comes after it, was not preloaded; release something, clear pins, or preload less at a time"
+    )]
+    CacheFull {
+        /// The first file that there was no room for.
+        path: String,
+    },
     /// The store refused or failed, after all tries.
     #[error(transparent)]
     Store(#[from] StoreError),

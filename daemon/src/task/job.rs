@@ -90,6 +90,11 @@ impl Context {
         self.task.progress.lock().row.cursor.clone()
     }
 
+    /// When the task was asked for, ns since the Unix epoch.
+    pub fn created_ns(&self) -> i64 {
+        self.task.progress.lock().row.created_ns
+    }
+
     /// When the task first began, ns since the Unix epoch; the same after a restart.
     pub fn started_ns(&self) -> i64 {
         let progress = self.task.progress.lock();

@@ -9,6 +9,8 @@
 //! | `report` | completion reports: the CSV, its spool, its place |
 //! | `export` | the kind that sends what was made and changed here to the bucket |
 //! | `import` | the kind that brings names and attributes from the bucket |
+//! | `preload` | the kind that brings data ahead of its use |
+//! | `release` | the kind that lets go of data that the bucket has |
 //!
 //! Invariants:
 //! 1. A task's cursor and counters are of one moment: what is done again after a crash is not counted twice, and nothing is left out.
@@ -21,7 +23,9 @@ mod error;
 pub mod export;
 pub mod import;
 mod job;
+pub mod preload;
 mod progress;
+pub mod release;
 mod report;
 mod scheduler;
 #[cfg(test)]

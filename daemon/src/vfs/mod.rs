@@ -18,28 +18,37 @@ mod create;
 mod directory;
 mod export;
 mod handles;
+mod hsm;
 mod import;
 mod invalidate;
 mod listing;
 mod lookup;
+mod opened;
 mod posix;
+mod preload;
 mod quota;
 mod read;
 mod readdir;
 mod redo;
+mod release;
 mod remove;
 mod setattr;
 mod stripe;
 mod types;
+mod walk;
 mod write;
 mod xattr;
 
 pub use associations::{AssociationChange, AssociationView, NewAssociation, RootAssociation};
 pub use export::{AutoExportStatus, ExportCode, ExportEvents, ExportFailure, ExportResult, ExportTree, Exported, RemovalOutcome};
+pub use hsm::{HsmAction, HsmState};
 pub use import::{ImportDir, ImportPart, ImportRoot, Unread};
 pub use posix::HeadFailure;
+pub use preload::{PreloadFile, preload_parts};
 pub use quota::ShownQuota;
+pub use release::{ReleasedBlocks, ReleasedFile};
 pub use types::*;
+pub use walk::{Closed, FileWalk, FoundFile};
 
 use crate::block::BlockStore;
 use crate::cache::{Cache, FileEvents, Unflushed};
@@ -114,6 +123,8 @@ struct Inner {
     directories: Directories,
     invalidator: Invalidator,
     heads: posix::Heads,
+    opened: opened::Opened,
+    restoring: preload::Restoring,
     exports: Arc<export::Exports>,
     auto: Arc<export::Auto>,
     renames: Mutex<()>,
@@ -136,6 +147,8 @@ impl Vfs {
             handles: Handles::default(),
             invalidator: Invalidator::start(),
             heads: posix::Heads::default(),
+            opened: opened::Opened::default(),
+            restoring: preload::Restoring::default(),
             exports: Arc::new(export::Exports::new(config.identity, config.export_bytes)),
             auto: Arc::clone(&auto),
             renames: Mutex::default(),

@@ -47,6 +47,11 @@ pub(super) fn may_map(flags: i32) -> bool {
     flags & libc::O_ACCMODE == libc::O_RDWR
 }
 
+/// Whether a file opened like this may be written to.
+pub(super) fn may_write(flags: i32) -> bool {
+    flags & libc::O_ACCMODE != libc::O_RDONLY
+}
+
 impl Inner {
     pub(super) fn open_known(self: &Arc<Self>, entry: &Entry, flags: i32) -> Result<OpenedFile> {
         let ino = entry.attr.ino;
@@ -65,7 +70,9 @@ impl Inner {
         if let Some(link) = row.link.filter(|_| row.base.is_none() && !row.local) {
             self.read_ahead_across_files(link.parent, &link.name, &file);
         }
-        let handle = self.handles.insert(Handle::File(Arc::new(self.cache.reader(file, may_map(flags)))));
+        self.note_opened(ino);
+        let reader = if may_write(flags) { self.cache.writer(file, may_map(flags)) } else { self.cache.reader(file, false) };
+        let handle = self.handles.insert(Handle::File(Arc::new(reader)));
         if may_map(flags) && seems_empty {
             // What the kernel remembers says that nothing is in it, which a mapping may change unseen.
             self.invalidator.inode(ino);
@@ -103,6 +110,7 @@ impl Inner {
                 base,
                 allocated: allocated_bytes(&row),
                 set_ids: has_ids(&row),
+                norelease: row.norelease,
                 layout: row.layout.unwrap_or(inherited),
             })
         })

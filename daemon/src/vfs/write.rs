@@ -114,7 +114,7 @@ impl Vfs {
 impl Inner {
     fn open_new(&self, entry: &Entry, flags: i32) -> Result<OpenedFile> {
         let file = self.file_of(entry.attr.ino, &self.inode(entry.attr.ino)?)?;
-        let handle = self.handles.insert(Handle::File(Arc::new(self.cache.reader(file, may_map(flags)))));
+        let handle = self.handles.insert(Handle::File(Arc::new(self.cache.writer(file, may_map(flags)))));
         Ok(OpenedFile { handle, keep_cache: true })
     }
 

@@ -2,10 +2,13 @@
 
 mod dra;
 mod export;
+mod hsm;
 mod import;
 mod mount;
+mod preload;
 mod quickstart;
 mod quota;
+mod release;
 mod status;
 mod stripe;
 mod task;
@@ -27,6 +30,9 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), CliError> {
         Command::Quota(quota) => quota::run(&quota, cli.json),
         Command::Export(export) => export::run(&export, cli.json),
         Command::Import(import) => import::run(&import, cli.json),
+        Command::Release(release) => release::run(&release, cli.json),
+        Command::Preload(preload) => preload::run(&preload, cli.json),
+        Command::Hsm(hsm) => hsm::run(&hsm, cli.json),
         Command::Task(task) => task::run(&task, cli.json),
         Command::Dra(dra) => dra::run(&dra, cli.json),
         Command::Quickstart(quickstart) => quickstart::run(&quickstart),

@@ -5,6 +5,7 @@ mod faults;
 mod health;
 mod local;
 mod overtaken;
+mod pins;
 mod reclaim;
 mod restart;
 mod roundtrip;

@@ -163,7 +163,7 @@ impl Cache {
         (through && !file.written().lock().holds(last) && self.has_content(file, last).unwrap_or(true)).then_some(last)
     }
 
-    pub(super) fn block_size(&self) -> u64 {
+    pub(in crate::cache) fn block_size(&self) -> u64 {
         self.config.block_size.into()
     }
 }

@@ -55,6 +55,7 @@ impl Cache {
 
     /// Records that a file was sent, on the flusher's thread.
     pub(super) fn record_sent(&self, sent: &Sent) -> Result<Standing> {
+        self.pin_written(&sent.file).map_err(|error| metadata_error(&sent.file, &error))?;
         loop {
             let standing = self.record_sent_step(sent)?;
             if standing != Standing::Unfinished {

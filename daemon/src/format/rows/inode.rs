@@ -9,6 +9,8 @@
 //! [layout:  stripe_count:1  stripe_size (number)]
 //! [parent:  ino (number)  name: its length if the origin's key ends in it, else counted]
 //! ```
+//! Two flags have nothing that follows them: the data stays here (bit 14), the data does not go to the bucket (bit 15).
+//!
 //! ETags are nearly always a quoted MD5 in hex, with `-parts` after a multipart upload; those are kept as 16 bytes. Others are
 //! kept as text. The origin's key nearly always ends in the file's name, which then needs only its length.
 
@@ -138,6 +140,10 @@ pub struct InodeRow {
     pub allocated: Option<u64>,
     /// Where the content comes from; of a directory moved here, the prefix its entries come from.
     pub origin: Option<Origin>,
+    /// Somebody wants the data to stay here.
+    pub norelease: bool,
+    /// Somebody wants the data not to go to the bucket.
+    pub noarchive: bool,
     /// Stripe layout set here.
     pub layout: Option<Layout>,
     /// Where it hangs; `None` for the root and for what has lost its last name.
@@ -160,7 +166,8 @@ const LOCAL: u16 = 1 << 10;
 const ATTRS_CHANGED: u16 = 1 << 11;
 const BASE: u16 = 1 << 12;
 const ALLOCATED: u16 = 1 << 13;
-const ALL_FLAGS: u16 = (1 << 14) - 1;
+const NORELEASE: u16 = 1 << 14;
+const NOARCHIVE: u16 = 1 << 15;
 const PERM_MAX: u16 = 0o7777;
 
 impl InodeRow {
@@ -183,6 +190,8 @@ impl InodeRow {
             base: None,
             allocated: None,
             origin: None,
+            norelease: false,
+            noarchive: false,
             layout: None,
             link,
         }
@@ -243,6 +252,8 @@ impl InodeRow {
             | bit(self.attrs_changed, ATTRS_CHANGED)
             | bit(self.base.is_some(), BASE)
             | bit(self.base.is_some() && self.allocated.is_some(), ALLOCATED)
+            | bit(self.norelease, NORELEASE)
+            | bit(self.noarchive, NOARCHIVE)
             | bit(self.posix_known, POSIX_KNOWN)
             | bit(self.atime_ns != self.mtime_ns, ATIME)
             | bit(self.ctime_ns != self.mtime_ns, CTIME)
@@ -259,7 +270,7 @@ impl InodeRow {
         let flags = u16::from_le_bytes([row.byte()?, row.byte()?]);
         let has = |flag: u16| flags & flag != 0;
         let without = |flag: u16, needs: u16| has(flag) && !has(needs);
-        if flags & !ALL_FLAGS != 0 || without(VERSION_ID, ORIGIN) || without(NAME_IN_FULL, LINK) || without(ALLOCATED, BASE) {
+        if without(VERSION_ID, ORIGIN) || without(NAME_IN_FULL, LINK) || without(ALLOCATED, BASE) {
             return Err(RowError::Field("flags"));
         }
         let perm = row.small("perm")?;
@@ -295,6 +306,8 @@ impl InodeRow {
             base,
             allocated,
             origin,
+            norelease: has(NORELEASE),
+            noarchive: has(NOARCHIVE),
             layout,
             link,
         })

@@ -51,6 +51,7 @@ prop_compose! {
         name_from_key in any::<bool>(),
         (rdev, local, attrs_changed, base) in any::<(u32, bool, bool, Option<u64>)>(),
         allocated in of(any::<u64>()),
+        (norelease, noarchive) in any::<(bool, bool)>(),
     ) -> InodeRow {
         let (uid, gid, nlink) = owner;
         let (mtime_ns, atime_ns, ctime_ns) = if same_times { (times.0, times.0, times.0) } else { times };
@@ -75,6 +76,8 @@ prop_compose! {
             base,
             allocated: allocated.filter(|_| base.is_some()),
             origin,
+            norelease,
+            noarchive,
             layout,
             link,
         }
@@ -354,6 +357,24 @@ fn golden_inode_of_a_written_file() {
     let before_counts = InodeRow { allocated: None, ..row };
     assert_eq!(hex(&before_counts.encode()), golden.replacen("0037", "0017", 1).replacen("028020", "02", 1));
     check_canonical(&before_counts.encode());
+}
+
+#[test]
+fn golden_inode_of_a_file_whose_data_is_to_stay_or_not_to_go() {
+    let row = file();
+    let golden = hex(&row.encode());
+    let stays = InodeRow { norelease: true, ..row.clone() };
+    assert_eq!(hex(&stays.encode()), golden.replacen("2001", "2041", 1), "bit 14, and nothing else");
+    let stays_out = InodeRow { noarchive: true, ..row };
+    assert_eq!(hex(&stays_out.encode()), golden.replacen("2001", "2081", 1), "bit 15, and nothing else");
+    check_canonical(&stays.encode());
+}
+
+#[test]
+fn golden_preload_cursor() {
+    let cursor = PreloadCursor { path: 1, below: b"a/b".to_vec(), offset: 300 };
+    assert_eq!(hex(&cursor.encode()), "010103612f62ac02");
+    assert_eq!(PreloadCursor::decode(&cursor.encode()), Ok(cursor));
 }
 
 #[test]

@@ -223,6 +223,9 @@ impl Inner {
             // Nothing is linked there: it stays here.
             return Ok(Exported::Nothing);
         }
+        if row.noarchive {
+            return Ok(Exported::Skipped);
+        }
         match row.kind {
             FileKind::File => self.export_file(ino, &row, on_conflict, urgency).await,
             FileKind::Directory => self.export_directory(ino, urgency).await,
