@@ -86,7 +86,7 @@ pub(crate) struct MountArgs {
     /// Send changes of files to the bucket by themselves: new,changed,deleted
     #[arg(long, value_name = "EVENTS", help_heading = "Repository")]
     pub(crate) auto_export: Option<String>,
-    /// What automatic export does where the bucket has something else than was seen last: fail, overwrite or skip [default: fail]
+    /// What automatic export does where the bucket has something else than was seen last: fail, overwrite, skip or keep-both [default: fail]
     #[arg(long, value_name = "WHAT", help_heading = "Repository")]
     pub(crate) on_conflict: Option<String>,
     /// Where the store is, if it is not AWS
@@ -289,7 +289,7 @@ pub(crate) struct ExportArgs {
     #[arg(long)]
     pub(crate) prune: bool,
     /// What is done where the bucket has something else than was seen last
-    #[arg(long, value_name = "WHAT", value_parser = ["fail", "overwrite", "skip"], default_value = "fail")]
+    #[arg(long, value_name = "WHAT", value_parser = ["fail", "overwrite", "skip", "keep-both"], default_value = "fail")]
     pub(crate) on_conflict: String,
     #[command(flatten)]
     pub(crate) task: TaskArgs,

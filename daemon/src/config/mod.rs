@@ -84,6 +84,8 @@ pub enum OnConflict {
     Overwrite,
     /// The file is passed over; both versions stay where they are.
     Skip,
+    /// The bucket's version keeps the name; ours goes on beside it, under another.
+    KeepBoth,
 }
 
 /// `--auto-export`: what is exported by itself.

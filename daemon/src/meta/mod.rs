@@ -12,6 +12,7 @@
 
 mod acl;
 mod allocated;
+mod aside;
 mod changes;
 pub mod check;
 mod content;

@@ -16,7 +16,6 @@
 //!    files does not keep one of ten waiting.
 //! 3. A unit that has begun ends by itself, also when its task is canceled or the daemon stops.
 
-mod code;
 mod error;
 pub mod export;
 pub mod import;
@@ -29,7 +28,7 @@ mod tests;
 mod turns;
 
 pub use crate::meta::{TaskCounters, TaskKind, TaskRow, TaskState};
-pub use code::ErrorCode;
+pub use crate::vfs::ErrorCode;
 pub use error::TaskError;
 pub use job::{Context, Failure, Job, Step, Turn};
 pub use scheduler::{Shown, TaskConfig, TaskParts, TaskRequest, Tasks};

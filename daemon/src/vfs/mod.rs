@@ -12,6 +12,7 @@
 
 mod ahead;
 mod attr;
+mod code;
 mod copy;
 mod create;
 mod directory;
@@ -33,7 +34,8 @@ mod types;
 mod write;
 mod xattr;
 
-pub use export::{AutoExportStatus, ExportCode, ExportEvents, ExportFailure, ExportResult, ExportTree, Exported, RemovalOutcome};
+pub use code::ErrorCode;
+pub use export::{AutoExportStatus, ExportEvents, ExportFailure, ExportResult, ExportTree, Exported, RemovalOutcome};
 pub use import::{ImportDir, ImportPart, ImportRoot, Unread};
 pub use posix::HeadFailure;
 pub use quota::ShownQuota;

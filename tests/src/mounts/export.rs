@@ -3,7 +3,7 @@
 use crate::fixtures::mounted::{Mounted, Options, Site, eventually};
 use forebay_daemon::config::{MetadataTtl, OnConflict, PosixMetadata};
 use forebay_daemon::ids::Ino;
-use forebay_daemon::vfs::{ExportCode, ExportEvents, ExportFailure, ExportResult, ExportTree};
+use forebay_daemon::vfs::{ErrorCode, ExportEvents, ExportFailure, ExportResult, ExportTree};
 use forebay_loopback_s3::{Fault, Op, Rule};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
@@ -162,7 +162,7 @@ fn body(site: &Site, key: &str) -> Option<Vec<u8>> {
     site.bucket().bytes(key).map(|bytes| bytes.to_vec())
 }
 
-fn expect_failure(seen: &Seen, path: &str, code: ExportCode) {
+fn expect_failure(seen: &Seen, path: &str, code: ErrorCode) {
     let failed = seen.failed.lock().expect("no panic");
     let codes: Vec<_> = failed.iter().map(|(path, failure)| (path.to_string_lossy().into_owned(), failure.code)).collect();
     assert_eq!(codes, [(path.to_owned(), code)], "{failed:?}");
@@ -273,7 +273,7 @@ fn what_both_sides_changed_is_told_and_kept_unless_asked_otherwise() {
     let mut failed: Vec<_> =
         seen.failed.lock().expect("no panic").iter().map(|(path, failure)| (path.clone(), failure.code)).collect();
     failed.sort();
-    assert_eq!(failed, ["both", "gone", "new"].map(|name| (PathBuf::from(name), ExportCode::S3Conflict)));
+    assert_eq!(failed, ["both", "gone", "new"].map(|name| (PathBuf::from(name), ErrorCode::S3Conflict)));
     let theirs = || (body(&site, "both"), body(&site, "gone"), body(&site, "new"));
     assert_eq!(theirs(), (Some(b"theirs".to_vec()), None, Some(b"theirs".to_vec())));
     let seen = export_as(&mount, OnConflict::Skip, false);
@@ -293,7 +293,7 @@ fn what_was_deleted_here_and_changed_there_stays_there() {
     let mount = site.mount(&Options::default());
     std::fs::remove_file(mount.path("f")).expect("removes");
     site.bucket().put("f", "theirs", []);
-    expect_failure(&export_as(&mount, OnConflict::Fail, true), "f", ExportCode::S3Conflict);
+    expect_failure(&export_as(&mount, OnConflict::Fail, true), "f", ErrorCode::S3Conflict);
     assert_eq!(body(&site, "f"), Some(b"theirs".to_vec()));
 }
 

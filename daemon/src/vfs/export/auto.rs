@@ -283,7 +283,7 @@ impl Inner {
     async fn auto_export_directory(self: &Arc<Self>, ino: Ino) -> ExportResult {
         let directory = self.directory(ino)?;
         if !directory.in_store || directory.prefix == directory.target {
-            return self.export_directory(ino, Urgency::Ahead).await;
+            return self.export(ino, self.auto.how.on_conflict, Urgency::Ahead).await;
         }
         let seen = Seen::default();
         let how = ExportTree { root: ino, on_conflict: self.auto.how.on_conflict, prune: self.auto.how.deleted };

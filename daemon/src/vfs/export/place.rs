@@ -1,6 +1,6 @@
 //! Where an inode belongs in the bucket, and what is expected there.
 
-use super::{ExportCode, ExportFailure, ExportResult, Inner, OnConflict};
+use super::{ErrorCode, ExportFailure, ExportResult, Inner, OnConflict};
 use crate::ids::Ino;
 use crate::meta::{FileKind, Inode, Link, Origin, ROOT_ASSOCIATION};
 use crate::repository::limits::MOST_KEY;
@@ -29,12 +29,12 @@ impl Inner {
         let directory = self.directory(link.parent)?;
         let name = std::str::from_utf8(&link.name).map_err(|_| {
             let name = String::from_utf8_lossy(&link.name);
-            ExportFailure::new(ExportCode::S3ObjectPathNotPosixCompliant, format!("'{name}' is not UTF-8, and keys are"))
+            ExportFailure::new(ErrorCode::S3ObjectPathNotPosixCompliant, format!("'{name}' is not UTF-8, and keys are"))
         })?;
         let key = format!("{}{name}", directory.target);
         if key.len() > MOST_KEY {
             let message = format!("the key would have {} bytes, and {MOST_KEY} is the most", key.len());
-            return Err(ExportFailure::new(ExportCode::PathSizeTooLong, message));
+            return Err(ExportFailure::new(ErrorCode::PathSizeTooLong, message));
         }
         let path = key.strip_prefix(self.config.key_prefix.as_str()).unwrap_or(&key).as_bytes().to_vec();
         Ok(Place { key, path, is_listed: directory.prefix == directory.target })
@@ -70,7 +70,7 @@ impl Inner {
         self.cache.bring_here(&file).await?;
         if self.in_need_of(key)?.is_some() {
             return Err(ExportFailure::passing(
-                ExportCode::ResourceBusy,
+                ErrorCode::ResourceBusy,
                 format!("what was moved from '{key}' could not be brought here"),
             ));
         }
@@ -115,16 +115,16 @@ impl Inner {
         }
     }
 
-    /// What to do where the bucket has something else at a key than was expected: what to expect on the next try. `None`: the file is passed over.
+    /// What to do where the bucket has something else at a key than was expected.
     pub(super) async fn after_conflict(
         &self,
         key: &str,
         on_conflict: OnConflict,
         urgency: Urgency,
-    ) -> ExportResult<Option<Precondition>> {
+    ) -> ExportResult<Next> {
         if self.is_of_moved_directory(key)? {
             let message = format!("'{key}' is of a directory that was moved, and goes first");
-            return Err(ExportFailure::passing(ExportCode::ResourceBusy, message));
+            return Err(ExportFailure::passing(ErrorCode::ResourceBusy, message));
         }
         let now = match self.repository.head(key, urgency).await {
             Ok(head) => Some(head),
@@ -133,14 +133,27 @@ impl Inner {
         };
         match on_conflict {
             OnConflict::Overwrite => {}
-            OnConflict::Skip => return Ok(None),
+            OnConflict::Skip => return Ok(Next::PassOver),
+            // What was deleted there and changed here is what was changed.
+            OnConflict::KeepBoth if now.is_none() => {}
+            OnConflict::KeepBoth => return Ok(Next::MakeWay),
             OnConflict::Fail => {
                 let what = if now.is_some() { "was changed in the bucket" } else { "was deleted in the bucket" };
-                return Err(ExportFailure::new(ExportCode::S3Conflict, format!("'{key}' {what} and here")));
+                return Err(ExportFailure::new(ErrorCode::S3Conflict, format!("'{key}' {what} and here")));
             }
         }
-        Ok(Some(now.map_or(Precondition::Absent, |head| Precondition::Is(head.pin))))
+        Ok(Next::Expect(now.map_or(Precondition::Absent, |head| Precondition::Is(head.pin))))
     }
+}
+
+/// What to do after a conflict.
+pub(super) enum Next {
+    /// Try again, with this there.
+    Expect(Precondition),
+    /// Pass the file over.
+    PassOver,
+    /// Give ours another name.
+    MakeWay,
 }
 
 /// What the metadata keeps of a version in the bucket.
@@ -155,5 +168,5 @@ pub(super) fn pin_of(origin: &Origin) -> Pin {
 
 /// The own name of an inode that has one.
 pub(super) fn own_link(row: &Inode) -> ExportResult<Link> {
-    row.link.clone().ok_or_else(|| ExportFailure::passing(ExportCode::InternalError, "the name went away"))
+    row.link.clone().ok_or_else(|| ExportFailure::passing(ErrorCode::InternalError, "the name went away"))
 }
