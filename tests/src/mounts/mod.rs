@@ -3,6 +3,7 @@
 mod acls;
 mod allocated;
 mod auto_export;
+mod conflicts;
 mod consistency;
 mod copying;
 mod crash;
