@@ -18,7 +18,7 @@ use crate::repository::{self, ObjectStore, Repository, RepositoryConfig};
 use crate::stripe::{DeviceArray, DeviceReport, Layout};
 use crate::task::export::Export;
 use crate::task::import::Import;
-use crate::task::{TaskConfig, TaskParts, Tasks};
+use crate::task::{ReportStores, TaskConfig, TaskParts, Tasks};
 use crate::units::MIB;
 use crate::vfs::{Vfs, VfsConfig, VfsParts};
 use cache_dir::CacheDir;
@@ -148,6 +148,13 @@ impl FileSystem {
             clock: Arc::clone(&clock),
             runtime: handle.clone(),
             spools: dirs[0].tasks(),
+            reports: ReportStores {
+                repository: Arc::clone(&repository),
+                settings: settings.repository.clone(),
+                identity: u128::from_be_bytes(fs.0),
+                clock: Arc::clone(&clock),
+                runtime: handle.clone(),
+            },
             jobs: vec![Arc::new(Import::new(vfs.clone())), Arc::new(Export::new(vfs.clone()))],
         };
         let tasks = Tasks::start(tasks, TaskConfig::default()).map_err(|error| StartError(format!("tasks: {error}")))?;

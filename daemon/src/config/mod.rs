@@ -30,6 +30,24 @@ pub struct RepositorySettings {
     pub deadline: Duration,
 }
 
+impl RepositorySettings {
+    /// What is at a URL, with nothing else said.
+    pub fn plain(url: &str, deadline: Duration) -> Self {
+        RepositorySettings {
+            url: url.to_owned(),
+            endpoint_url: None,
+            region: None,
+            profile: None,
+            force_path_style: false,
+            no_sign_request: false,
+            requester_pays: false,
+            sse: None,
+            sse_kms_key_id: None,
+            deadline,
+        }
+    }
+}
+
 /// `--posix-metadata`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

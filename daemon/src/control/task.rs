@@ -2,7 +2,7 @@
 
 use super::server::{Target, parameter};
 use super::types::{ApiError, ApiErrorKind};
-use crate::task::{Shown, TaskError, TaskKind, TaskRequest};
+use crate::task::{Shown, TaskError, TaskKind, TaskRequest, report_of};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{RawQuery, State};
@@ -25,7 +25,7 @@ pub struct TaskOrder {
     /// Options of the kind.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
-    /// Where the completion report is to go: an absolute directory.
+    /// Where the completion report is to go: an absolute directory, or a place in a bucket by its URL.
     #[serde(default)]
     pub report: Option<String>,
 }
@@ -112,7 +112,7 @@ impl From<Shown> for TaskInfo {
             failed: counters.failed,
             bytes: counters.bytes,
             last_error: Some(row.last_error).filter(|error| !error.is_empty()),
-            report: row.report.map(|report| format!("{}/task-{id}", report.directory.trim_end_matches('/'))),
+            report: row.report.map(|report| report_of(&report.directory, id, row.kind)),
         }
     }
 }
@@ -124,9 +124,12 @@ impl From<TaskError> for ApiError {
             TaskError::NotBuilt(_) => ApiErrorKind::Unsupported,
             TaskError::Ended { .. } | TaskError::Invalid(_) | TaskError::Report { .. } => ApiErrorKind::Invalid,
             TaskError::FileSystem(error) => return error.clone().into(),
-            TaskError::Cursor | TaskError::Stopped | TaskError::Store(_) | TaskError::Metadata(_) | TaskError::Panicked => {
-                ApiErrorKind::Failed
-            }
+            TaskError::ReportStore { .. }
+            | TaskError::Cursor
+            | TaskError::Stopped
+            | TaskError::Store(_)
+            | TaskError::Metadata(_)
+            | TaskError::Panicked => ApiErrorKind::Failed,
         };
         ApiError::new(kind, error.to_string())
     }

@@ -6,7 +6,8 @@
 //! | `scheduler` | which tasks run; asking, canceling, waiting; what survives the daemon |
 //! | `turns` | who may do the next unit of work |
 //! | `progress` | one task in memory: its row, its counters, its report |
-//! | `report` | completion reports: the CSV, its spool, its place |
+//! | `report` | completion reports: the CSV, its spool |
+//! | `place` | where reports go: a directory, a bucket |
 //! | `export` | the kind that sends what was made and changed here to the bucket |
 //! | `import` | the kind that brings names and attributes from the bucket |
 //!
@@ -20,6 +21,7 @@ mod error;
 pub mod export;
 pub mod import;
 mod job;
+mod place;
 mod progress;
 mod report;
 mod scheduler;
@@ -31,4 +33,6 @@ pub use crate::meta::{TaskCounters, TaskKind, TaskRow, TaskState};
 pub use crate::vfs::ErrorCode;
 pub use error::TaskError;
 pub use job::{Context, Failure, Job, Step, Turn};
+pub use place::ReportStores;
+pub(crate) use place::report_of;
 pub use scheduler::{Shown, TaskConfig, TaskParts, TaskRequest, Tasks};

@@ -1,10 +1,11 @@
 //! One task in memory.
 
 use super::report::{self, Spool};
+use super::place::ReportStores;
 use super::{Step, TaskError, TaskState};
 use crate::meta::{MetaStore, TaskRow};
 use parking_lot::Mutex;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tokio::sync::watch;
 
 /// Why a job is to end.
@@ -90,14 +91,13 @@ impl Task {
     }
 
     /// Puts the report where it was asked for.
-    pub(super) fn publish_report(&self) -> Result<(), TaskError> {
-        let (spool, path) = {
+    pub(super) fn publish_report(&self, stores: &ReportStores) -> Result<(), TaskError> {
+        let (spool, place, kind) = {
             let mut progress = self.progress.lock();
-            let Some(spool) = progress.spool.take() else { return Ok(()) };
-            let directory = progress.row.report.as_ref().map(|report| PathBuf::from(&report.directory)).unwrap_or_default();
-            (spool, report::file_of(&directory, self.id, progress.row.kind))
+            let (Some(spool), Some(report)) = (progress.spool.take(), progress.row.report.as_ref()) else { return Ok(()) };
+            (spool, report.directory.clone(), progress.row.kind)
         };
-        spool.publish(&path).map_err(|source| TaskError::Report { path, source })
+        stores.publish(spool, &place, self.id, kind)
     }
 
     pub(super) fn record(&self, step: Step) {
