@@ -304,8 +304,8 @@ pub(crate) struct TaskArgs {
     /// Return once the task is made; 'forebay task wait' waits for it
     #[arg(long)]
     pub(crate) detach: bool,
-    /// Write a report of the files that failed to DIR/task-N (CSV)
-    #[arg(long, value_name = "DIR")]
+    /// Write a report of the files that failed (CSV) to task-N below a directory, or below a place in a bucket (s3://BUCKET/PREFIX)
+    #[arg(long, value_name = "DIR|URL")]
     pub(crate) report: Option<PathBuf>,
 }
 

@@ -55,6 +55,9 @@ pub struct TaskInfo {
     pub total: u64,
     /// Whether that is all there are.
     pub total_is_final: bool,
+    /// A guess of the total, where there is one that is not final.
+    #[serde(default)]
+    pub expected: Option<u64>,
     /// Files done.
     pub succeeded: u64,
     /// Files that could not be done.
@@ -93,7 +96,7 @@ impl TaskOrder {
 }
 
 impl From<Shown> for TaskInfo {
-    fn from(Shown { id, row }: Shown) -> Self {
+    fn from(Shown { id, expected, row }: Shown) -> Self {
         let seconds = |ns: i64| ns as f64 / 1e9;
         let counters = row.counters;
         TaskInfo {
@@ -108,6 +111,7 @@ impl From<Shown> for TaskInfo {
             ended: row.ended_ns.map(seconds),
             total: counters.total,
             total_is_final: counters.total_is_final,
+            expected: expected.filter(|_| !counters.total_is_final),
             succeeded: counters.succeeded,
             failed: counters.failed,
             bytes: counters.bytes,

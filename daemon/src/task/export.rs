@@ -65,6 +65,10 @@ impl Job for Export {
 
     async fn run(&self, context: &Context) -> Result<(), TaskError> {
         let how = how(&context.options())?;
+        // Of less than all there is no count.
+        if context.paths().iter().any(Vec::is_empty) {
+            context.expect(self.vfs.unexported(how.prune)?);
+        }
         for path in context.paths() {
             let root = self.vfs.known_at(&path)?;
             let tree = ExportTree { root, on_conflict: how.on_conflict, prune: how.prune };

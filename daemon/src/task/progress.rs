@@ -34,12 +34,14 @@ pub(super) struct Progress {
     pub(super) row: TaskRow,
     unsaved: bool,
     spool: Option<Spool>,
+    /// A guess of how many files it will be about. Not recorded: whoever goes on guesses anew.
+    pub(super) expected: Option<u64>,
 }
 
 impl Task {
     pub(super) fn new(id: u64, row: TaskRow) -> Self {
         let state = watch::Sender::new(row.state);
-        let progress = Mutex::new(Progress { row, unsaved: false, spool: None });
+        let progress = Mutex::new(Progress { row, unsaved: false, spool: None, expected: None });
         Task { id, progress, stop: watch::Sender::new(Stop::No), state, saving: Mutex::default() }
     }
 
@@ -102,7 +104,7 @@ impl Task {
 
     pub(super) fn record(&self, step: Step) {
         let mut progress = self.progress.lock();
-        let Progress { row, unsaved, spool } = &mut *progress;
+        let Progress { row, unsaved, spool, .. } = &mut *progress;
         *unsaved = true;
         let failed = step.failures.len() as u64;
         row.counters.succeeded += step.succeeded;

@@ -76,6 +76,8 @@ pub struct TaskRequest {
 pub struct Shown {
     /// Its number.
     pub id: u64,
+    /// A guess of how many files it will be about, where there is one.
+    pub expected: Option<u64>,
     /// The rest.
     pub row: TaskRow,
 }
@@ -151,7 +153,7 @@ impl Tasks {
         table.tasks.insert(id, Arc::new(Task::new(id, row.clone())));
         drop(table);
         self.start_what_may();
-        Ok(Shown { id, row })
+        Ok(Shown { id, expected: None, row })
     }
 
     /// Every task, oldest first.
@@ -339,5 +341,6 @@ impl Tasks {
 }
 
 fn shown(task: &Task) -> Shown {
-    Shown { id: task.id, row: task.progress.lock().row.clone() }
+    let progress = task.progress.lock();
+    Shown { id: task.id, expected: progress.expected, row: progress.row.clone() }
 }

@@ -31,7 +31,7 @@ use collision::Sights;
 use crate::config::OnConflict;
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ino;
-use crate::meta::{FileKind, Inode};
+use crate::meta::{FileKind, Inode, ROOT_ASSOCIATION};
 use crate::repository::{StoreError, Urgency, WriteToken};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -182,6 +182,15 @@ impl Vfs {
             ino = found.ok_or_else(missing)?.ino;
         }
         Ok(ino)
+    }
+
+    /// How many changes the bucket does not have, with those of objects that are to go, or without. Looks at all of them.
+    pub fn unexported(&self, with_removals: bool) -> crate::error::Result<u64> {
+        let (mut count, _) = self.0.meta.count_changes().map_err(metadata_error)?;
+        if with_removals {
+            count += self.0.meta.doomed(ROOT_ASSOCIATION, None, usize::MAX).map_err(metadata_error)?.len() as u64;
+        }
+        Ok(count)
     }
 
     /// Makes the bucket have an inode as it is now.
