@@ -5,8 +5,8 @@ use crate::harness::store::Profile;
 use crate::options::Options;
 use crate::workload::small::{Order, Small};
 use crate::workload::{
-    Workload, cached_seq::CachedSeq, cold_seq::ColdSeq, export::Export, export::Files, fsync::Fsync, listing::Listing, mount_time::MountTime,
-    random_4k::Random4k, write_seq::WriteSeq, write_small::WriteSmall,
+    Workload, cached_seq::CachedSeq, cold_seq::ColdSeq, export::Export, export::Files, fsync::Fsync, listing::Listing,
+    mount_time::MountTime, random_4k::Random4k, write_seq::WriteSeq, write_small::WriteSmall,
 };
 
 const MIB: u64 = 1 << 20;

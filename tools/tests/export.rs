@@ -209,7 +209,8 @@ fn keep_both_is_asked_for_on_the_command_line() {
     let run = place.forebay(&["export", &place.path(""), "--on-conflict", "keep-both"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     assert_eq!(place.bytes("f.csv"), Some(b"theirs".to_vec()));
-    let names: Vec<_> = std::fs::read_dir(place.mnt()).expect("lists").map(|entry| entry.expect("an entry").file_name()).collect();
+    let names: Vec<_> =
+        std::fs::read_dir(place.mnt()).expect("lists").map(|entry| entry.expect("an entry").file_name()).collect();
     let other = names.iter().filter_map(|name| name.to_str()).find(|name| name.starts_with("f.conflict-")).expect("ours");
     assert_eq!(place.bytes(other), Some(b"ours".to_vec()));
     assert_eq!(std::fs::read(place.mnt().join("f.csv")).expect("reads"), b"theirs");

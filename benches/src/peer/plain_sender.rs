@@ -44,8 +44,11 @@ impl Session {
             let size = opened.metadata().at(file.display())?.len();
             uploads.push((path, id, opened, size));
         }
-        let parts: Vec<(usize, u64)> =
-            uploads.iter().enumerate().flat_map(|(which, upload)| (0..upload.3.div_ceil(PART)).map(move |part| (which, part))).collect();
+        let parts: Vec<(usize, u64)> = uploads
+            .iter()
+            .enumerate()
+            .flat_map(|(which, upload)| (0..upload.3.div_ceil(PART)).map(move |part| (which, part)))
+            .collect();
         let etags: Mutex<Vec<(usize, u64, String)>> = Mutex::default();
         let idle: Mutex<Vec<(Client, Vec<u8>)>> = Mutex::default();
         for_each_parallel(&parts, self.connections, |(which, part)| {

@@ -109,7 +109,11 @@ impl Workload for Export {
                 let files = self.plant(&dir)?;
                 let (session, whole, to) = (session.clone(), matches!(self.files, Files::Small(_)), prefix.clone());
                 meter.measure("send", move || {
-                    if whole { session.send_whole(&files, &to)? } else { session.send_in_parts(&files, &to)? }
+                    if whole {
+                        session.send_whole(&files, &to)?
+                    } else {
+                        session.send_in_parts(&files, &to)?
+                    }
                     Ok(Work::Amount(amount))
                 })?;
                 std::fs::remove_dir_all(&dir).at(dir.display())?;

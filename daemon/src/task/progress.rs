@@ -1,7 +1,7 @@
 //! One task in memory.
 
-use super::report::{self, Spool};
 use super::place::ReportStores;
+use super::report::{self, Spool};
 use super::{Step, TaskError, TaskState};
 use crate::meta::{MetaStore, TaskRow};
 use parking_lot::Mutex;

@@ -72,8 +72,7 @@ impl Inner {
         let Aside { ino, link } = aside;
         let Some(row) = self.meta.inode(*ino).map_err(metadata_error)? else { return Ok(()) };
         let key = self.place_of(link)?.key;
-        let comes_from_there =
-            row.link.as_ref() == Some(link) && row.origin.as_ref().is_some_and(|origin| origin.key == key);
+        let comes_from_there = row.link.as_ref() == Some(link) && row.origin.as_ref().is_some_and(|origin| origin.key == key);
         if comes_from_there && row.kind == FileKind::File {
             self.bring_all(*ino, &row, &key).await?;
         }
@@ -99,7 +98,9 @@ impl Inner {
         self.cache.bring_here(&file).await.map_err(|error| match error.kind {
             ErrorKind::Stale => ExportFailure::new(
                 ErrorCode::S3FileDeleted,
-                format!("'{key}' was replaced in the bucket before all of what it was came here, so that ours cannot be kept whole"),
+                format!(
+                    "'{key}' was replaced in the bucket before all of what it was came here, so that ours cannot be kept whole"
+                ),
             ),
             _ => error.into(),
         })

@@ -26,13 +26,13 @@ pub use removal::RemovalOutcome;
 pub use tree::{ExportEvents, ExportTree};
 
 use super::{ErrorCode, Inner, Vfs, metadata_error};
-use aside::Ended;
-use collision::Sights;
 use crate::config::OnConflict;
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ino;
 use crate::meta::{FileKind, Inode, ROOT_ASSOCIATION};
 use crate::repository::{StoreError, Urgency, WriteToken};
+use aside::Ended;
+use collision::Sights;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

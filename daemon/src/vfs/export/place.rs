@@ -116,12 +116,7 @@ impl Inner {
     }
 
     /// What to do where the bucket has something else at a key than was expected.
-    pub(super) async fn after_conflict(
-        &self,
-        key: &str,
-        on_conflict: OnConflict,
-        urgency: Urgency,
-    ) -> ExportResult<Next> {
+    pub(super) async fn after_conflict(&self, key: &str, on_conflict: OnConflict, urgency: Urgency) -> ExportResult<Next> {
         if self.is_of_moved_directory(key)? {
             let message = format!("'{key}' is of a directory that was moved, and goes first");
             return Err(ExportFailure::passing(ErrorCode::ResourceBusy, message));
