@@ -5,13 +5,15 @@ use crate::harness::store::Profile;
 use crate::options::Options;
 use crate::workload::small::{Order, Small};
 use crate::workload::{
-    Workload, cached_seq::CachedSeq, cold_seq::ColdSeq, fsync::Fsync, listing::Listing, mount_time::MountTime,
-    random_4k::Random4k, write_seq::WriteSeq, write_small::WriteSmall,
+    Workload, cached_seq::CachedSeq, cold_seq::ColdSeq, export::Export, export::Files, fsync::Fsync, listing::Listing,
+    mount_time::MountTime, random_4k::Random4k, write_seq::WriteSeq, write_small::WriteSmall,
 };
 
 const MIB: u64 = 1 << 20;
 /// The size of a small file.
 const SMALL_BYTES: u64 = 100 << 10;
+/// Large files of an export.
+const EXPORTED: usize = 4;
 /// Readers of small files.
 const READERS: usize = 8;
 
@@ -140,7 +142,9 @@ impl Sizes {
         vec![
             Box::new(WriteSeq { set: set.clone(), bytes: self.written_bytes }),
             Box::new(WriteSmall { set: set.clone(), files: self.written_files }),
-            Box::new(Fsync { set, times: self.syncs }),
+            Box::new(Fsync { set: set.clone(), times: self.syncs }),
+            Box::new(Export { set: set.clone(), files: Files::Small(self.small_files) }),
+            Box::new(Export { set, files: Files::Large(EXPORTED, self.stream_bytes / EXPORTED as u64) }),
         ]
     }
 

@@ -15,6 +15,8 @@ pub enum Rule {
     BestPeer(f64),
     /// At least so many times as good as the workload's baseline.
     Baseline(f64),
+    /// At least so much, in the workload's unit.
+    AtLeast(f64),
     /// At most so long.
     AtMostSeconds(f64),
     /// At most so many requests of a kind.
@@ -69,6 +71,10 @@ impl Target {
             Rule::Baseline(times) => {
                 (format!("≥ {times} × {}", outcome.baseline), subject.and_then(|s| baseline(outcome, s, times)))
             }
+            Rule::AtLeast(figure) => {
+                let shown = format!("≥ {figure} {}", outcome.unit.name());
+                (shown, subject.and_then(|s| at_least(outcome, s, figure)))
+            }
             Rule::AtMostSeconds(limit) => (format!("≤ {limit} s"), subject.and_then(|s| at_most_seconds(s, limit))),
             Rule::AtMostRequests(operation, limit) => {
                 (format!("≤ {limit} {operation}"), subject.and_then(|s| at_most_requests(s, operation, limit)))
@@ -95,6 +101,11 @@ fn baseline(outcome: &Outcome, subject: &Row, times: f64) -> Option<(String, boo
     let baseline = outcome.rows.iter().find(|row| row.peer == outcome.baseline)?;
     let ratio = paired_ratio(&subject.values, &baseline.values, outcome.unit.higher_is_better())?;
     Some((format!("{ratio:.2} × {}", outcome.baseline), ratio >= times))
+}
+
+fn at_least(outcome: &Outcome, subject: &Row, least: f64) -> Option<(String, bool)> {
+    let figure = median(&subject.finished())?;
+    Some((format!("{} {}", outcome.unit.format(figure), outcome.unit.name()), figure >= least))
 }
 
 fn at_most_seconds(subject: &Row, limit: f64) -> Option<(String, bool)> {
@@ -147,6 +158,8 @@ mod tests {
         assert_eq!(verdict(Rule::BestPeer(2.1), &outcome), Verdict::Missed);
         assert_eq!(verdict(Rule::Baseline(0.6), &outcome), Verdict::Reached);
         assert_eq!(verdict(Rule::Baseline(0.7), &outcome), Verdict::Missed);
+        assert_eq!(verdict(Rule::AtLeast(600.0), &outcome), Verdict::Reached);
+        assert_eq!(verdict(Rule::AtLeast(601.0), &outcome), Verdict::Missed);
         assert_eq!(verdict(Rule::AtMostRequests("HEAD", 2), &outcome), Verdict::Missed);
         assert_eq!(verdict(Rule::AtMostRequests("LIST", 0), &outcome), Verdict::Reached);
     }

@@ -21,7 +21,7 @@ use crate::task::export::Export;
 use crate::task::import::Import;
 use crate::task::preload::Preload;
 use crate::task::release::Release;
-use crate::task::{TaskConfig, TaskParts, Tasks};
+use crate::task::{ReportStores, TaskConfig, TaskParts, Tasks};
 use crate::units::MIB;
 use crate::vfs::{RootAssociation, Vfs, VfsConfig, VfsParts};
 use cache_dir::CacheDir;
@@ -158,6 +158,13 @@ impl FileSystem {
             clock: Arc::clone(&clock),
             runtime: handle.clone(),
             spools: dirs[0].tasks(),
+            reports: ReportStores {
+                repository: Arc::clone(&repository),
+                settings: settings.repository.clone(),
+                identity: u128::from_be_bytes(fs.0),
+                clock: Arc::clone(&clock),
+                runtime: handle.clone(),
+            },
             jobs: vec![
                 Arc::new(Import::new(vfs.clone())),
                 Arc::new(Export::new(vfs.clone())),

@@ -1,30 +1,56 @@
-//! Who may: one pair of credentials, and unsigned requests if the settings allow them.
+//! Who may: one pair of credentials, which may be replaced by another, and unsigned requests if the settings allow them.
 
-use crate::config::LoopbackConfig;
+use crate::config::Credentials;
+use parking_lot::Mutex;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Result, s3_error};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Knows the secret of the one access key.
-pub(crate) struct OneKey {
-    access_key: String,
-    secret: SecretKey,
+/// The credentials that are good now, and those that were.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    now: Mutex<Credentials>,
+    expired: Mutex<Vec<String>>,
+    /// Requests refused because their key was good once.
+    refused: AtomicU64,
 }
 
-impl OneKey {
-    pub(crate) fn new(config: &LoopbackConfig) -> OneKey {
-        let credentials = &config.credentials;
-        OneKey { access_key: credentials.access_key.clone(), secret: SecretKey::from(credentials.secret_key.clone()) }
+impl Keys {
+    pub(crate) fn new(now: Credentials) -> Self {
+        Keys { now: Mutex::new(now), expired: Mutex::default(), refused: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn now(&self) -> Credentials {
+        self.now.lock().clone()
+    }
+
+    pub(crate) fn replace(&self, credentials: Credentials) {
+        let before = std::mem::replace(&mut *self.now.lock(), credentials);
+        self.expired.lock().push(before.access_key);
+    }
+
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 }
+
+/// Knows the secret of the access key.
+pub(crate) struct OneKey(pub(crate) Arc<Keys>);
 
 #[async_trait::async_trait]
 impl S3Auth for OneKey {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        match access_key == self.access_key {
-            true => Ok(self.secret.clone()),
-            false => Err(s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records.")),
+        let now = self.0.now();
+        if access_key == now.access_key {
+            return Ok(SecretKey::from(now.secret_key));
         }
+        if self.0.expired.lock().iter().any(|expired| expired == access_key) {
+            self.0.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(s3_error!(ExpiredToken, "The provided token has expired."));
+        }
+        Err(s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records."))
     }
 }
 

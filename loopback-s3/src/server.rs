@@ -1,7 +1,7 @@
 //! The running server: a listener on 127.0.0.1 and a task for each connection.
 
 use crate::api::Backend;
-use crate::auth::{Gate, OneKey};
+use crate::auth::{Gate, Keys, OneKey};
 use crate::config::{Credentials, LoopbackConfig};
 use crate::faults::Faults;
 use crate::front::Front;
@@ -44,7 +44,7 @@ impl LoopbackS3 {
 /// A running server. Dropping it stops it and cuts its connections.
 pub struct Server {
     address: SocketAddr,
-    credentials: Credentials,
+    keys: Arc<Keys>,
     store: Arc<Store>,
     observer: Arc<Observer>,
     faults: Arc<Faults>,
@@ -63,17 +63,18 @@ fn serve(config: LoopbackConfig, runtime: &Handle) -> io::Result<Server> {
     }
     let observer = Arc::new(Observer::new(config.request_log_len));
     let faults = Arc::new(Faults::default());
-    let s3 = s3_service(&config, store.clone());
+    let keys = Arc::new(Keys::new(config.credentials.clone()));
+    let s3 = s3_service(&config, store.clone(), keys.clone());
     let front = Arc::new(Front { s3, observer: observer.clone(), faults: faults.clone() });
     let (stop, stopped) = watch::channel(false);
     let _entered = runtime.enter();
     runtime.spawn(accept(TcpListener::from_std(listener)?, front, stopped));
-    Ok(Server { address, credentials: config.credentials, store, observer, faults, stop, runtime: None })
+    Ok(Server { address, keys, store, observer, faults, stop, runtime: None })
 }
 
-fn s3_service(config: &LoopbackConfig, store: Arc<Store>) -> S3Service {
+fn s3_service(config: &LoopbackConfig, store: Arc<Store>, keys: Arc<Keys>) -> S3Service {
     let mut builder = S3ServiceBuilder::new(Backend { store, buffers: Arc::new(Buffers::default()) });
-    builder.set_auth(OneKey::new(config));
+    builder.set_auth(OneKey(keys));
     builder.set_access(Gate { allow_anonymous: config.allow_anonymous });
     builder.build()
 }
@@ -138,8 +139,18 @@ impl Server {
     }
 
     /// What signed requests must be signed with.
-    pub fn credentials(&self) -> &Credentials {
-        &self.credentials
+    pub fn credentials(&self) -> Credentials {
+        self.keys.now()
+    }
+
+    /// From now on requests must be signed with these; those signed with the ones before are told that they have expired.
+    pub fn replace_credentials(&self, credentials: Credentials) {
+        self.keys.replace(credentials);
+    }
+
+    /// How many requests were told that their credentials have expired.
+    pub fn expired_requests(&self) -> u64 {
+        self.keys.refused()
     }
 
     /// The requests it has seen.

@@ -96,7 +96,7 @@ pub(crate) struct MountArgs {
     /// Send changes of files to the bucket by themselves: new,changed,deleted
     #[arg(long, value_name = "EVENTS", help_heading = "Repository")]
     pub(crate) auto_export: Option<String>,
-    /// What automatic export does where the bucket has something else than was seen last: fail, overwrite or skip [default: fail]
+    /// What automatic export does where the bucket has something else than was seen last: fail, overwrite, skip or keep-both [default: fail]
     #[arg(long, value_name = "WHAT", help_heading = "Repository")]
     pub(crate) on_conflict: Option<String>,
     #[command(flatten)]
@@ -306,7 +306,7 @@ pub(crate) struct ExportArgs {
     #[arg(long)]
     pub(crate) prune: bool,
     /// What is done where the bucket has something else than was seen last
-    #[arg(long, value_name = "WHAT", value_parser = ["fail", "overwrite", "skip"], default_value = "fail")]
+    #[arg(long, value_name = "WHAT", value_parser = ["fail", "overwrite", "skip", "keep-both"], default_value = "fail")]
     pub(crate) on_conflict: String,
     #[command(flatten)]
     pub(crate) task: TaskArgs,
@@ -421,8 +421,8 @@ pub(crate) struct TaskArgs {
     /// Return once the task is made; 'forebay task wait' waits for it
     #[arg(long)]
     pub(crate) detach: bool,
-    /// Write a report of the files that failed to DIR/task-N (CSV)
-    #[arg(long, value_name = "DIR")]
+    /// Write a report of the files that failed (CSV) to task-N below a directory, or below a place in a bucket (s3://BUCKET/PREFIX)
+    #[arg(long, value_name = "DIR|URL")]
     pub(crate) report: Option<PathBuf>,
 }
 
@@ -511,7 +511,7 @@ pub(crate) struct PolicyArgs {
     #[arg(long, value_name = "EVENTS")]
     pub(crate) auto_export: Option<String>,
     /// What automatic export does where the bucket has something else than was seen last
-    #[arg(long, value_name = "WHAT", value_parser = ["fail", "overwrite", "skip"])]
+    #[arg(long, value_name = "WHAT", value_parser = ["fail", "overwrite", "skip", "keep-both"])]
     pub(crate) on_conflict: Option<String>,
 }
 

@@ -10,6 +10,7 @@ mod invocation;
 mod logging;
 mod mount_options;
 mod names;
+mod pace;
 mod places;
 mod quota_table;
 mod serve;

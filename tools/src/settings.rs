@@ -140,7 +140,12 @@ fn no_repository(args: &MountArgs) -> Checked<RepositorySettings> {
 
 /// `--auto-export` and what is done about conflicts.
 fn auto_export(args: &MountArgs) -> Checked<AutoExport> {
-    let conflicts = [("fail", OnConflict::Fail), ("overwrite", OnConflict::Overwrite), ("skip", OnConflict::Skip)];
+    let conflicts = [
+        ("fail", OnConflict::Fail),
+        ("overwrite", OnConflict::Overwrite),
+        ("skip", OnConflict::Skip),
+        ("keep-both", OnConflict::KeepBoth),
+    ];
     let on_conflict = choice("--on-conflict", args.on_conflict.as_deref(), &conflicts)?;
     let mut auto = AutoExport { on_conflict, ..AutoExport::default() };
     for event in args.auto_export.iter().flat_map(|events| events.split(',')) {

@@ -1,10 +1,10 @@
-//! Waiting for a task: a bar on a terminal, a line now and then elsewhere. Ctrl-C leaves the task alone, and says how to go on.
+//! Waiting for a task: a bar on a terminal, a line now and then elsewhere, or a line of JSON. Ctrl-C leaves the task alone, and says how to go on.
 
 use crate::cmd;
 use crate::error::CliError;
+use crate::pace::{self, Pace, amounts, duration};
 use forebay_daemon::control::Client;
 use forebay_daemon::control::task::TaskInfo;
-use forebay_daemon::units::ByteCount;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(crate) fn wait(client: &Client, id: u64, json: bool) -> Result<(), CliError>
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).map_err(CliError::failed)?;
     }
-    let mut shown = if json { Shown::Nothing } else { Shown::start() };
+    let (mut shown, mut pace) = (Shown::start(json), Pace::default());
     loop {
         let task = client.task(id, LOOK).map_err(CliError::failed)?;
         if task.has_ended {
@@ -35,7 +35,8 @@ pub(crate) fn wait(client: &Client, id: u64, json: bool) -> Result<(), CliError>
                 "task {id} goes on; 'forebay task wait {id}' waits for it, 'forebay task cancel {id}' ends it"
             )));
         }
-        shown.update(&task);
+        pace.note(Instant::now(), &task);
+        shown.update(&task, &pace);
     }
 }
 
@@ -62,58 +63,53 @@ fn report_hint(task: &TaskInfo) -> String {
     task.report.as_ref().map_or(String::new(), |report| format!("; all failures: {report}"))
 }
 
-/// Files and bytes of a task so far.
-fn amounts(task: &TaskInfo) -> String {
-    let failed = if task.failed == 0 { String::new() } else { format!(", {} failed", task.failed) };
-    format!("{} files ({}){failed}", task.succeeded, ByteCount(task.bytes))
-}
-
-fn duration(seconds: f64) -> String {
-    if seconds < 10.0 {
-        format!("{seconds:.1} s")
-    } else {
-        humantime::format_duration(Duration::from_secs(seconds as u64)).to_string()
-    }
-}
-
 enum Shown {
-    Nothing,
     Bar(ProgressBar),
     Lines { next: Instant },
+    Json { next: Instant },
 }
 
 impl Shown {
-    fn start() -> Self {
+    fn start(json: bool) -> Self {
+        let next = Instant::now() + LINE;
+        if json {
+            return Shown::Json { next };
+        }
         if !std::io::stderr().is_terminal() {
-            return Shown::Lines { next: Instant::now() + LINE };
+            return Shown::Lines { next };
         }
         let bar = ProgressBar::new_spinner();
         bar.enable_steady_tick(LOOK);
         Shown::Bar(bar)
     }
 
-    fn update(&mut self, task: &TaskInfo) {
+    fn update(&mut self, task: &TaskInfo, pace: &Pace) {
         match self {
-            Shown::Nothing => {}
             Shown::Bar(bar) => {
-                if task.total_is_final && bar.length() != Some(task.total) {
-                    let template = "{bar:30} {pos}/{len} files, {per_sec}, {msg}, {eta} left";
-                    bar.set_length(task.total);
-                    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-                } else if !task.total_is_final {
-                    let template = "{spinner} {pos} files, {per_sec}, {msg}, {elapsed}";
-                    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
-                }
-                bar.set_position(task.succeeded + task.failed);
-                bar.set_message(format!("{}, {} failed", ByteCount(task.bytes), task.failed));
+                let done = task.succeeded + task.failed;
+                let template = match pace::total(task).filter(|total| *total >= done && *total > 0) {
+                    Some(total) => {
+                        bar.set_length(total);
+                        bar.set_position(done);
+                        "{bar:24} {percent:>3} %  {msg}"
+                    }
+                    None => "{spinner} {msg}",
+                };
+                bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+                bar.set_message(pace.line(task));
             }
-            Shown::Lines { next } => {
-                if Instant::now() >= *next {
-                    *next = Instant::now() + LINE;
-                    let of = if task.total_is_final { format!(" of {}", task.total) } else { String::new() };
-                    eprintln!("task {} {}: {}{of}", task.id, task.state, amounts(task));
+            Shown::Lines { next } if Instant::now() >= *next => {
+                *next = Instant::now() + LINE;
+                eprintln!("task {} {}: {}", task.id, task.state, pace.line(task));
+            }
+            Shown::Json { next } if Instant::now() >= *next => {
+                *next = Instant::now() + LINE;
+                // Not to standard output, where one document comes at the end.
+                if let Ok(line) = serde_json::to_string(&pace.progress(task)) {
+                    eprintln!("{line}");
                 }
             }
+            Shown::Lines { .. } | Shown::Json { .. } => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! `forebay export`, `--auto-export` and what `forebay umount` says of what is not in the bucket.
 
-use forebay_loopback_s3::{LoopbackConfig, LoopbackS3, Server};
+use forebay_loopback_s3::{Credentials, LoopbackConfig, LoopbackS3, Op, Server};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -27,11 +27,25 @@ impl Place {
     }
 
     fn mount(&self, more: &[&str]) {
+        let keys = self.server.credentials();
+        self.mount_in(&[("AWS_ACCESS_KEY_ID", &keys.access_key), ("AWS_SECRET_ACCESS_KEY", &keys.secret_key)], more);
+    }
+
+    /// Writes the profile that the keys come from where the environment has none.
+    fn write_profile(&self, keys: &Credentials) {
+        let dir = self.home.path().join(".aws");
+        std::fs::create_dir_all(&dir).expect("makes a directory");
+        let text = format!("[default]\naws_access_key_id={}\naws_secret_access_key={}\n", keys.access_key, keys.secret_key);
+        std::fs::write(dir.join("new"), text).expect("writes");
+        std::fs::rename(dir.join("new"), dir.join("credentials")).expect("renames");
+    }
+
+    fn mount_in(&self, environment: &[(&str, &str)], more: &[&str]) {
         let (mnt, cache) = (self.path(""), self.home.path().join("cache").display().to_string());
         let endpoint = self.server.endpoint_url();
         let local = ["mount", "s3://bucket", &mnt, "--cache", &cache, "--cache-size", "256M"];
         let remote = ["--region", "us-east-1", "--endpoint-url", &endpoint, "--force-path-style"];
-        let run = self.forebay(&[&local[..], &remote, more].concat());
+        let run = self.forebay_in(environment, &[&local[..], &remote, more].concat());
         assert_eq!(run.code, Some(0), "{}", run.stderr);
     }
 
@@ -44,10 +58,14 @@ impl Place {
     }
 
     fn forebay(&self, args: &[&str]) -> Run {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
         let keys = self.server.credentials();
+        self.forebay_in(&[("AWS_ACCESS_KEY_ID", &keys.access_key), ("AWS_SECRET_ACCESS_KEY", &keys.secret_key)], args)
+    }
+
+    fn forebay_in(&self, environment: &[(&str, &str)], args: &[&str]) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
         command.env_clear().env("HOME", self.home.path()).env("PATH", std::env::var("PATH").unwrap_or_default());
-        command.env("AWS_ACCESS_KEY_ID", &keys.access_key).env("AWS_SECRET_ACCESS_KEY", &keys.secret_key);
+        command.envs(environment.iter().copied());
         let Output { status, stdout, stderr } = command.args(args).output().expect("runs");
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         Run { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
@@ -136,5 +154,67 @@ fn auto_export_sends_what_is_written_and_status_says_so() {
         std::thread::sleep(Duration::from_millis(50));
     }
     let run = place.forebay(&["umount", &place.path("")]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
+
+#[test]
+fn credentials_that_are_renewed_in_the_midst_of_a_task_cost_nothing() {
+    let place = Place::new();
+    place.write_profile(&place.server.credentials());
+    place.mount_in(&[], &[]);
+    for at in 0..300 {
+        std::fs::write(place.mnt().join(format!("f{at}")), format!("content {at}")).expect("writes");
+    }
+    std::fs::write(place.mnt().join("large"), vec![7; 40 << 20]).expect("writes");
+    place.server.faults().set_latency(Duration::from_millis(40));
+    let run = place.forebay(&["export", &place.path(""), "--detach"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let key = |name: &str| Credentials { access_key: name.to_owned(), secret_key: format!("secret of {name}") };
+    let under_way = |puts: u64| {
+        let began = Instant::now();
+        while place.server.requests().count(Op::PutObject) < puts {
+            assert!(began.elapsed() < Duration::from_secs(30), "the task does not get on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    under_way(30);
+    // Renewed in time, and too late.
+    place.write_profile(&key("second"));
+    place.server.replace_credentials(key("second"));
+    under_way(140);
+    place.server.replace_credentials(key("third"));
+    std::thread::sleep(Duration::from_millis(700));
+    place.write_profile(&key("third"));
+    let mnt = place.path("");
+    let run = place.forebay(&["task", "wait", "1", "--mount", &mnt]);
+    assert!(run.code == Some(0) && run.stdout.contains("SUCCEEDED: 301 files"), "{} {}", run.stdout, run.stderr);
+    assert!(place.server.expired_requests() > 10, "{} requests met the end of a key", place.server.expired_requests());
+    for at in 0..300 {
+        assert_eq!(place.bytes(&format!("f{at}")), Some(format!("content {at}").into_bytes()), "{at}");
+    }
+    assert!(place.bytes("large") == Some(vec![7; 40 << 20]));
+}
+
+#[test]
+fn keep_both_is_asked_for_on_the_command_line() {
+    let place = Place::new();
+    place.server.bucket("bucket").put("f.csv", "before", []);
+    place.mount(&[]);
+    assert_eq!(std::fs::read(place.mnt().join("f.csv")).expect("reads"), b"before");
+    std::fs::write(place.mnt().join("f.csv"), "ours").expect("writes");
+    place.server.bucket("bucket").put("f.csv", "theirs", []);
+    let run = place.forebay(&["export", &place.path(""), "--report", "s3://bucket/reports"]);
+    assert!(run.code == Some(1) && run.stderr.contains("S3Conflict"), "{}", run.stderr);
+    assert_eq!(place.bytes("reports/task-1/failures.csv"), Some(b"f.csv,failed,S3Conflict\n".to_vec()));
+    let run = place.forebay(&["export", &place.path(""), "--on-conflict", "keep-both"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_eq!(place.bytes("f.csv"), Some(b"theirs".to_vec()));
+    let names: Vec<_> =
+        std::fs::read_dir(place.mnt()).expect("lists").map(|entry| entry.expect("an entry").file_name()).collect();
+    let other = names.iter().filter_map(|name| name.to_str()).find(|name| name.starts_with("f.conflict-")).expect("ours");
+    assert_eq!(place.bytes(other), Some(b"ours".to_vec()));
+    assert_eq!(std::fs::read(place.mnt().join("f.csv")).expect("reads"), b"theirs");
+    // The report is an object like any other, and none of the mount's conflicts.
+    let run = place.forebay(&["export", &place.path(""), "--on-conflict", "fail", "--prune"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
 }

@@ -110,6 +110,11 @@ fn failures_are_exit_code_1_with_a_report() {
     let report = std::fs::read_to_string(format!("{reports}/task-1/report.csv")).unwrap();
     let expected = "a//b,failed,S3ObjectPathNotPosixCompliant\n\"x,y/../z\",failed,S3ObjectPathNotPosixCompliant\n";
     assert_eq!(report, expected);
+    let run = place.forebay(&["import", &place.path(""), "--report", "s3://bucket/of imports", "--json"]);
+    let task: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((run.code, task["report"].as_str()), (Some(1), Some("s3://bucket/of imports/task-2/report.csv")));
+    let delivered = place.server.bucket("bucket").bytes("of imports/task-2/report.csv").unwrap();
+    assert_eq!(delivered, expected.as_bytes());
 }
 
 #[test]
@@ -139,11 +144,12 @@ fn an_interrupted_wait_leaves_the_task_alone_and_cancel_ends_it() {
 fn what_cannot_be_is_one_line() {
     let place = Place::mounted(1);
     let (mnt, inside) = (place.path(""), place.path("reports"));
-    let cases: [(&[&str], i32, &str); 8] = [
+    let cases: [(&[&str], i32, &str); 9] = [
         (&["import"], 2, "PATHS"),
         (&["import", "/"], 1, "not in a forebay mount"),
         (&["import", &mnt, "/"], 1, "not in a forebay mount"),
-        (&["import", &mnt, "--report", "s3://bucket/reports"], 1, "not built yet"),
+        (&["import", &mnt, "--report", "s3://nobody-has-this/reports"], 1, "does not exist"),
+        (&["import", &mnt, "--report", "file://reports"], 1, "must name an absolute path"),
         (&["import", &mnt, "--report", &inside], 2, "in the mount"),
         (&["import", "s3://nobody-mounted-this/x"], 1, "is not mounted"),
         (&["task", "show", "9", "--mount", &mnt], 1, "there is no task 9"),

@@ -15,6 +15,13 @@ pub struct Client {
     host: SocketAddr,
 }
 
+/// As much of a response's head as anybody here needs.
+struct Response {
+    /// Bytes of the body.
+    length: u64,
+    etag: String,
+}
+
 impl Client {
     /// Connects.
     pub fn connect(host: SocketAddr) -> Result<Self> {
@@ -32,19 +39,44 @@ impl Client {
         self.response("PUT", path).map(drop)
     }
 
+    /// PUTs bytes; what the store calls them.
+    pub fn put_bytes(&mut self, path: &str, bytes: &[u8]) -> Result<String> {
+        self.request("PUT", path, bytes.len() as u64)?;
+        self.stream.get_mut().write_all(bytes).at(path)?;
+        self.response("PUT", path).map(|response| response.etag)
+    }
+
+    /// POSTs a short body and reads a short one.
+    pub fn post(&mut self, path: &str, body: &str) -> Result<String> {
+        self.request("POST", path, body.len() as u64)?;
+        self.stream.get_mut().write_all(body.as_bytes()).at(path)?;
+        let length = self.response("POST", path)?.length;
+        self.text("POST", path, length)
+    }
+
+    /// DELETEs an object.
+    pub fn delete(&mut self, path: &str) -> Result<()> {
+        self.request("DELETE", path, 0)?;
+        self.response("DELETE", path).map(drop)
+    }
+
     /// GETs a short body.
     pub fn get(&mut self, path: &str) -> Result<String> {
         self.request("GET", path, 0)?;
-        let length = self.response("GET", path)?;
+        let length = self.response("GET", path)?.length;
+        self.text("GET", path, length)
+    }
+
+    fn text(&mut self, method: &str, path: &str, length: u64) -> Result<String> {
         let mut body = vec![0; length as usize];
         self.stream.read_exact(&mut body).at(path)?;
-        String::from_utf8(body).map_err(|_| Error::Http { request: format!("GET {path}"), why: "not UTF-8".to_owned() })
+        String::from_utf8(body).map_err(|_| Error::Http { request: format!("{method} {path}"), why: "not UTF-8".to_owned() })
     }
 
     /// GETs an object and drops its bytes.
     pub fn get_and_drop(&mut self, path: &str) -> Result<()> {
         self.request("GET", path, 0)?;
-        let length = self.response("GET", path)?;
+        let length = self.response("GET", path)?.length;
         let dropped = std::io::copy(&mut self.stream.by_ref().take(length), &mut std::io::sink()).at(path)?;
         if dropped < length {
             return Err(Error::Http { request: format!("GET {path}"), why: format!("{dropped} of {length} bytes") });
@@ -57,22 +89,25 @@ impl Client {
         self.stream.get_mut().write_all(head.as_bytes()).at(path)
     }
 
-    /// Reads a response's head; returns the length of the body, which stays unread.
-    fn response(&mut self, method: &str, path: &str) -> Result<u64> {
+    /// Reads a response's head; the body stays unread.
+    fn response(&mut self, method: &str, path: &str) -> Result<Response> {
         let wrong = |why: String| Error::Http { request: format!("{method} {path}"), why };
         let status = self.line(path)?;
-        let mut length = 0;
+        let mut response = Response { length: 0, etag: String::new() };
         loop {
             let line = self.line(path)?.to_ascii_lowercase();
             if line.is_empty() {
                 break;
             }
             if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().map_err(|_| wrong(format!("bad length '{value}'")))?;
+                response.length = value.trim().parse().map_err(|_| wrong(format!("bad length '{value}'")))?;
+            }
+            if let Some(value) = line.strip_prefix("etag:") {
+                response.etag = value.trim().to_owned();
             }
         }
         match status.split(' ').nth(1) {
-            Some(code) if code.starts_with('2') => Ok(length),
+            Some(code) if code.starts_with('2') => Ok(response),
             _ => Err(wrong(status)),
         }
     }

@@ -93,6 +93,11 @@ impl<'a> Meter<'a> {
         self.site.deadline
     }
 
+    /// The surroundings.
+    pub fn site(&self) -> &'a Site {
+        self.site
+    }
+
     /// A meter for whatever process has the mount point among its arguments.
     pub fn new(site: &'a Site, mountpoint: Option<&'a Path>) -> Self {
         Meter { site, mountpoint, samples: Vec::new() }

@@ -95,6 +95,18 @@ impl Store {
         })
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Deletes every object of a bucket whose key begins with this; how many.
+    pub fn delete_below(&self, bucket: &str, prefix: &str) -> Result<usize> {
+        let keys: Vec<String> = self.keys(bucket)?.into_iter().filter(|key| key.starts_with(prefix)).collect();
+        self.each(&keys, |client, key: &String| client.delete(&format!("/{bucket}/{key}")))?;
+        Ok(keys.len())
+    }
+
     /// Reads every object of a bucket once, at full speed, so that the store serves it from memory.
     pub fn warm(&self, bucket: &str) -> Result<()> {
         self.set_profile(Profile::LOOPBACK)?;

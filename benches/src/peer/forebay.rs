@@ -31,10 +31,11 @@ impl Peer for Forebay {
 
     fn mount(&self, site: &Site, place: &Place) -> Result<Mounted> {
         let program = system::find_program(&self.program).ok_or_else(|| Error::program(self.program.display(), "not found"))?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(&program);
         command.arg("mount").arg(format!("s3://{}", place.bucket)).arg(&place.mountpoint);
         command.arg("--cache").arg(&place.state).arg("--endpoint-url").arg(site.store.url()).arg("--no-sign-request");
         command.args(&self.arguments);
-        Mounted::by_command(site, self.name(), place, command)
+        let mounted = Mounted::by_command(site, self.name(), place, command)?;
+        Ok(Mounted { exporter: Some(program), ..mounted })
     }
 }

@@ -7,6 +7,7 @@ use crate::harness::error::{At, Error, Result};
 use crate::harness::process;
 use crate::harness::site::Site;
 use crate::harness::system;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -27,9 +28,13 @@ pub struct PlainClient {
 #[derive(Clone, Debug)]
 pub struct Session {
     program: PathBuf,
-    connections: usize,
+    pub(super) connections: usize,
     bucket_url: String,
     url_file: PathBuf,
+    pub(super) store: SocketAddr,
+    pub(super) bucket: String,
+    /// For files of its own.
+    pub(super) state: PathBuf,
 }
 
 impl Peer for PlainClient {
@@ -61,6 +66,9 @@ impl Peer for PlainClient {
             connections: self.connections,
             bucket_url: format!("{}/{}", site.store.url(), place.bucket),
             url_file: site.directory("urls")?.join(&place.bucket),
+            store: site.store.address(),
+            bucket: place.bucket.clone(),
+            state: place.state.clone(),
         })))
     }
 }

@@ -10,6 +10,7 @@ use crate::target::Target;
 
 pub mod cached_seq;
 pub mod cold_seq;
+pub mod export;
 pub mod fsync;
 pub mod listing;
 pub mod mount_time;

@@ -77,6 +77,22 @@ impl RepositorySettings {
 
     /// What stands in place of a URL where the root is to have no bucket.
     pub const NONE: &str = "none";
+
+    /// What is at a URL, with nothing else said.
+    pub fn plain(url: &str, deadline: Duration) -> Self {
+        RepositorySettings {
+            url: url.to_owned(),
+            endpoint_url: None,
+            region: None,
+            profile: None,
+            force_path_style: false,
+            no_sign_request: false,
+            requester_pays: false,
+            sse: None,
+            sse_kms_key_id: None,
+            deadline,
+        }
+    }
 }
 
 /// `--posix-metadata`.
@@ -133,6 +149,8 @@ pub enum OnConflict {
     Overwrite,
     /// The file is passed over; both versions stay where they are.
     Skip,
+    /// The bucket's version keeps the name; ours goes on beside it, under another.
+    KeepBoth,
 }
 
 /// `--auto-export`: what is exported by itself.
@@ -149,7 +167,7 @@ pub struct AutoExport {
 }
 
 impl OnConflict {
-    const ALL: [OnConflict; 3] = [OnConflict::Fail, OnConflict::Overwrite, OnConflict::Skip];
+    const ALL: [OnConflict; 4] = [OnConflict::Fail, OnConflict::Overwrite, OnConflict::Skip, OnConflict::KeepBoth];
 
     /// How it is recorded.
     pub fn code(self) -> u8 {

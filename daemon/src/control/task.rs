@@ -2,7 +2,7 @@
 
 use super::server::{Target, parameter};
 use super::types::{ApiError, ApiErrorKind};
-use crate::task::{Shown, TaskError, TaskKind, TaskRequest};
+use crate::task::{Shown, TaskError, TaskKind, TaskRequest, report_of};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{RawQuery, State};
@@ -25,7 +25,7 @@ pub struct TaskOrder {
     /// Options of the kind.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
-    /// Where the completion report is to go: an absolute directory.
+    /// Where the completion report is to go: an absolute directory, or a place in a bucket by its URL.
     #[serde(default)]
     pub report: Option<String>,
 }
@@ -55,6 +55,9 @@ pub struct TaskInfo {
     pub total: u64,
     /// Whether that is all there are.
     pub total_is_final: bool,
+    /// A guess of the total, where there is one that is not final.
+    #[serde(default)]
+    pub expected: Option<u64>,
     /// Files done.
     pub succeeded: u64,
     /// Files that could not be done.
@@ -93,7 +96,7 @@ impl TaskOrder {
 }
 
 impl From<Shown> for TaskInfo {
-    fn from(Shown { id, row }: Shown) -> Self {
+    fn from(Shown { id, expected, row }: Shown) -> Self {
         let seconds = |ns: i64| ns as f64 / 1e9;
         let counters = row.counters;
         TaskInfo {
@@ -108,11 +111,12 @@ impl From<Shown> for TaskInfo {
             ended: row.ended_ns.map(seconds),
             total: counters.total,
             total_is_final: counters.total_is_final,
+            expected: expected.filter(|_| !counters.total_is_final),
             succeeded: counters.succeeded,
             failed: counters.failed,
             bytes: counters.bytes,
             last_error: Some(row.last_error).filter(|error| !error.is_empty()),
-            report: row.report.map(|report| format!("{}/task-{id}", report.directory.trim_end_matches('/'))),
+            report: row.report.map(|report| report_of(&report.directory, id, row.kind)),
         }
     }
 }
@@ -125,6 +129,7 @@ impl From<TaskError> for ApiError {
             TaskError::Ended { .. } | TaskError::Invalid(_) | TaskError::Report { .. } => ApiErrorKind::Invalid,
             TaskError::FileSystem(error) => return error.clone().into(),
             TaskError::CacheFull { .. }
+            | TaskError::ReportStore { .. }
             | TaskError::Cursor
             | TaskError::Stopped
             | TaskError::Store(_)

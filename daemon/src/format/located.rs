@@ -37,6 +37,12 @@ pub fn bare(located: &str) -> &str {
     split(located).1
 }
 
+/// What the keys in the directory of a located key start with: the key as far as its last slash, or what every key of the bucket starts with.
+pub fn parent_prefix(located: &str) -> &str {
+    let key = bare(located);
+    &located[..located.len() - key.len() + key.rfind('/').map_or(0, |slash| slash + 1)]
+}
+
 fn tagged(located: &str) -> Option<(AssociationId, &str)> {
     let (number, key) = located.strip_prefix(TAG)?.split_once(':')?;
     let is_plain = !number.is_empty() && !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit());
@@ -62,6 +68,9 @@ mod tests {
         assert!(key.starts_with(&locate(AssociationId(7), "raw/")));
         assert!(!locate(AssociationId(71), "raw/").starts_with(&locate(AssociationId(7), "")));
         assert_eq!((bare(&key), association_of(&key)), ("raw/a.bin", AssociationId(7)));
+        assert_eq!(parent_prefix(&key), locate(AssociationId(7), "raw/"));
+        assert_eq!(parent_prefix(&locate(AssociationId(7), "a")), locate(AssociationId(7), ""));
+        assert_eq!((parent_prefix("a/b/c"), parent_prefix("a")), ("a/b/", ""));
     }
 
     #[test]

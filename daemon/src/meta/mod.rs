@@ -12,6 +12,7 @@
 
 mod acl;
 mod allocated;
+mod aside;
 mod associations;
 mod changes;
 pub mod check;
@@ -172,6 +173,9 @@ pub enum Refusal {
     /// The file has as many names as it can.
     #[error("too many links")]
     TooManyLinks,
+    /// The directory, or one below it, is linked to a bucket.
+    #[error("it is linked to a bucket, or a directory below it is; 'forebay dra delete' unlinks it")]
+    Linked,
     /// Directories have one name; some attributes cannot be set.
     #[error("not permitted")]
     NotPermitted,

@@ -110,7 +110,7 @@ pub struct GetResponse {
 }
 
 /// One page of a listing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ListRequest {
     /// Keys starting with this, byte for byte.
     pub prefix: String,

@@ -34,6 +34,16 @@ pub enum TaskError {
         /// Why.
         source: std::io::Error,
     },
+    /// The report could not be delivered.
+    #[error("report '{place}': {why}; it is kept in '{}'", spool.display())]
+    ReportStore {
+        /// Where it was to go.
+        place: String,
+        /// Why it did not.
+        why: String,
+        /// Where it is.
+        spool: PathBuf,
+    },
     /// The cursor is not one of this kind.
     #[error("the task's cursor is damaged")]
     Cursor,

@@ -4,7 +4,7 @@
 //! sends what is left, and needs no cursor. A file that has another name here is copied at the server, and its old object goes. Objects whose files were deleted here
 //! go with option `prune` only. `on-conflict` says what is done where the bucket has something else than was seen last.
 
-use super::{Context, ErrorCode, Failure, Job, Step, TaskError, TaskKind, TaskRequest, Turn};
+use super::{Context, Failure, Job, Step, TaskError, TaskKind, TaskRequest, Turn};
 use crate::config::OnConflict;
 use crate::vfs::{ExportEvents, ExportResult, ExportTree, Exported, Vfs};
 use async_trait::async_trait;
@@ -43,6 +43,7 @@ fn how(options: &BTreeMap<String, String>) -> Result<How, TaskError> {
             (ON_CONFLICT, "fail") => how.on_conflict = OnConflict::Fail,
             (ON_CONFLICT, "overwrite") => how.on_conflict = OnConflict::Overwrite,
             (ON_CONFLICT, "skip") => how.on_conflict = OnConflict::Skip,
+            (ON_CONFLICT, "keep-both") => how.on_conflict = OnConflict::KeepBoth,
             _ => return Err(TaskError::Invalid(format!("export: option {name}={value} is not known"))),
         }
     }
@@ -64,6 +65,10 @@ impl Job for Export {
 
     async fn run(&self, context: &Context) -> Result<(), TaskError> {
         let how = how(&context.options())?;
+        // Of less than all there is no count.
+        if context.paths().iter().any(Vec::is_empty) {
+            context.expect(self.vfs.unexported(how.prune)?);
+        }
         for path in context.paths() {
             let root = self.vfs.known_at(&path)?;
             let tree = ExportTree { root, on_conflict: how.on_conflict, prune: how.prune };
@@ -96,7 +101,7 @@ impl ExportEvents for Told<'_> {
             Ok(Exported::Nothing) => return,
             Err(failure) => {
                 let path = path.as_os_str().as_bytes().to_vec();
-                let failure = Failure { path, code: ErrorCode::from(failure.code), why: failure.message.clone() };
+                let failure = Failure { path, code: failure.code, why: failure.message.clone() };
                 Step { found: 1, failures: vec![failure], ..Step::default() }
             }
         };

@@ -143,6 +143,11 @@ impl Context {
         self.record(Step { found: files, ..Step::default() });
     }
 
+    /// A guess of how many files there will be, until the total is final.
+    pub fn expect(&self, files: u64) {
+        self.task.progress.lock().expected = Some(files);
+    }
+
     /// All files are found: the total is one, and progress can be told as a share of it.
     pub fn total_is_final(&self) {
         self.task.total_is_final();

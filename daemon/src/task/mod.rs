@@ -6,7 +6,8 @@
 //! | `scheduler` | which tasks run; asking, canceling, waiting; what survives the daemon |
 //! | `turns` | who may do the next unit of work |
 //! | `progress` | one task in memory: its row, its counters, its report |
-//! | `report` | completion reports: the CSV, its spool, its place |
+//! | `report` | completion reports: the CSV, its spool |
+//! | `place` | where reports go: a directory, a bucket |
 //! | `export` | the kind that sends what was made and changed here to the bucket |
 //! | `import` | the kind that brings names and attributes from the bucket |
 //! | `preload` | the kind that brings data ahead of its use |
@@ -18,11 +19,11 @@
 //!    files does not keep one of ten waiting.
 //! 3. A unit that has begun ends by itself, also when its task is canceled or the daemon stops.
 
-mod code;
 mod error;
 pub mod export;
 pub mod import;
 mod job;
+mod place;
 pub mod preload;
 mod progress;
 pub mod release;
@@ -33,7 +34,9 @@ mod tests;
 mod turns;
 
 pub use crate::meta::{TaskCounters, TaskKind, TaskRow, TaskState};
-pub use code::ErrorCode;
+pub use crate::vfs::ErrorCode;
 pub use error::TaskError;
 pub use job::{Context, Failure, Job, Step, Turn};
+pub use place::ReportStores;
+pub(crate) use place::report_of;
 pub use scheduler::{Shown, TaskConfig, TaskParts, TaskRequest, Tasks};

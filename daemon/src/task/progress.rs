@@ -1,10 +1,11 @@
 //! One task in memory.
 
+use super::place::ReportStores;
 use super::report::{self, Spool};
 use super::{Step, TaskError, TaskState};
 use crate::meta::{MetaStore, TaskRow};
 use parking_lot::Mutex;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tokio::sync::watch;
 
 /// Why a job is to end.
@@ -33,12 +34,14 @@ pub(super) struct Progress {
     pub(super) row: TaskRow,
     unsaved: bool,
     spool: Option<Spool>,
+    /// A guess of how many files it will be about. Not recorded: whoever goes on guesses anew.
+    pub(super) expected: Option<u64>,
 }
 
 impl Task {
     pub(super) fn new(id: u64, row: TaskRow) -> Self {
         let state = watch::Sender::new(row.state);
-        let progress = Mutex::new(Progress { row, unsaved: false, spool: None });
+        let progress = Mutex::new(Progress { row, unsaved: false, spool: None, expected: None });
         Task { id, progress, stop: watch::Sender::new(Stop::No), state, saving: Mutex::default() }
     }
 
@@ -90,19 +93,18 @@ impl Task {
     }
 
     /// Puts the report where it was asked for.
-    pub(super) fn publish_report(&self) -> Result<(), TaskError> {
-        let (spool, path) = {
+    pub(super) fn publish_report(&self, stores: &ReportStores) -> Result<(), TaskError> {
+        let (spool, place, kind) = {
             let mut progress = self.progress.lock();
-            let Some(spool) = progress.spool.take() else { return Ok(()) };
-            let directory = progress.row.report.as_ref().map(|report| PathBuf::from(&report.directory)).unwrap_or_default();
-            (spool, report::file_of(&directory, self.id, progress.row.kind))
+            let (Some(spool), Some(report)) = (progress.spool.take(), progress.row.report.as_ref()) else { return Ok(()) };
+            (spool, report.directory.clone(), progress.row.kind)
         };
-        spool.publish(&path).map_err(|source| TaskError::Report { path, source })
+        stores.publish(spool, &place, self.id, kind)
     }
 
     pub(super) fn record(&self, step: Step) {
         let mut progress = self.progress.lock();
-        let Progress { row, unsaved, spool } = &mut *progress;
+        let Progress { row, unsaved, spool, .. } = &mut *progress;
         *unsaved = true;
         let failed = step.failures.len() as u64;
         row.counters.succeeded += step.succeeded;

@@ -1,8 +1,8 @@
 //! Completion reports, as FSx for Lustre writes them: `FilePath,FileStatus,ErrorCode`, failed files only, no line with the names of the
 //! fields; in `task-N/report.csv` of an import task and `task-N/failures.csv` of any other.
 //!
-//! While a task runs, its report grows in a spool file beside the cache, never in memory. At the end it is copied to its place and
-//! gets its name there when it is whole and durable.
+//! While a task runs, its report grows in a spool file beside the cache, never in memory. At the end it is copied to its place (`place`) and
+//! gets its name there when it is whole and durable; until then the spool file stays.
 
 use super::{ErrorCode, TaskError, TaskKind};
 use std::fs::{self, File, OpenOptions};
@@ -39,21 +39,26 @@ fn field(path: &[u8]) -> Vec<u8> {
     quoted
 }
 
-/// The report's file in its directory.
-pub(super) fn file_of(directory: &Path, id: u64, kind: TaskKind) -> PathBuf {
-    let name = if kind == TaskKind::Import { "report.csv" } else { "failures.csv" };
-    directory.join(format!("task-{id}")).join(name)
+/// The name of a report.
+pub(super) fn name_of(kind: TaskKind) -> &'static str {
+    if kind == TaskKind::Import { "report.csv" } else { "failures.csv" }
 }
 
-/// Checks where a report is to go, before the task begins.
-pub(super) fn check(directory: &str) -> Result<(), TaskError> {
-    if directory.contains("://") {
-        let why = format!("--report {directory}: reports go to a directory; writing them to the bucket is not built yet");
-        return Err(TaskError::Invalid(why));
-    }
-    let path = Path::new(directory);
+/// The report's file in its directory.
+pub(super) fn file_of(directory: &Path, id: u64, kind: TaskKind) -> PathBuf {
+    directory.join(format!("task-{id}")).join(name_of(kind))
+}
+
+/// The spool file of a task.
+pub(super) fn spool_of(dir: &Path, id: u64) -> PathBuf {
+    dir.join(format!("task-{id}.csv"))
+}
+
+/// Checks a directory that a report is to go to, before the task begins.
+pub(super) fn check(path: &Path) -> Result<(), TaskError> {
     if !path.is_absolute() {
-        return Err(TaskError::Invalid(format!("--report {directory}: the daemon needs the whole path, from / on")));
+        let shown = path.display();
+        return Err(TaskError::Invalid(format!("--report {shown}: the daemon needs the whole path, from / on")));
     }
     fs::create_dir_all(path).map_err(|source| TaskError::Report { path: path.to_owned(), source })
 }
@@ -69,7 +74,7 @@ impl Spool {
     /// Opens a task's spool file. What is in it beyond `bytes` is of work that will be done again.
     pub(super) fn open(dir: &Path, id: u64, bytes: u64) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
-        let path = dir.join(format!("task-{id}.csv"));
+        let path = spool_of(dir, id);
         let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
         // Lines that a power cut took are missing in the report; nothing in it is ever wrong.
         let bytes = bytes.min(file.metadata()?.len());
@@ -83,6 +88,16 @@ impl Spool {
         self.file.write_all(lines)?;
         self.bytes += lines.len() as u64;
         Ok(())
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes it: the report is where it was to go.
+    pub(super) fn remove(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
     }
 
     /// Bytes in it.
@@ -149,9 +164,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        for (directory, words) in
-            [("s3://bucket/reports", "not built yet"), ("reports", "the whole path"), (file.to_str().unwrap(), "report in")]
-        {
+        for (directory, words) in [(Path::new("reports"), "the whole path"), (file.as_path(), "report in")] {
             let error = check(directory).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }

@@ -4,6 +4,7 @@
 //! start; what was to be canceled is canceled then.
 
 use super::job::{Context, Job};
+use super::place::ReportStores;
 use super::progress::{Stop, Task};
 use super::report;
 use super::turns::Turns;
@@ -51,6 +52,8 @@ pub struct TaskParts {
     pub runtime: tokio::runtime::Handle,
     /// Where reports grow.
     pub spools: PathBuf,
+    /// Where they go.
+    pub reports: ReportStores,
     /// The kinds there are.
     pub jobs: Vec<Arc<dyn Job>>,
 }
@@ -64,7 +67,7 @@ pub struct TaskRequest {
     pub paths: Vec<Vec<u8>>,
     /// How.
     pub options: BTreeMap<String, String>,
-    /// Where a report of what failed is to go: an absolute directory.
+    /// Where a report of what failed is to go: an absolute directory, or a place in a bucket by its URL.
     pub report: Option<String>,
 }
 
@@ -73,6 +76,8 @@ pub struct TaskRequest {
 pub struct Shown {
     /// Its number.
     pub id: u64,
+    /// A guess of how many files it will be about, where there is one.
+    pub expected: Option<u64>,
     /// The rest.
     pub row: TaskRow,
 }
@@ -86,6 +91,7 @@ struct Shared {
     clock: SharedClock,
     runtime: tokio::runtime::Handle,
     spools: PathBuf,
+    reports: ReportStores,
     jobs: HashMap<TaskKind, Arc<dyn Job>>,
     turns: Turns,
     executing: usize,
@@ -103,7 +109,7 @@ struct Table {
 impl Tasks {
     /// Takes up the tasks there are, and goes on with those that had begun.
     pub fn start(parts: TaskParts, config: TaskConfig) -> Result<Self, TaskError> {
-        let TaskParts { meta, clock, runtime, spools, jobs } = parts;
+        let TaskParts { meta, clock, runtime, spools, reports, jobs } = parts;
         let mut table = Table::default();
         for task in meta.tasks()? {
             match task {
@@ -116,9 +122,12 @@ impl Tasks {
         }
         let jobs = jobs.into_iter().map(|job| (job.kind(), job)).collect();
         let turns = Turns::new(config.turns);
-        let shared = Shared { meta, clock, runtime, spools, jobs, turns, executing: config.executing, table: Mutex::new(table) };
+        let (executing, table) = (config.executing, Mutex::new(table));
+        let shared = Shared { meta, clock, runtime, spools, reports, jobs, turns, executing, table };
         let tasks = Tasks(Arc::new(shared));
-        tasks.end_canceled();
+        // With reports to be delivered, which may take long: nobody is kept waiting for that.
+        let canceling = tasks.clone();
+        tasks.0.runtime.spawn_blocking(move || canceling.end_canceled());
         tasks.start_what_may();
         tasks.keep_saving();
         Ok(tasks)
@@ -128,8 +137,8 @@ impl Tasks {
     pub fn create(&self, request: TaskRequest) -> Result<Shown, TaskError> {
         let job = self.0.jobs.get(&request.kind).ok_or(TaskError::NotBuilt(request.kind))?;
         job.check(&request)?;
-        if let Some(directory) = &request.report {
-            report::check(directory)?;
+        if let Some(place) = &request.report {
+            self.0.reports.check(place)?;
         }
         let TaskRequest { kind, paths, options, report } = request;
         let report = report.map(|directory| TaskReport { directory, spooled_bytes: 0 });
@@ -144,7 +153,7 @@ impl Tasks {
         table.tasks.insert(id, Arc::new(Task::new(id, row.clone())));
         drop(table);
         self.start_what_may();
-        Ok(Shown { id, row })
+        Ok(Shown { id, expected: None, row })
     }
 
     /// Every task, oldest first.
@@ -231,9 +240,10 @@ impl Tasks {
         let canceling: Vec<_> =
             self.0.table.lock().tasks.values().filter(|task| task.state() == TaskState::Canceling).cloned().collect();
         for task in canceling {
-            let published = task.open_report(&self.0.spools).and_then(|()| task.publish_report());
+            let published = task.open_report(&self.0.spools).and_then(|()| task.publish_report(&self.0.reports));
             if let Err(error) = published {
                 tracing::error!(task = task.id, %error, "a completion report could not be written");
+                task.change(|row| row.last_error = error.to_string());
             }
             self.end(&task, TaskState::Canceled);
         }
@@ -291,7 +301,7 @@ impl Tasks {
         if outcome.is_ok() {
             task.total_is_final();
         }
-        let published = task.publish_report();
+        let published = task.publish_report(&self.0.reports);
         let failure = outcome.err().filter(|_| state == TaskState::Failed).or(published.err());
         if let Some(error) = failure {
             tracing::warn!(task = task.id, %error, "a task failed");
@@ -320,12 +330,17 @@ impl Tasks {
             return;
         }
         match self.0.meta.remove_tasks(old) {
-            Ok(()) => old.iter().for_each(|id| drop(table.tasks.remove(id))),
+            Ok(()) => old.iter().for_each(|id| {
+                drop(table.tasks.remove(id));
+                // There is one only where a report could not be delivered.
+                let _ = std::fs::remove_file(report::spool_of(&self.0.spools, *id));
+            }),
             Err(error) => tracing::error!(%error, "old tasks could not be forgotten"),
         }
     }
 }
 
 fn shown(task: &Task) -> Shown {
-    Shown { id: task.id, row: task.progress.lock().row.clone() }
+    let progress = task.progress.lock();
+    Shown { id: task.id, expected: progress.expected, row: progress.row.clone() }
 }

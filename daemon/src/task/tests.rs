@@ -1,10 +1,15 @@
 //! The scheduler with made-up jobs: order, fairness, cancel, shutdown, resuming, what is kept.
 
 use super::*;
-use crate::clock::ManualClock;
+use crate::clock::{ManualClock, SystemClock};
+use crate::config::RepositorySettings;
 use crate::meta::engine::Engine;
 use crate::meta::engine::memory::MemoryEngine;
 use crate::meta::{DefaultAttrs, MetaStore};
+use crate::repository::faulty::{Fault, FaultyStore, Op};
+use crate::repository::memory::MemoryStore;
+use crate::repository::retry::RetryConfig;
+use crate::repository::{GetRequest, ObjectStore, Repository, RepositoryConfig};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -55,11 +60,17 @@ struct World {
     gate: Option<Arc<Semaphore>>,
     log: Arc<Mutex<Vec<(u64, u64)>>>,
     home: tempfile::TempDir,
+    bucket: Arc<MemoryStore>,
+    /// The same, on a bad day.
+    store: Arc<FaultyStore>,
 }
 
 impl World {
     fn new(gate: Option<usize>) -> Self {
+        let bucket = Arc::new(MemoryStore::new());
         World {
+            store: Arc::new(FaultyStore::new(bucket.clone())),
+            bucket,
             runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap(),
             engine: Arc::new(MemoryEngine::default()),
             gate: gate.map(|open| Arc::new(Semaphore::new(open))),
@@ -75,12 +86,42 @@ impl World {
             clock: Arc::new(ManualClock::default()),
             runtime: self.runtime.handle().clone(),
             spools: self.home.path().join("tasks"),
+            reports: self.reports(),
             jobs: vec![
                 Arc::new(Units { kind: TaskKind::Import, gate: self.gate.clone(), log: Arc::clone(&self.log) }),
                 Arc::new(Units { kind: TaskKind::Preload, gate: None, log: Arc::clone(&self.log) }),
             ],
         };
         Tasks::start(parts, config).unwrap()
+    }
+
+    fn reports(&self) -> ReportStores {
+        let clock: crate::clock::SharedClock = Arc::new(ManualClock::default());
+        let retry = RetryConfig { deadline: Duration::from_millis(200), ..RetryConfig::default() };
+        let config = RepositoryConfig { retry, ..RepositoryConfig::default() };
+        let repository = Repository::new(self.store.clone(), config, SystemClock::shared());
+        // Other buckets are where nobody serves.
+        let endpoint_url = Some("http://127.0.0.1:9".to_owned());
+        let plain = RepositorySettings::plain("s3://bucket/data", Duration::from_millis(200));
+        let settings = RepositorySettings { endpoint_url, no_sign_request: true, ..plain };
+        ReportStores {
+            repository: Arc::new(repository),
+            settings,
+            identity: 7 << 96,
+            clock,
+            runtime: self.runtime.handle().clone(),
+        }
+    }
+
+    /// What is in the bucket under a key.
+    fn delivered(&self, key: &str) -> Vec<u8> {
+        use futures::TryStreamExt;
+        let request = GetRequest { key: key.to_owned(), range: None, pin: None };
+        let read = async {
+            let response = self.bucket.get(request).await.unwrap();
+            response.body.map_ok(|piece| piece.to_vec()).try_concat().await.unwrap()
+        };
+        self.runtime.block_on(read)
     }
 
     fn ended(&self, tasks: &Tasks, id: u64) -> TaskRow {
@@ -143,6 +184,64 @@ fn what_failed_is_reported_and_fails_the_task() {
     assert_eq!(std::fs::read_to_string(reports.join("task-1/failures.csv")).unwrap(), "\"a,b\",failed,S3Error\n");
 }
 
+/// A task with one failed file whose report goes to the mounted bucket.
+fn reported(world: &World) -> TaskRow {
+    let tasks = world.start(TaskConfig::default());
+    let report = Some("s3://bucket/reports/".to_owned());
+    let asked = TaskRequest { report, ..request(TaskKind::Preload, &[("units", "3"), ("fails", "1")]) };
+    let id = tasks.create(asked).unwrap().id;
+    world.ended(&tasks, id)
+}
+
+const REPORT: &str = "reports/task-1/failures.csv";
+const ONE_FAILED: &[u8] = b"\"a,b\",failed,S3Error\n";
+
+#[test]
+fn a_report_goes_to_the_bucket_also_where_the_reply_is_lost() {
+    for fault in [None, Some(Fault::ReplyLost), Some(Fault::Unavailable), Some(Fault::SlowDown(None))] {
+        let world = World::new(None);
+        if let Some(fault) = fault {
+            world.store.next_of(Op::Put, fault, 1);
+        }
+        let row = reported(&world);
+        assert_eq!((row.state, row.last_error.as_str()), (TaskState::Failed, "a,b: S3Error: no"));
+        assert_eq!(world.delivered(REPORT), ONE_FAILED);
+        assert_eq!(std::fs::read_dir(world.home.path().join("tasks")).unwrap().count(), 0, "the spool is gone");
+    }
+}
+
+#[test]
+fn a_report_that_cannot_be_delivered_is_told_and_kept() {
+    let world = World::new(None);
+    world.store.next_of(Op::Put, Fault::Unavailable, 100);
+    let row = reported(&world);
+    let spool = world.home.path().join("tasks/task-1.csv");
+    let told = format!("it is kept in '{}'", spool.display());
+    assert!(row.state == TaskState::Failed && row.last_error.contains(&told), "{}", row.last_error);
+    assert!(row.last_error.starts_with("report 's3://bucket/reports/task-1/failures.csv': "), "{}", row.last_error);
+    assert_eq!(std::fs::read(spool).unwrap(), ONE_FAILED);
+}
+
+#[test]
+fn what_others_reported_there_is_not_replaced() {
+    let world = World::new(None);
+    world.bucket.put(REPORT, "theirs");
+    let row = reported(&world);
+    assert!(row.last_error.contains("another file system's task"), "{}", row.last_error);
+    assert_eq!(world.delivered(REPORT), b"theirs");
+}
+
+#[test]
+fn a_long_report_goes_out_in_parts() {
+    let world = World::new(None);
+    let line = b"some/path,failed,S3Error\n";
+    let long = line.repeat((20 << 20) / line.len());
+    let mut spool = report::Spool::open(&world.home.path().join("tasks"), 1, 0).unwrap();
+    spool.append(&long).unwrap();
+    world.reports().publish(spool, "s3://bucket", 1, TaskKind::Import).unwrap();
+    assert!(world.delivered("task-1/report.csv") == long);
+}
+
 #[test]
 fn a_job_that_panics_fails_and_others_go_on() {
     let world = World::new(None);
@@ -160,8 +259,18 @@ fn requests_that_make_no_sense_become_no_task() {
     let refused = |request| tasks.create(request).map(|made| made.id).unwrap_err().to_string();
     assert!(refused(request(TaskKind::Export, &[])).contains("'export' tasks are not built yet"));
     assert!(refused(TaskRequest { paths: Vec::new(), ..request(TaskKind::Import, &[]) }).contains("no path"));
-    let elsewhere = TaskRequest { report: Some("s3://b/r".into()), ..request(TaskKind::Import, &[("units", "1")]) };
-    assert!(refused(elsewhere).contains("not built yet"));
+    for (report, words) in [
+        ("s3://other/r", "cannot reach"),
+        ("s4://bucket/r", "scheme 's4' is not known"),
+        ("s3://", "names no bucket"),
+        ("file://r", "must name an absolute path"),
+        (&format!("s3://bucket/{}", "r".repeat(1000)), "more than 1024 bytes"),
+    ] {
+        let why = refused(TaskRequest { report: Some(report.into()), ..request(TaskKind::Import, &[("units", "1")]) });
+        assert!(why.contains("--report s") || why.contains("--report f"), "{why}");
+        assert!(why.contains(words), "{why}");
+    }
+    assert!(tasks.list().is_empty());
     assert!(tasks.list().is_empty());
     assert!(tasks.show(1).unwrap_err().to_string().contains("no task 1"));
 }

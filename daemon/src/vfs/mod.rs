@@ -13,6 +13,7 @@
 mod ahead;
 mod associations;
 mod attr;
+mod code;
 mod copy;
 mod create;
 mod directory;
@@ -40,7 +41,8 @@ mod write;
 mod xattr;
 
 pub use associations::{AssociationChange, AssociationView, NewAssociation, RootAssociation};
-pub use export::{AutoExportStatus, ExportCode, ExportEvents, ExportFailure, ExportResult, ExportTree, Exported, RemovalOutcome};
+pub use code::ErrorCode;
+pub use export::{AutoExportStatus, ExportEvents, ExportFailure, ExportResult, ExportTree, Exported, RemovalOutcome};
 pub use hsm::{HsmAction, HsmState};
 pub use import::{ImportDir, ImportPart, ImportRoot, Unread};
 pub use posix::HeadFailure;
@@ -274,6 +276,7 @@ fn kind_of(refusal: &Refusal) -> ErrorKind {
         Refusal::Invalid(_) => ErrorKind::Invalid,
         Refusal::TooManyLinks => ErrorKind::TooManyLinks,
         Refusal::NotPermitted => ErrorKind::NotPermitted,
+        Refusal::Linked => ErrorKind::Busy,
         Refusal::NoAttribute => ErrorKind::NoData,
         Refusal::OverQuota(_) => ErrorKind::OverQuota,
         Refusal::CrossesProjects => ErrorKind::CrossesProjects,

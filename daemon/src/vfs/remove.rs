@@ -6,9 +6,12 @@ use super::types::Answer;
 use super::{Inner, Vfs, metadata_error};
 use crate::error::Result;
 use crate::ids::Ino;
-use crate::meta::{FileKind, RenameMode};
+use crate::meta::{FileKind, MetaError, MetaStore, RenameMode};
 use futures::FutureExt;
 use std::sync::Arc;
+
+/// What is to hold for a name to be moved.
+type Holds<'a> = &'a dyn Fn(&MetaStore) -> std::result::Result<bool, MetaError>;
 
 impl Vfs {
     /// Removes a name of anything but a directory. What has it open keeps it.
@@ -77,7 +80,7 @@ impl Inner {
     }
 
     fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
-        self.must_stay(parent, name)?;
+        self.must_stay(parent, name).map_err(metadata_error)?;
         let prefix_of = |ino| self.directory(ino).ok().map(|directory| directory.prefix.clone());
         let removed = self.meta.rmdir(parent, name, &prefix_of, self.clock.wall_ns()).map_err(metadata_error)?;
         self.names_changed(parent);
@@ -88,13 +91,27 @@ impl Inner {
     fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), mode: RenameMode) -> Result<()> {
         check_name(from.1)?;
         check_name(to.1)?;
+        self.rename_if(from, to, mode, &|_| Ok(true)).map(drop).map_err(metadata_error)
+    }
+
+    /// Moves a name if something holds of it while nothing else is moved; whether it did.
+    pub(super) fn rename_if(
+        &self,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        mode: RenameMode,
+        holds: Holds<'_>,
+    ) -> std::result::Result<bool, MetaError> {
         // One at a time: two moves that are each fine could together make a directory its own ancestor.
         let _alone = self.renames.lock();
         self.must_stay(from.0, from.1)?;
         self.must_stay(to.0, to.1)?;
+        if !holds(&self.meta)? {
+            return Ok(false);
+        }
         let prefix_of = |ino| self.directory(ino).ok().map(|directory| directory.prefix.clone());
         self.exports.note_move();
-        let renamed = self.meta.rename(from, to, mode, &prefix_of, self.clock.wall_ns()).map_err(metadata_error);
+        let renamed = self.meta.rename(from, to, mode, &prefix_of, self.clock.wall_ns());
         // What was remembered of directories' prefixes may have been read before the commit.
         self.exports.note_move();
         let renamed = renamed?;
@@ -104,10 +121,11 @@ impl Inner {
             self.directories.forget(replaced);
             self.cache.unlinked(replaced);
         }
-        if self.inode(renamed.ino)?.kind == FileKind::Directory || mode == RenameMode::Exchange {
+        let is_directory = self.meta.inode(renamed.ino)?.is_none_or(|row| row.kind == FileKind::Directory);
+        if is_directory || mode == RenameMode::Exchange {
             // What lies below is remembered with the prefix and the layout it had.
             self.directories.forget_all();
         }
-        Ok(())
+        Ok(true)
     }
 }

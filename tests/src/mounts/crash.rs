@@ -2,7 +2,7 @@
 
 use crate::exercise::crash::{self, Kept, Rules};
 use crate::fixtures::mounted::{Options, Place, Site};
-use forebay_daemon::config::AutoExport;
+use forebay_daemon::config::{AutoExport, OnConflict};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 const PLACE: &str = "FOREBAY_CRASH_PLACE";
 /// Tells it whether to export by itself.
 const EXPORTS: &str = "FOREBAY_CRASH_EXPORTS";
+const KEEPS_BOTH: &str = "keep-both";
 /// What that process says once the mount serves.
 const READY: &str = "serving";
 
@@ -30,9 +31,18 @@ impl Serving {
 
     /// With automatic export of everything, or without.
     pub(super) fn start_with(place: &Place, exports: bool) -> Self {
+        Self::start_as(place, if exports { "1" } else { "0" })
+    }
+
+    /// With automatic export of everything that keeps both versions in a conflict.
+    pub(super) fn start_keeping_both(place: &Place) -> Self {
+        Self::start_as(place, KEEPS_BOTH)
+    }
+
+    fn start_as(place: &Place, exports: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("the test program"));
         command.args(["mounts::crash::the_serving_process", "--exact", "--include-ignored", "--nocapture"]);
-        command.env(EXPORTS, if exports { "1" } else { "0" });
+        command.env(EXPORTS, exports);
         command.env(PLACE, format!("{}\n{}", place.endpoint, place.home.display())).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("starts");
         let mut said = BufReader::new(process.stdout.take().expect("piped")).lines();
@@ -60,8 +70,10 @@ fn the_serving_process() {
     let Ok(told) = std::env::var(PLACE) else { return };
     let (endpoint, home) = told.split_once('\n').expect("two lines");
     let place = Place { endpoint: endpoint.to_owned(), home: home.into() };
-    let exports = std::env::var(EXPORTS).is_ok_and(|told| told == "1");
-    let auto_export = AutoExport { new: exports, changed: exports, deleted: exports, ..AutoExport::default() };
+    let told = std::env::var(EXPORTS).unwrap_or_default();
+    let (exports, keeps_both) = (told == "1" || told == KEEPS_BOTH, told == KEEPS_BOTH);
+    let on_conflict = if keeps_both { OnConflict::KeepBoth } else { OnConflict::Fail };
+    let auto_export = AutoExport { new: exports, changed: exports, deleted: exports, on_conflict };
     let _mount = place.mount(&Options { watched: false, auto_export, ..Options::default() });
     println!("{READY}");
     // Until killed, or until the one who started it is gone.

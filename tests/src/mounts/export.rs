@@ -3,7 +3,7 @@
 use crate::fixtures::mounted::{Mounted, Options, Site, eventually};
 use forebay_daemon::config::{MetadataTtl, OnConflict, PosixMetadata};
 use forebay_daemon::ids::Ino;
-use forebay_daemon::vfs::{ExportCode, ExportEvents, ExportFailure, ExportResult, ExportTree};
+use forebay_daemon::vfs::{ErrorCode, ExportEvents, ExportFailure, ExportResult, ExportTree};
 use forebay_loopback_s3::{Fault, Op, Rule};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
@@ -12,9 +12,9 @@ use std::sync::Mutex;
 
 /// What an export did.
 #[derive(Default)]
-struct Seen {
-    sent: Mutex<Vec<PathBuf>>,
-    failed: Mutex<Vec<(PathBuf, ExportFailure)>>,
+pub(super) struct Seen {
+    pub(super) sent: Mutex<Vec<PathBuf>>,
+    pub(super) failed: Mutex<Vec<(PathBuf, ExportFailure)>>,
 }
 
 #[async_trait::async_trait]
@@ -37,7 +37,7 @@ impl ExportEvents for Seen {
     }
 }
 
-fn export_as(mount: &Mounted, on_conflict: OnConflict, prune: bool) -> Seen {
+pub(super) fn export_as(mount: &Mounted, on_conflict: OnConflict, prune: bool) -> Seen {
     let seen = Seen::default();
     let how = ExportTree { root: Ino::ROOT, on_conflict, prune };
     mount.fs.runtime().block_on(mount.fs.vfs().export_tree(how, PathBuf::new(), &seen)).expect("the tree can be read");
@@ -45,7 +45,7 @@ fn export_as(mount: &Mounted, on_conflict: OnConflict, prune: bool) -> Seen {
 }
 
 /// Exports everything and expects it to work; returns the paths that were sent.
-fn export(mount: &Mounted) -> Vec<PathBuf> {
+pub(super) fn export(mount: &Mounted) -> Vec<PathBuf> {
     let seen = export_as(mount, OnConflict::Fail, false);
     assert!(seen.failed.lock().expect("no panic").is_empty(), "{:?}", seen.failed);
     let mut sent = seen.sent.into_inner().expect("no panic");
@@ -53,7 +53,7 @@ fn export(mount: &Mounted) -> Vec<PathBuf> {
     sent
 }
 
-fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed | 1;
     let next = || {
         state ^= state << 13;
@@ -72,7 +72,7 @@ fn writes(site: &Site) -> u64 {
 type Found = (u32, u32, u32, u64, i128, Vec<u8>);
 
 /// Everything below a directory.
-fn tree(root: &Path) -> BTreeMap<PathBuf, Found> {
+pub(super) fn tree(root: &Path) -> BTreeMap<PathBuf, Found> {
     let (mut found, mut dirs) = (BTreeMap::new(), vec![PathBuf::new()]);
     while let Some(dir) = dirs.pop() {
         for entry in std::fs::read_dir(root.join(&dir)).expect("lists") {
@@ -158,11 +158,11 @@ fn a_tree_that_was_exported_is_the_same_in_a_fresh_mount() {
     assert!(site.bucket().uploads().is_empty());
 }
 
-fn body(site: &Site, key: &str) -> Option<Vec<u8>> {
+pub(super) fn body(site: &Site, key: &str) -> Option<Vec<u8>> {
     site.bucket().bytes(key).map(|bytes| bytes.to_vec())
 }
 
-fn expect_failure(seen: &Seen, path: &str, code: ExportCode) {
+pub(super) fn expect_failure(seen: &Seen, path: &str, code: ErrorCode) {
     let failed = seen.failed.lock().expect("no panic");
     let codes: Vec<_> = failed.iter().map(|(path, failure)| (path.to_string_lossy().into_owned(), failure.code)).collect();
     assert_eq!(codes, [(path.to_owned(), code)], "{failed:?}");
@@ -273,7 +273,7 @@ fn what_both_sides_changed_is_told_and_kept_unless_asked_otherwise() {
     let mut failed: Vec<_> =
         seen.failed.lock().expect("no panic").iter().map(|(path, failure)| (path.clone(), failure.code)).collect();
     failed.sort();
-    assert_eq!(failed, ["both", "gone", "new"].map(|name| (PathBuf::from(name), ExportCode::S3Conflict)));
+    assert_eq!(failed, ["both", "gone", "new"].map(|name| (PathBuf::from(name), ErrorCode::S3Conflict)));
     let theirs = || (body(&site, "both"), body(&site, "gone"), body(&site, "new"));
     assert_eq!(theirs(), (Some(b"theirs".to_vec()), None, Some(b"theirs".to_vec())));
     let seen = export_as(&mount, OnConflict::Skip, false);
@@ -293,7 +293,7 @@ fn what_was_deleted_here_and_changed_there_stays_there() {
     let mount = site.mount(&Options::default());
     std::fs::remove_file(mount.path("f")).expect("removes");
     site.bucket().put("f", "theirs", []);
-    expect_failure(&export_as(&mount, OnConflict::Fail, true), "f", ExportCode::S3Conflict);
+    expect_failure(&export_as(&mount, OnConflict::Fail, true), "f", ErrorCode::S3Conflict);
     assert_eq!(body(&site, "f"), Some(b"theirs".to_vec()));
 }
 
@@ -424,7 +424,7 @@ fn curious() -> Options {
     Options { ttl: MetadataTtl::For(std::time::Duration::ZERO), ..Options::default() }
 }
 
-fn names(mount: &Mounted, dir: &str) -> Vec<String> {
+pub(super) fn names(mount: &Mounted, dir: &str) -> Vec<String> {
     let entries = std::fs::read_dir(mount.path(dir)).expect("lists");
     let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
     names.sort();

@@ -128,6 +128,11 @@ impl S3Store {
             true => Ok(response),
             false => {
                 let refusal = self.refusal(response, call).await?;
+                if is_renewed && refusal.is_expired() {
+                    // Whoever renews them is late: they may be there for the next try.
+                    let message = "the credentials have expired, and there are none fresher yet".to_owned();
+                    return Err(StoreError::Transient { what: self.what(call.subject), message }.into());
+                }
                 Err(self.refused(refusal, call))
             }
         }

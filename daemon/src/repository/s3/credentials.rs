@@ -104,12 +104,19 @@ impl Credentials {
         }
     }
 
-    /// Drops what is held, since the store calls it expired. `false` if there is nothing fresher to be had.
+    /// Drops what is held, since the store calls it expired. `false` if there is nothing fresher to be had. Of many requests that are told so at once
+    /// one drops it; all of them ask again.
     pub fn forget(&self) -> bool {
         match &self.source {
             Source::Unsigned | Source::Fixed(_) => false,
-            Source::Profile { held, .. } => held.lock().take().is_some(),
-            Source::Chain { held, .. } => held.lock().take().is_some(),
+            Source::Profile { held, .. } => {
+                held.lock().take();
+                true
+            }
+            Source::Chain { held, .. } => {
+                held.lock().take();
+                true
+            }
         }
     }
 }
@@ -182,7 +189,7 @@ mod tests {
         let credentials = Credentials::resolve(&environment, Some("other"), "x").expect("resolves");
         let fresh = "[other]\naws_access_key_id=NEW\naws_secret_access_key=s\n";
         std::fs::write(dir.path().join(".aws/credentials"), fresh).expect("written");
-        assert!(credentials.forget());
+        assert!(credentials.forget() && credentials.forget(), "whoever comes second asks again, too");
         assert_eq!(credentials.get("b").await.expect("a key").expect("signed").key_id, "NEW");
     }
 

@@ -12,6 +12,7 @@ mod spans;
 mod walk;
 
 use super::{Context, ErrorCode, Job, Step, TaskError, TaskKind, TaskRequest};
+use crate::format::located;
 use crate::format::rows::ImportCursor;
 use crate::meta::Missing;
 use crate::repository::{ListRequest, StoreError};
@@ -212,7 +213,7 @@ impl Below {
             return Ok(known.clone());
         }
         let inner = prefix.strip_suffix('/').unwrap_or(prefix);
-        let at = inner.rfind('/').map_or(0, |slash| slash + 1);
+        let at = located::parent_prefix(inner).len();
         let dir = match self.dir_of(&prefix[..at], dirs)? {
             Some(parent) => self.vfs.import_dir(&parent, &inner[at..])?,
             None => None,
@@ -224,7 +225,7 @@ impl Below {
     /// Asks the bucket for a directory that is not known.
     async fn ask_for_dir(&self, prefix: &str, dirs: &mut HashMap<String, Option<ImportDir>>) -> Result<Vec<Unread>, TaskError> {
         let inner = prefix.strip_suffix('/').unwrap_or(prefix);
-        let at = inner.rfind('/').map_or(0, |slash| slash + 1);
+        let at = located::parent_prefix(inner).len();
         let Some(parent) = self.dir_of(&prefix[..at], dirs)? else { return Ok(Vec::new()) };
         dirs.remove(prefix);
         Ok(self.vfs.import_name(&parent, &inner[at..], self.missing).await?)

@@ -21,7 +21,7 @@ use crate::config::{AutoExport, OnConflict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::located::association_of;
 use crate::ids::{AssociationId, Ino};
-use crate::meta::{AssociationRow, AssociationState, EventBits};
+use crate::meta::{AssociationRow, AssociationState, EventBits, MetaError, Refusal};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,18 +138,13 @@ impl Inner {
     }
 
     /// Whether a directory must stay where it is.
-    pub(super) fn must_stay(&self, parent: Ino, name: &[u8]) -> Result<()> {
+    pub(super) fn must_stay(&self, parent: Ino, name: &[u8]) -> std::result::Result<(), MetaError> {
         if self.associations.holds_none_but_the_root() {
             return Ok(());
         }
-        let Some(dirent) = self.meta.lookup(parent, name).map_err(metadata_error)? else { return Ok(()) };
-        match self.associations.pinned(dirent.ino) {
-            Some(path) => {
-                let message = format!("'{}' is linked to a bucket; 'forebay dra delete' unlinks it", String::from_utf8_lossy(&path));
-                Err(Error::new(ErrorKind::Busy, message))
-            }
-            None => Ok(()),
-        }
+        let found = self.meta.lookup(parent, name)?;
+        let must_stay = found.is_some_and(|dirent| self.associations.holds_in_place(dirent.ino));
+        if must_stay { Err(Refusal::Linked.into()) } else { Ok(()) }
     }
 
     /// Looks again at associations that cannot be used, for as long as the file system runs.

@@ -133,11 +133,10 @@ impl Associations {
         self.table.load().keys().all(|id| *id == AssociationId::ROOT)
     }
 
-    /// The path of an association that an inode is the directory of, or is above.
-    pub(in crate::vfs) fn pinned(&self, ino: Ino) -> Option<Vec<u8>> {
-        let table = self.table.load();
-        let pins = |association: &&Arc<Association>| association.row.root == ino || association.above.contains(&ino);
-        table.values().find(pins).map(|association| association.path.clone())
+    /// Whether an inode is the directory of an association, or above one.
+    pub(in crate::vfs) fn holds_in_place(&self, ino: Ino) -> bool {
+        let holds = |association: &Arc<Association>| association.row.root == ino || association.above.contains(&ino);
+        self.table.load().values().any(holds)
     }
 
     /// Whether anything is exported by itself.

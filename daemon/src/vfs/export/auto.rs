@@ -296,7 +296,7 @@ impl Inner {
     async fn auto_export_directory(self: &Arc<Self>, ino: Ino, how: AutoExport) -> ExportResult {
         let directory = self.directory(ino)?;
         if !directory.in_store || directory.prefix == directory.target {
-            return self.export_directory(ino, Urgency::Ahead).await;
+            return self.export(ino, how.on_conflict, Urgency::Ahead).await;
         }
         let seen = Seen::default();
         let how = ExportTree { root: ino, on_conflict: how.on_conflict, prune: how.deleted };

@@ -1,6 +1,8 @@
 //! Exporting regular files.
 
-use super::place::{Place, origin, own_link, pin_of};
+use super::aside::{Aside, Ended};
+use super::collision::Clear;
+use super::place::{Next, Place, origin, own_link, pin_of};
 use super::{ExportFailure, ExportResult, Exported, Inner, OnConflict, is_content_changed};
 use crate::cache::Sending;
 use crate::ids::Ino;
@@ -23,8 +25,19 @@ pub(super) struct Task<'a> {
     pub(super) key: &'a str,
     /// Names the write.
     pub(super) token: WriteToken,
-    pub(super) name: &'a [u8],
+    /// The name that the object is of.
+    pub(super) link: &'a Link,
     pub(super) urgency: Urgency,
+}
+
+/// What came of bringing an object about.
+enum Brought {
+    /// It is there.
+    Object(Pin),
+    /// It was passed over for a conflict.
+    PassedOver,
+    /// Something is to make way first.
+    MakesWay(Aside),
 }
 
 /// What is to be done for an object.
@@ -44,18 +57,18 @@ impl Inner {
         row: &Inode,
         on_conflict: OnConflict,
         urgency: Urgency,
-    ) -> ExportResult {
+    ) -> ExportResult<Ended> {
         let file = self.file_of(ino, row)?;
         let Some(sending) = self.cache.begin_sending(file).await? else {
-            return Err(ExportFailure::passing(super::ExportCode::ResourceBusy, "it is being exported, or gone"));
+            return Err(ExportFailure::passing(super::ErrorCode::ResourceBusy, "it is being exported, or gone"));
         };
         if sending.row.link.is_none() {
-            return Ok(Exported::Nothing);
+            return Ok(Exported::Nothing.into());
         }
         let link = own_link(&sending.row)?;
         let place = self.place_of(&link)?;
         let token = self.new_token(ino);
-        let task = Task { ino, sending: &sending, key: &place.key, token, name: &link.name, urgency };
+        let task = Task { ino, sending: &sending, key: &place.key, token, link: &link, urgency };
         let way = match &sending.row.origin {
             _ if is_content_changed(&sending.row) => Way::Upload,
             Some(from) if from.key == place.key && !sending.row.attrs_changed => Way::Nothing,
@@ -64,7 +77,7 @@ impl Inner {
         };
         let further = self.meta.further_names(ino).map_err(metadata_error)?;
         if matches!(way, Way::Nothing) && further.is_empty() && self.meta.change_of(ino).map_err(metadata_error)?.is_none() {
-            return Ok(Exported::Unchanged);
+            return Ok(Exported::Unchanged.into());
         }
         if let Some(written) = self.what_became_of(ino, &place.key).await? {
             // The end of an earlier write was not recorded: first that, since it is where the file's bytes come from now.
@@ -83,21 +96,33 @@ impl Inner {
             return Box::pin(self.export_file(ino, row, on_conflict, urgency)).await;
         }
         let known = sending.row.origin.as_ref();
-        let Some(own) = self.bring_about(&task, &way, known, on_conflict).await? else { return Ok(Exported::Skipped) };
+        let own = match self.bring_about(&task, &way, known, on_conflict).await? {
+            Brought::Object(pin) => pin,
+            Brought::PassedOver => return Ok(Exported::Skipped.into()),
+            Brought::MakesWay(aside) => return Ok(Ended::MakesWay(aside)),
+        };
         let mut sent = match way {
             Way::Nothing => 0,
             Way::Upload | Way::Copy { .. } => sending.row.size,
         };
         let own = origin(&place.key, own);
-        let mut others = Vec::new();
+        let (mut others, mut makes_way) = (Vec::new(), None);
         for (link, known) in further {
-            let Some(pin) = self.export_further(&task, &own, &link, known.as_ref(), on_conflict).await? else { continue };
+            let pin = match self.export_further(&task, &own, &link, known.as_ref(), on_conflict).await? {
+                Brought::Object(pin) => pin,
+                Brought::PassedOver => continue,
+                Brought::MakesWay(aside) => {
+                    makes_way = Some(aside);
+                    break;
+                }
+            };
             let key = self.place_of(&link)?.key;
             others.push((link, origin(&key, pin)));
             sent += sending.row.size;
         }
-        self.record(&task, &place, &link, own, others).await?;
-        Ok(Exported::Sent(sent))
+        // With a name that is still to change it is not all that there is to send.
+        self.record(&task, &place, &link, own, others, makes_way.is_none()).await?;
+        Ok(makes_way.map_or(Ended::With(Exported::Sent(sent)), Ended::MakesWay))
     }
 
     /// The object of a further name of a file: a copy of the first.
@@ -108,9 +133,9 @@ impl Inner {
         link: &Link,
         known: Option<&Origin>,
         on_conflict: OnConflict,
-    ) -> ExportResult<Option<Pin>> {
+    ) -> ExportResult<Brought> {
         let place = self.place_of(link)?;
-        let task = Task { key: &place.key, token: self.new_token(task.ino), name: &link.name, ..*task };
+        let task = Task { key: &place.key, token: self.new_token(task.ino), link, ..*task };
         self.bring_about(&task, &Way::Copy { from: own }, known, on_conflict).await
     }
 
@@ -121,6 +146,7 @@ impl Inner {
         link: &Link,
         own: Origin,
         further: Vec<(Link, Origin)>,
+        is_all: bool,
     ) -> ExportResult<()> {
         let what = Sent {
             ino: task.ino,
@@ -130,7 +156,7 @@ impl Inner {
             origin: own,
             further,
             is_listed: place.is_listed,
-            is_clean: true,
+            is_clean: is_all,
         };
         let standing = self.cache.sent(task.sending, what).await?;
         self.after_sent(task.ino, link, &place.key)?;
@@ -154,20 +180,20 @@ impl Inner {
         Ok(())
     }
 
-    /// Brings about one object; its version, or `None` if a conflict has it passed over.
+    /// Brings about one object.
     async fn bring_about(
         self: &Arc<Self>,
         task: &Task<'_>,
         way: &Way<'_>,
         known: Option<&Origin>,
         on_conflict: OnConflict,
-    ) -> ExportResult<Option<Pin>> {
+    ) -> ExportResult<Brought> {
         if let (Way::Nothing, Some(known)) = (way, known) {
-            return Ok(Some(pin_of(known)));
+            return Ok(Brought::Object(pin_of(known)));
         }
         let Some(_key) = self.exports.lock(task.key) else {
             return Err(ExportFailure::passing(
-                super::ExportCode::ResourceBusy,
+                super::ErrorCode::ResourceBusy,
                 format!("'{}' is being written or deleted", task.key),
             ));
         };
@@ -182,30 +208,42 @@ impl Inner {
             // Else a power cut could leave a file whose bytes come from an object that was replaced, and nothing that says by whom.
             self.durable().await?;
         }
-        for _ in 0..TRIES {
+        let mut is_source_gone = false;
+        for tries in 0..TRIES {
             task.sending.may_be_seen(false);
             if !self.cache.is_as_it_was(task.sending)? {
-                return Err(ExportFailure::passing(super::ExportCode::ResourceBusy, format!("'{}' changes meanwhile", task.key)));
+                return Err(ExportFailure::passing(super::ErrorCode::ResourceBusy, format!("'{}' changes meanwhile", task.key)));
+            }
+            if expected == Precondition::Absent {
+                match self.clear_for(task.ino, task.link, task.key, on_conflict, tries > 0, task.urgency).await? {
+                    Clear::Free => {}
+                    Clear::PassOver => return Ok(Brought::PassedOver),
+                    Clear::MakeWay(aside) => return Ok(Brought::MakesWay(aside)),
+                }
             }
             let done = match way {
-                Way::Copy { from } => match self.copy_object(task, from, expected.clone()).await {
+                Way::Copy { from } if !is_source_gone => match self.copy_object(task, from, expected.clone()).await {
                     // GCS and Azure cannot do all that S3 can: then the content goes out.
                     Err(Refused::Unsupported) => self.upload(task, expected).await,
                     done => done,
                 },
-                Way::Upload | Way::Nothing => self.upload(task, expected).await,
+                Way::Upload | Way::Copy { .. } | Way::Nothing => self.upload(task, expected).await,
             };
             match done {
-                Ok(pin) => return Ok(Some(pin)),
+                Ok(pin) => return Ok(Brought::Object(pin)),
                 Err(Refused::Conflict | Refused::Unsupported) => {}
                 Err(Refused::Failed(failure)) => return Err(failure),
             }
+            task.sending.may_be_seen(false);
             match self.after_conflict(task.key, on_conflict, task.urgency).await? {
-                Some(now) => expected = now,
-                None => return Ok(None),
+                Next::Expect(now) => expected = now,
+                Next::PassOver => return Ok(Brought::PassedOver),
+                Next::MakeWay => return Ok(Brought::MakesWay(Aside { ino: task.ino, link: task.link.clone() })),
             }
+            // What it was to be a copy of was under this key: as far as its bytes are here, they go out.
+            is_source_gone |= matches!(way, Way::Copy { from } if from.key == task.key);
         }
-        Err(ExportFailure::passing(super::ExportCode::S3Conflict, format!("'{}' changes in the bucket all the time", task.key)))
+        Err(ExportFailure::passing(super::ErrorCode::S3Conflict, format!("'{}' changes in the bucket all the time", task.key)))
     }
 
     /// Copies an object at the server.
@@ -235,7 +273,7 @@ impl Inner {
             Ok(head) if same_etag(&head.pin.etag, &from.etag) => Err(Refused::Conflict),
             Ok(_) | Err(StoreError::NotFound { .. }) => {
                 let message = format!("'{}', which it was moved from, was replaced or deleted in the bucket", from.key);
-                Err(Refused::Failed(ExportFailure::new(super::ExportCode::S3FileDeleted, message)))
+                Err(Refused::Failed(ExportFailure::new(super::ErrorCode::S3FileDeleted, message)))
             }
             Err(error) => Err(Refused::Failed(error.into())),
         }

@@ -9,7 +9,9 @@
 //! 2. An object is not overwritten or deleted while an inode's bytes come from it that are nowhere else.
 //! 3. What somebody else put under a key is overwritten only if [`OnConflict`] says so.
 
+mod aside;
 mod auto;
+mod collision;
 mod file;
 mod node;
 mod place;
@@ -23,12 +25,14 @@ pub use auto::AutoExportStatus;
 pub use removal::RemovalOutcome;
 pub use tree::{ExportEvents, ExportTree};
 
-use super::{Inner, Vfs, metadata_error};
+use super::{ErrorCode, Inner, Vfs, metadata_error};
 use crate::config::OnConflict;
 use crate::error::{Error, ErrorKind};
 use crate::ids::Ino;
 use crate::meta::{FileKind, Inode};
 use crate::repository::{StoreError, Urgency, WriteToken};
+use aside::Ended;
+use collision::Sights;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,36 +51,11 @@ pub enum Exported {
     Skipped,
 }
 
-/// Why something was not exported; the codes of FSx's completion reports, and one of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-pub enum ExportCode {
-    /// A key would have more than 1,024 bytes.
-    PathSizeTooLong,
-    /// More than an object can have.
-    FileSizeTooLarge,
-    /// The store denies it.
-    S3AccessDenied,
-    /// The store failed.
-    S3Error,
-    /// A name that no key can have.
-    S3ObjectPathNotPosixCompliant,
-    /// The object that the file's bytes come from was deleted in the bucket.
-    S3FileDeleted,
-    /// The bucket is gone.
-    S3ObjectNotFound,
-    /// The bucket has something else than what was seen last.
-    S3Conflict,
-    /// The file is being written to.
-    ResourceBusy,
-    /// Anything else.
-    InternalError,
-}
-
 /// A failed export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportFailure {
     /// The code for reports.
-    pub code: ExportCode,
+    pub code: ErrorCode,
     /// What happened.
     pub message: String,
     /// Whether another try, without any change, may succeed.
@@ -90,11 +69,11 @@ impl std::fmt::Display for ExportFailure {
 }
 
 impl ExportFailure {
-    fn new(code: ExportCode, message: impl Into<String>) -> Self {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         ExportFailure { code, message: message.into(), may_pass: false }
     }
 
-    fn passing(code: ExportCode, message: impl Into<String>) -> Self {
+    fn passing(code: ErrorCode, message: impl Into<String>) -> Self {
         ExportFailure { code, message: message.into(), may_pass: true }
     }
 }
@@ -102,11 +81,11 @@ impl ExportFailure {
 impl From<Error> for ExportFailure {
     fn from(error: Error) -> Self {
         match error.kind {
-            ErrorKind::Busy => ExportFailure::passing(ExportCode::ResourceBusy, error.message),
-            ErrorKind::Stale => ExportFailure::new(ExportCode::S3FileDeleted, error.message),
-            ErrorKind::AccessDenied => ExportFailure::passing(ExportCode::S3AccessDenied, error.message),
-            ErrorKind::TooLarge => ExportFailure::new(ExportCode::FileSizeTooLarge, error.message),
-            _ => ExportFailure::passing(ExportCode::InternalError, error.message),
+            ErrorKind::Busy => ExportFailure::passing(ErrorCode::ResourceBusy, error.message),
+            ErrorKind::Stale => ExportFailure::new(ErrorCode::S3FileDeleted, error.message),
+            ErrorKind::AccessDenied => ExportFailure::passing(ErrorCode::S3AccessDenied, error.message),
+            ErrorKind::TooLarge => ExportFailure::new(ErrorCode::FileSizeTooLarge, error.message),
+            _ => ExportFailure::passing(ErrorCode::InternalError, error.message),
         }
     }
 }
@@ -114,10 +93,10 @@ impl From<Error> for ExportFailure {
 impl From<StoreError> for ExportFailure {
     fn from(error: StoreError) -> Self {
         let (code, may_pass) = match &error {
-            StoreError::AccessDenied { .. } => (ExportCode::S3AccessDenied, true),
-            StoreError::NoSuchBucket { .. } => (ExportCode::S3ObjectNotFound, true),
-            StoreError::Changed { .. } | StoreError::NotFound { .. } => (ExportCode::S3Conflict, false),
-            _ => (ExportCode::S3Error, true),
+            StoreError::AccessDenied { .. } => (ErrorCode::S3AccessDenied, true),
+            StoreError::NoSuchBucket { .. } => (ErrorCode::S3ObjectNotFound, true),
+            StoreError::Changed { .. } | StoreError::NotFound { .. } => (ErrorCode::S3Conflict, false),
+            _ => (ErrorCode::S3Error, true),
         };
         ExportFailure { code, message: error.to_string(), may_pass }
     }
@@ -141,6 +120,8 @@ pub(super) struct Exports {
     moves: AtomicU64,
     /// Prefixes that directories were moved from and not exported since, as of a count of moves.
     moved_from: parking_lot::Mutex<Option<(u64, Arc<Vec<String>>)>>,
+    /// What was seen of the bucket of late, where something new is to go.
+    sights: Sights,
 }
 
 impl Exports {
@@ -154,6 +135,7 @@ impl Exports {
             keys: parking_lot::Mutex::default(),
             moves: AtomicU64::new(0),
             moved_from: parking_lot::Mutex::default(),
+            sights: Sights::default(),
         }
     }
 
@@ -187,6 +169,8 @@ impl Drop for KeyLock {
 }
 
 const INO_BITS: u64 = (1 << 40) - 1;
+/// How often something makes way in one export: itself, and directories above it.
+const WAYS_MADE: usize = 8;
 
 impl Vfs {
     /// What is at a path below the root, as far as it is known here: what is not was not changed here.
@@ -198,6 +182,15 @@ impl Vfs {
             ino = found.ok_or_else(missing)?.ino;
         }
         Ok(ino)
+    }
+
+    /// How many changes the bucket does not have, with those of objects that are to go, or without. Looks at all of them.
+    pub fn unexported(&self, with_removals: bool) -> crate::error::Result<u64> {
+        let (mut count, _) = self.0.meta.count_changes().map_err(metadata_error)?;
+        if with_removals {
+            count += self.0.meta.doomed(None, usize::MAX).map_err(metadata_error)?.len() as u64;
+        }
+        Ok(count)
     }
 
     /// Makes the bucket have an inode as it is now.
@@ -216,22 +209,29 @@ impl Inner {
     }
 
     pub(super) async fn export(self: &Arc<Self>, ino: Ino, on_conflict: OnConflict, urgency: Urgency) -> ExportResult {
-        let row = self.meta.inode(ino).map_err(metadata_error)?;
-        let Some(row) = row else { return Ok(Exported::Nothing) };
-        let Some(link) = &row.link else { return Ok(Exported::Nothing) };
-        if !self.is_export_possible(&self.directory(link.parent)?.target) {
-            // Nothing is linked there: it stays here.
-            return Ok(Exported::Nothing);
+        for _ in 0..WAYS_MADE {
+            let row = self.meta.inode(ino).map_err(metadata_error)?;
+            let Some(row) = row else { return Ok(Exported::Nothing) };
+            let Some(link) = &row.link else { return Ok(Exported::Nothing) };
+            if !self.is_export_possible(&self.directory(link.parent)?.target) {
+                // Nothing is linked there: it stays here.
+                return Ok(Exported::Nothing);
+            }
+            if row.noarchive {
+                return Ok(Exported::Skipped);
+            }
+            let ended = match row.kind {
+                FileKind::File => self.export_file(ino, &row, on_conflict, urgency).await?,
+                FileKind::Directory => self.export_directory(ino, on_conflict, urgency).await?,
+                FileKind::Symlink => self.export_symlink(ino, on_conflict, urgency).await?,
+                _ => return Ok(Exported::Nothing),
+            };
+            match ended {
+                Ended::With(exported) => return Ok(exported),
+                Ended::MakesWay(aside) => self.set_aside(&aside).await?,
+            }
         }
-        if row.noarchive {
-            return Ok(Exported::Skipped);
-        }
-        match row.kind {
-            FileKind::File => self.export_file(ino, &row, on_conflict, urgency).await,
-            FileKind::Directory => self.export_directory(ino, urgency).await,
-            FileKind::Symlink => self.export_symlink(ino, on_conflict, urgency).await,
-            _ => Ok(Exported::Nothing),
-        }
+        Err(ExportFailure::passing(ErrorCode::S3Conflict, "the bucket has something else under each name that it gets"))
     }
 }
 

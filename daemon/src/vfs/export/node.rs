@@ -1,8 +1,10 @@
 //! Exporting symlinks and directories: small objects that say what they are by their metadata.
 
+use super::aside::{Aside, Ended};
+use super::collision::Clear;
 use super::file::attributes;
-use super::place::{Place, origin, own_link};
-use super::{ExportCode, ExportFailure, ExportResult, Exported, Inner, OnConflict};
+use super::place::{Next, Place, origin, own_link};
+use super::{ErrorCode, ExportFailure, ExportResult, Exported, Inner, OnConflict};
 use crate::ids::Ino;
 use crate::meta::{Inode, Link, Sent, UploadKind};
 use crate::repository::write::{PutRequest, SystemHeaders};
@@ -31,7 +33,7 @@ impl Drop for Alone<'_> {
 }
 
 fn busy() -> ExportFailure {
-    ExportFailure::passing(ExportCode::ResourceBusy, "it is being exported")
+    ExportFailure::passing(ErrorCode::ResourceBusy, "it is being exported")
 }
 
 /// A node as it was at one moment.
@@ -61,12 +63,17 @@ impl Inner {
         Ok(Some(Node { row, generation: change.map_or(0, |change| change.generation), link, place }))
     }
 
-    pub(super) async fn export_symlink(self: &Arc<Self>, ino: Ino, on_conflict: OnConflict, urgency: Urgency) -> ExportResult {
+    pub(super) async fn export_symlink(
+        self: &Arc<Self>,
+        ino: Ino,
+        on_conflict: OnConflict,
+        urgency: Urgency,
+    ) -> ExportResult<Ended> {
         let Some(_alone) = self.alone(ino) else { return Err(busy()) };
-        let Some(node) = self.node(ino)? else { return Ok(Exported::Nothing) };
+        let Some(node) = self.node(ino)? else { return Ok(Exported::Nothing.into()) };
         let is_there = node.row.origin.as_ref().is_some_and(|origin| origin.key == node.place.key);
         if is_there && !node.row.attrs_changed && node.generation == 0 {
-            return Ok(Exported::Unchanged);
+            return Ok(Exported::Unchanged.into());
         }
         let target = self.meta.symlink_target(ino).map_err(metadata_error)?.unwrap_or_default();
         let size = target.len() as u64;
@@ -76,43 +83,61 @@ impl Inner {
             None => self.expected_at(&node.place.key, node.row.origin.as_ref())?,
         };
         let headers = ObjectHeaders { user_metadata: attributes(&node.row, SYMLINK).write(), ..ObjectHeaders::default() };
-        for _ in 0..TRIES {
-            match self.put_node(ino, &node, target.clone().into(), headers.clone(), expected, urgency).await {
+        for tries in 0..TRIES {
+            if expected == Precondition::Absent {
+                match self.clear_for(ino, &node.link, &node.place.key, on_conflict, tries > 0, urgency).await? {
+                    Clear::Free => {}
+                    Clear::PassOver => return Ok(Exported::Skipped.into()),
+                    Clear::MakeWay(aside) => return Ok(Ended::MakesWay(aside)),
+                }
+            }
+            match self.put_node(ino, &node, target.clone().into(), headers.clone(), expected.clone(), urgency).await {
                 Ok(pin) => {
                     self.record_node(ino, &node, pin)?;
-                    return Ok(Exported::Sent(size));
+                    return Ok(Exported::Sent(size).into());
                 }
                 Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
             match self.after_conflict(&node.place.key, on_conflict, urgency).await? {
-                Some(now) => expected = now,
-                None => return Ok(Exported::Skipped),
+                Next::Expect(now) => expected = now,
+                Next::PassOver => return Ok(Exported::Skipped.into()),
+                Next::MakeWay => return Ok(Ended::MakesWay(Aside { ino, link: node.link.clone() })),
             }
         }
-        Err(ExportFailure::passing(ExportCode::S3Conflict, format!("'{}' changes in the bucket all the time", node.place.key)))
+        Err(ExportFailure::passing(ErrorCode::S3Conflict, format!("'{}' changes in the bucket all the time", node.place.key)))
     }
 
     /// Writes a directory's marker. Markers are not conditional: they hold attributes, and whoever sets them last has set them.
-    pub(super) async fn export_directory(self: &Arc<Self>, ino: Ino, urgency: Urgency) -> ExportResult {
+    pub(super) async fn export_directory(
+        self: &Arc<Self>,
+        ino: Ino,
+        on_conflict: OnConflict,
+        urgency: Urgency,
+    ) -> ExportResult<Ended> {
         if ino == Ino::ROOT || self.associations.at(ino).is_some() {
-            return Ok(Exported::Nothing);
+            return Ok(Exported::Nothing.into());
         }
         let own = self.directory(ino)?;
         if !self.is_export_possible(&own.target) {
-            return Ok(Exported::Nothing);
+            return Ok(Exported::Nothing.into());
         }
         let Some(_alone) = self.alone(ino) else { return Err(busy()) };
-        let Some(mut node) = self.node(ino)? else { return Ok(Exported::Nothing) };
+        let Some(mut node) = self.node(ino)? else { return Ok(Exported::Nothing.into()) };
         if own.in_store && own.prefix != own.target {
             // Below it there are objects that have to move first.
             return Err(ExportFailure::passing(
-                ExportCode::ResourceBusy,
+                ErrorCode::ResourceBusy,
                 format!("what is below '{}' is still to be moved", own.target),
             ));
         }
         if node.generation == 0 && !node.row.local && !node.row.attrs_changed {
-            return Ok(Exported::Unchanged);
+            return Ok(Exported::Unchanged.into());
+        }
+        match self.clear_above(ino, on_conflict, urgency).await? {
+            Clear::Free => {}
+            Clear::PassOver => return Ok(Exported::Skipped.into()),
+            Clear::MakeWay(aside) => return Ok(Ended::MakesWay(aside)),
         }
         node.place.key = own.target.clone();
         let system = SystemHeaders { content_type: Some(DIRECTORY_TYPE.to_owned()), ..SystemHeaders::default() };
@@ -121,21 +146,26 @@ impl Inner {
         self.record_node(ino, &node, pin)?;
         // It is the store's as well now, and may be listed.
         self.directories.forget(ino);
-        Ok(Exported::Sent(0))
+        Ok(Exported::Sent(0).into())
     }
 
     /// All that was below a moved directory's old prefix is below its new one: that is where its entries come from now.
-    pub(super) async fn settle_moved(self: &Arc<Self>, directory: &Directory, urgency: Urgency) -> ExportResult {
+    pub(super) async fn settle_moved(
+        self: &Arc<Self>,
+        directory: &Directory,
+        on_conflict: OnConflict,
+        urgency: Urgency,
+    ) -> ExportResult {
         let (ino, to) = (directory.ino, directory.target.as_str());
         let path = self.path_of_key(to).unwrap_or_default();
         let settled = self.meta.settle_moved(ino, &directory.prefix, to, &path, self.clock.wall_ns()).map_err(metadata_error)?;
         if !settled {
-            return Err(ExportFailure::passing(ExportCode::ResourceBusy, format!("'{to}' was moved while what is below it was")));
+            return Err(ExportFailure::passing(ErrorCode::ResourceBusy, format!("'{to}' was moved while what is below it was")));
         }
         self.exports.note_move();
         // What lies below is remembered with the prefix it had.
         self.directories.forget_all();
-        self.export_directory(ino, urgency).await
+        self.export(ino, on_conflict, urgency).await
     }
 
     async fn put_node(

@@ -1,6 +1,6 @@
 //! Where an inode belongs in the bucket, and what is expected there.
 
-use super::{ExportCode, ExportFailure, ExportResult, Inner, OnConflict};
+use super::{ErrorCode, ExportFailure, ExportResult, Inner, OnConflict};
 use crate::format::located;
 use crate::ids::{AssociationId, Ino};
 use crate::meta::{FileKind, Inode, Link, Origin};
@@ -30,19 +30,19 @@ impl Inner {
         let directory = self.directory(link.parent)?;
         let name = std::str::from_utf8(&link.name).map_err(|_| {
             let name = String::from_utf8_lossy(&link.name);
-            ExportFailure::new(ExportCode::S3ObjectPathNotPosixCompliant, format!("'{name}' is not UTF-8, and keys are"))
+            ExportFailure::new(ErrorCode::S3ObjectPathNotPosixCompliant, format!("'{name}' is not UTF-8, and keys are"))
         })?;
         let key = format!("{}{name}", directory.target);
         let (association, in_bucket) = located::split(&key);
         if in_bucket.len() > MOST_KEY {
             let message = format!("the key would have {} bytes, and {MOST_KEY} is the most", in_bucket.len());
-            return Err(ExportFailure::new(ExportCode::PathSizeTooLong, message));
+            return Err(ExportFailure::new(ErrorCode::PathSizeTooLong, message));
         }
         if association == AssociationId::ROOT && key.starts_with(located::TAG) {
             let message = "names at the top that begin with U+10FFFF are not exported".to_owned();
-            return Err(ExportFailure::new(ExportCode::S3ObjectPathNotPosixCompliant, message));
+            return Err(ExportFailure::new(ErrorCode::S3ObjectPathNotPosixCompliant, message));
         }
-        let unlinked = || ExportFailure::new(ExportCode::S3ObjectNotFound, "it is in no directory that is linked to a bucket");
+        let unlinked = || ExportFailure::new(ErrorCode::S3ObjectNotFound, "it is in no directory that is linked to a bucket");
         let path = self.path_of_key(&key).ok_or_else(unlinked)?;
         Ok(Place { key, path, is_listed: directory.prefix == directory.target })
     }
@@ -77,7 +77,7 @@ impl Inner {
         self.cache.bring_here(&file).await?;
         if self.in_need_of(key)?.is_some() {
             return Err(ExportFailure::passing(
-                ExportCode::ResourceBusy,
+                ErrorCode::ResourceBusy,
                 format!("what was moved from '{key}' could not be brought here"),
             ));
         }
@@ -122,16 +122,11 @@ impl Inner {
         }
     }
 
-    /// What to do where the bucket has something else at a key than was expected: what to expect on the next try. `None`: the file is passed over.
-    pub(super) async fn after_conflict(
-        &self,
-        key: &str,
-        on_conflict: OnConflict,
-        urgency: Urgency,
-    ) -> ExportResult<Option<Precondition>> {
+    /// What to do where the bucket has something else at a key than was expected.
+    pub(super) async fn after_conflict(&self, key: &str, on_conflict: OnConflict, urgency: Urgency) -> ExportResult<Next> {
         if self.is_of_moved_directory(key)? {
             let message = format!("'{key}' is of a directory that was moved, and goes first");
-            return Err(ExportFailure::passing(ExportCode::ResourceBusy, message));
+            return Err(ExportFailure::passing(ErrorCode::ResourceBusy, message));
         }
         let now = match self.repository.head(key, urgency).await {
             Ok(head) => Some(head),
@@ -140,14 +135,27 @@ impl Inner {
         };
         match on_conflict {
             OnConflict::Overwrite => {}
-            OnConflict::Skip => return Ok(None),
+            OnConflict::Skip => return Ok(Next::PassOver),
+            // What was deleted there and changed here is what was changed.
+            OnConflict::KeepBoth if now.is_none() => {}
+            OnConflict::KeepBoth => return Ok(Next::MakeWay),
             OnConflict::Fail => {
                 let what = if now.is_some() { "was changed in the bucket" } else { "was deleted in the bucket" };
-                return Err(ExportFailure::new(ExportCode::S3Conflict, format!("'{key}' {what} and here")));
+                return Err(ExportFailure::new(ErrorCode::S3Conflict, format!("'{key}' {what} and here")));
             }
         }
-        Ok(Some(now.map_or(Precondition::Absent, |head| Precondition::Is(head.pin))))
+        Ok(Next::Expect(now.map_or(Precondition::Absent, |head| Precondition::Is(head.pin))))
     }
+}
+
+/// What to do after a conflict.
+pub(super) enum Next {
+    /// Try again, with this there.
+    Expect(Precondition),
+    /// Pass the file over.
+    PassOver,
+    /// Give ours another name.
+    MakeWay,
 }
 
 /// What the metadata keeps of a version in the bucket.
@@ -162,5 +170,5 @@ pub(super) fn pin_of(origin: &Origin) -> Pin {
 
 /// The own name of an inode that has one.
 pub(super) fn own_link(row: &Inode) -> ExportResult<Link> {
-    row.link.clone().ok_or_else(|| ExportFailure::passing(ExportCode::InternalError, "the name went away"))
+    row.link.clone().ok_or_else(|| ExportFailure::passing(ErrorCode::InternalError, "the name went away"))
 }

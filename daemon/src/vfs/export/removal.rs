@@ -1,6 +1,6 @@
 //! Deleting objects whose names were taken away here.
 
-use super::{ExportCode, ExportFailure, ExportResult, Inner, OnConflict};
+use super::{ErrorCode, ExportFailure, ExportResult, Inner, OnConflict};
 use crate::ids::Ino;
 use crate::meta::{Doomed, FileKind};
 use crate::repository::write::DeleteRequest;
@@ -67,8 +67,11 @@ impl Inner {
             Err(StoreError::Changed { .. }) => {
                 // Somebody else's object: it shows again with the next listing.
                 self.let_live(doomed)?;
+                if matches!(on_conflict, OnConflict::Skip | OnConflict::KeepBoth) {
+                    return Ok(RemovalOutcome::Kept);
+                }
                 let message = format!("'{}' was deleted here and changed in the bucket, where it stays", doomed.key);
-                Err(ExportFailure::new(ExportCode::S3Conflict, message))
+                Err(ExportFailure::new(ErrorCode::S3Conflict, message))
             }
             Err(error) => Err(error.into()),
         }

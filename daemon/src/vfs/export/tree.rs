@@ -3,7 +3,7 @@
 //! 1. Entries come from the metadata: what nobody looked at was not changed. A directory that was moved is listed to its end first: all below it is to be copied.
 //! 2. A directory comes after what is below it: its marker has the times that it has then, and a moved one is settled once nothing comes from its old prefix.
 
-use super::{ExportCode, ExportResult, Exported, Inner, OnConflict, Vfs};
+use super::{ErrorCode, ExportResult, Exported, Inner, OnConflict, Vfs};
 use crate::error::Result;
 use crate::ids::Ino;
 use crate::meta::{Doomed, FileKind};
@@ -146,7 +146,7 @@ impl<E: ExportEvents> Walk<'_, E> {
         let mut tries = 0;
         let result = loop {
             let result = self.inner.export(ino, self.how.on_conflict, Urgency::Ahead).await;
-            let is_busy = matches!(&result, Err(failure) if failure.code == ExportCode::ResourceBusy && failure.may_pass);
+            let is_busy = matches!(&result, Err(failure) if failure.code == ErrorCode::ResourceBusy && failure.may_pass);
             if !is_busy || tries == BUSY_TRIES || self.events.is_canceled() {
                 break result;
             }
@@ -164,8 +164,8 @@ impl<E: ExportEvents> Walk<'_, E> {
     async fn moved_or_made(&self, dir: &Directory, path: PathBuf, is_moved: bool) -> bool {
         let Some(_turn) = self.events.turn().await else { return false };
         let result = match is_moved {
-            true => self.inner.settle_moved(dir, Urgency::Ahead).await,
-            false => self.inner.export_directory(dir.ino, Urgency::Ahead).await,
+            true => self.inner.settle_moved(dir, self.how.on_conflict, Urgency::Ahead).await,
+            false => self.inner.export(dir.ino, self.how.on_conflict, Urgency::Ahead).await,
         };
         self.events.ended(&path, &result);
         is_done(&result)

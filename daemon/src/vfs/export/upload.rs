@@ -1,7 +1,7 @@
 //! Sending a file's content: whole in one PUT, or in parts.
 
 use super::file::{Refused, Task, headers_of_upload};
-use super::{ExportCode, ExportFailure, Inner};
+use super::{ErrorCode, ExportFailure, Inner};
 use crate::cache::Reader;
 use crate::meta::UploadKind;
 use crate::repository::limits::{self, MOST_OBJECT, USUAL_PART};
@@ -31,12 +31,12 @@ impl Inner {
         let size = task.sending.row.size;
         if size > MOST_OBJECT {
             let message = format!("{size} bytes, and an object has at most {MOST_OBJECT}");
-            return Err(Refused::Failed(ExportFailure::new(ExportCode::FileSizeTooLarge, message)));
+            return Err(Refused::Failed(ExportFailure::new(ErrorCode::FileSizeTooLarge, message)));
         }
         let reader = self.cache.reader(Arc::clone(task.sending.file()), false);
-        let headers = headers_of_upload(&task.sending.row, task.name);
+        let headers = headers_of_upload(&task.sending.row, &task.link.name);
         if size > WHOLE_UP_TO {
-            let part = limits::part_size_for(size).map_err(|error| failed(ExportCode::FileSizeTooLarge, &error))?;
+            let part = limits::part_size_for(size).map_err(|error| failed(ErrorCode::FileSizeTooLarge, &error))?;
             return self.in_parts(task, headers, expected, |upload| self.send_parts(task, &reader, upload, part)).await;
         }
         let _memory = self.memory_for(size).await;
@@ -121,7 +121,7 @@ impl Inner {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let message = format!("'{}' was written to while it was sent", task.key);
-                Err(Refused::Failed(ExportFailure::passing(ExportCode::ResourceBusy, message)))
+                Err(Refused::Failed(ExportFailure::passing(ErrorCode::ResourceBusy, message)))
             }
             Err(error) => Err(Refused::Failed(error.into())),
         }
@@ -140,7 +140,7 @@ impl Inner {
             let piece = self.read_piece(reader, at, READ.min(range.end - at)).await?;
             if piece.is_empty() {
                 let message = format!("'{}' became shorter while it was sent", reader.file().key());
-                return Err(Refused::Failed(ExportFailure::passing(ExportCode::ResourceBusy, message)));
+                return Err(Refused::Failed(ExportFailure::passing(ErrorCode::ResourceBusy, message)));
             }
             at += piece.len() as u64;
             pieces.push(piece);
@@ -153,7 +153,7 @@ impl Inner {
         self.cache.read(reader, at, len as u32, Box::new(move |bytes| drop(read.send(bytes))));
         match outcome.await {
             Ok(bytes) => bytes.map_err(|error| Refused::Failed(error.into())),
-            Err(_) => Err(Refused::Failed(ExportFailure::passing(ExportCode::InternalError, "the file system is shutting down"))),
+            Err(_) => Err(Refused::Failed(ExportFailure::passing(ErrorCode::InternalError, "the file system is shutting down"))),
         }
     }
 }
@@ -163,7 +163,7 @@ fn parts_of(size: u64, part: u64) -> impl Iterator<Item = (u32, Range<u64>)> {
     (1..).zip((0..size.div_ceil(part)).map(move |nth| nth * part..((nth + 1) * part).min(size)))
 }
 
-fn failed(code: ExportCode, error: &impl std::fmt::Display) -> Refused {
+fn failed(code: ErrorCode, error: &impl std::fmt::Display) -> Refused {
     Refused::Failed(ExportFailure::new(code, error.to_string()))
 }
 

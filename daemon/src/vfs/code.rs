@@ -2,10 +2,9 @@
 
 use crate::error::ErrorKind;
 use crate::repository::StoreError;
-use crate::vfs::ExportCode;
 
 /// The error codes of FSx for Lustre's completion reports, and some of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum ErrorCode {
     /// The key would be over 1,024 bytes.
     PathSizeTooLong,
@@ -74,23 +73,6 @@ impl From<&StoreError> for ErrorCode {
             | StoreError::SlowDown { .. }
             | StoreError::Transient { .. }
             | StoreError::Permanent { .. } => ErrorCode::S3Error,
-        }
-    }
-}
-
-impl From<ExportCode> for ErrorCode {
-    fn from(code: ExportCode) -> Self {
-        match code {
-            ExportCode::PathSizeTooLong => ErrorCode::PathSizeTooLong,
-            ExportCode::FileSizeTooLarge => ErrorCode::FileSizeTooLarge,
-            ExportCode::S3AccessDenied => ErrorCode::S3AccessDenied,
-            ExportCode::S3Error => ErrorCode::S3Error,
-            ExportCode::S3ObjectPathNotPosixCompliant => ErrorCode::S3ObjectPathNotPosixCompliant,
-            ExportCode::S3FileDeleted => ErrorCode::S3FileDeleted,
-            ExportCode::S3ObjectNotFound => ErrorCode::S3ObjectNotFound,
-            ExportCode::S3Conflict => ErrorCode::S3Conflict,
-            ExportCode::ResourceBusy => ErrorCode::ResourceBusy,
-            ExportCode::InternalError => ErrorCode::InternalError,
         }
     }
 }
