@@ -28,8 +28,10 @@ mod readdir;
 mod redo;
 mod remove;
 mod setattr;
+mod settled;
 mod stripe;
 mod types;
+mod watch;
 mod write;
 mod xattr;
 
@@ -38,6 +40,7 @@ pub use import::{ImportDir, ImportPart, ImportRoot, Unread};
 pub use posix::HeadFailure;
 pub use quota::ShownQuota;
 pub use types::*;
+pub use watch::{Disagreement, NamedPlace, TakenOver};
 
 use crate::block::BlockStore;
 use crate::cache::{Cache, FileEvents, Unflushed};
@@ -113,6 +116,7 @@ struct Inner {
     exports: Arc<export::Exports>,
     auto: Arc<export::Auto>,
     renames: Mutex<()>,
+    settled: parking_lot::RwLock<settled::Settled>,
     /// Counts changes of names, by directory (some share a counter): a listing read before the last one may tell the kernel of what
     /// is gone.
     changes: [AtomicU64; CHANGE_COUNTERS],
@@ -136,6 +140,7 @@ impl Vfs {
             exports: Arc::new(export::Exports::new(config.identity, config.export_bytes)),
             auto: Arc::clone(&auto),
             renames: Mutex::default(),
+            settled: parking_lot::RwLock::default(),
             changes: std::array::from_fn(|_| AtomicU64::new(0)),
             meta,
             cache,
