@@ -8,16 +8,18 @@ use crate::cache::{Cache, CacheConfig, Components};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Deployment, Settings};
 use crate::control::types::{DeviceStatus, Requests, Status, Unexported};
-use crate::ids::FsId;
+use crate::ids::{FsId, Ino};
 use crate::io::uring::{UringDevice, UringOptions};
 use crate::io::{BufferPool, Device};
 use crate::meta::engine::Engine;
 use crate::meta::{DefaultAttrs, MetaConfig, MetaStore};
+use crate::repository::queue::{self, EventQueue};
 use crate::repository::retry::RetryConfig;
 use crate::repository::{self, ObjectStore, Repository, RepositoryConfig};
 use crate::stripe::{DeviceArray, DeviceReport, Layout};
 use crate::task::export::Export;
 use crate::task::import::Import;
+use crate::task::watch::{AutoImportStatus, Watch, Watched};
 use crate::task::{TaskConfig, TaskParts, Tasks};
 use crate::units::MIB;
 use crate::vfs::{Vfs, VfsConfig, VfsParts};
@@ -44,6 +46,8 @@ pub struct World {
     pub store: Arc<dyn ObjectStore>,
     /// The key prefix of the root.
     pub key_prefix: String,
+    /// The queue of the bucket's events, if there is one.
+    pub event_queue: Option<Arc<dyn EventQueue>>,
     /// Time.
     pub clock: SharedClock,
     /// Devices instead of files in the cache directories, one for each.
@@ -61,6 +65,9 @@ pub struct FileSystem {
     started: Duration,
     vfs: Vfs,
     tasks: Tasks,
+    watch: Watch,
+    event_queue: Option<Arc<dyn EventQueue>>,
+    key_prefix: String,
     cache: Arc<Cache>,
     blocks: BlockStore,
     meta: Arc<MetaStore>,
@@ -76,13 +83,15 @@ impl FileSystem {
     pub fn start(settings: Settings, give_back: fn()) -> Result<Self, StartError> {
         let clock = SystemClock::shared();
         let (store, key_prefix) = repository::open(&settings.repository).map_err(|error| StartError(error.to_string()))?;
-        Self::start_in(settings, World { store, key_prefix, clock, devices: None, metadata: None, give_back })
+        let open_queue = |url: &String| queue::open(url, &settings.repository).map_err(|error| StartError(error.to_string()));
+        let event_queue = settings.event_queue_url.as_ref().map(open_queue).transpose()?;
+        Self::start_in(settings, World { store, key_prefix, event_queue, clock, devices: None, metadata: None, give_back })
     }
 
     /// The same with given components.
     pub fn start_in(settings: Settings, world: World) -> Result<Self, StartError> {
         check_copies(&settings)?;
-        let World { store, key_prefix, clock, devices, metadata, give_back } = world;
+        let World { store, key_prefix, event_queue, clock, devices, metadata, give_back } = world;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("fby-net").build();
         let runtime = runtime.map_err(|error| StartError(format!("threads could not be started: {error}")))?;
         let handle = runtime.handle().clone();
@@ -133,7 +142,7 @@ impl FileSystem {
         };
         let layout = Layout { stripe_count: settings.stripe_count, stripe_size: settings.stripe_size.0 };
         let config = VfsConfig {
-            key_prefix,
+            key_prefix: key_prefix.clone(),
             metadata_ttl: settings.metadata_ttl,
             posix_metadata: settings.posix_metadata,
             layout,
@@ -153,7 +162,11 @@ impl FileSystem {
         let tasks = Tasks::start(tasks, TaskConfig::default()).map_err(|error| StartError(format!("tasks: {error}")))?;
         let target = settings.memory_target.0;
         handle.spawn(memory::govern(Arc::downgrade(&cache), target, give_back));
+        let watch = Watch::new(vfs.clone(), handle.clone(), settings.polling);
         let this = FileSystem {
+            watch,
+            event_queue,
+            key_prefix,
             started: clock.monotonic(),
             settings,
             clock,
@@ -172,7 +185,31 @@ impl FileSystem {
         if this.settings.auto_export.is_on() {
             this.vfs.start_auto_export();
         }
+        this.watch.set(this.watched());
         Ok(this)
+    }
+
+    /// The directories whose buckets are watched: today the root, if any.
+    fn watched(&self) -> Vec<Watched> {
+        let name = self.repository.name();
+        vec![Watched {
+            root: Ino::ROOT,
+            tag: String::new(),
+            bucket: name.strip_prefix("s3://").unwrap_or_default().to_owned(),
+            prefix: self.key_prefix.clone(),
+            policy: self.settings.auto_import,
+            queue: self.event_queue.clone(),
+        }]
+    }
+
+    /// How automatic import is doing, for each watched directory.
+    pub fn auto_import_status(&self) -> Vec<AutoImportStatus> {
+        self.watch.status()
+    }
+
+    /// Automatic import: to list now what would be listed later.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     /// The operations.
@@ -241,6 +278,7 @@ impl FileSystem {
                 retries: requests.retries,
             },
             unexported: self.unexported(),
+            auto_import: self.auto_import_status(),
             hidden_keys: self.meta.hidden_keys(0).map_or(0, |(_, count)| count),
             dirty_bytes: self.cache.dirty_bytes() as u64,
             dirty_copies: self.settings.dirty_copies,
@@ -300,6 +338,7 @@ impl FileSystem {
     pub fn shutdown(&self) {
         let Some(runtime) = self.runtime.lock().take() else { return };
         self.vfs.stop_auto_export();
+        self.watch.stop();
         self.tasks.close();
         // Fetches end first: they are what brings work to the rest.
         runtime.shutdown_timeout(Duration::from_secs(5));

@@ -2,6 +2,7 @@
 
 use crate::block::BlockStats;
 use crate::error::{Error, ErrorKind};
+use crate::task::watch::AutoImportStatus;
 use serde::{Deserialize, Serialize};
 
 /// One device of the cache.
@@ -67,6 +68,9 @@ pub struct Status {
     /// What the bucket does not have yet.
     #[serde(default)]
     pub unexported: Unexported,
+    /// How automatic import is doing, for each directory that has it.
+    #[serde(default)]
+    pub auto_import: Vec<AutoImportStatus>,
 }
 
 /// What was made and changed here and the bucket does not have.

@@ -9,6 +9,7 @@
 //! | `report` | completion reports: the CSV, its spool, its place |
 //! | `export` | the kind that sends what was made and changed here to the bucket |
 //! | `import` | the kind that brings names and attributes from the bucket |
+//! | `watch` | no task, but work over many files too: automatic import |
 //!
 //! Invariants:
 //! 1. A task's cursor and counters are of one moment: what is done again after a crash is not counted twice, and nothing is left out.
@@ -27,6 +28,7 @@ mod scheduler;
 #[cfg(test)]
 mod tests;
 mod turns;
+pub mod watch;
 
 pub use crate::meta::{TaskCounters, TaskKind, TaskRow, TaskState};
 pub use code::ErrorCode;

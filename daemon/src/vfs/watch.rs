@@ -72,6 +72,11 @@ pub struct NamedPlace {
 }
 
 impl NamedPlace {
+    /// A name of a directory, whatever becomes of the directory.
+    pub fn in_dir(dir: &ImportDir, name: &str) -> Self {
+        NamedPlace { above: Vec::new(), dir: dir.clone(), name: name.to_owned() }
+    }
+
     /// Which name this is; places with the same need to be asked about once.
     pub fn identity(&self) -> (Ino, &str) {
         (self.dir.0.ino, &self.name)
@@ -81,6 +86,11 @@ impl NamedPlace {
     pub fn key(&self) -> String {
         format!("{}{}", self.dir.prefix(), self.name)
     }
+}
+
+/// What is taken over in a directory: new names only where somebody has looked.
+fn accept_in(directory: &Directory, accept: Accept) -> Accept {
+    Accept { new: accept.new && directory.state().is_some(), ..accept }
 }
 
 impl Vfs {
@@ -106,7 +116,7 @@ impl Vfs {
         let inner = &self.0;
         for part in &mut parts {
             let directory = &part.dir.0;
-            if directory.state().is_none() {
+            if directory.state().is_none() && accept.new {
                 inner.forget_absent(directory, part);
             }
             // Otherwise the directory would pass for one that was listed, with names missing or left over.
@@ -115,9 +125,8 @@ impl Vfs {
             }
         }
         let (mut markers, mut taken) = (Vec::new(), TakenOver::default());
-        let mut new = Vec::new();
-        let mut bereft = Vec::new();
-        let accept = |directory: &Directory| Accept { new: accept.new && directory.state().is_some(), ..accept };
+        let (mut new, mut bereft) = (Vec::new(), Vec::new());
+        let accept = |directory: &Directory| accept_in(directory, accept);
         let mut take = |directory: &Directory, mut merged: Merged| {
             new.extend(merged.changes.iter().cloned());
             bereft.append(&mut merged.bereft);
@@ -160,7 +169,7 @@ impl Vfs {
         let (mut dir, mut name) = (place.dir.clone(), place.name.clone());
         let mut above = place.above.clone();
         loop {
-            let settled = inner.settle_name(&dir.0, &name, accept, Urgency::Ahead).await?;
+            let settled = inner.settle_name(&dir.0, &name, accept_in(&dir.0, accept), Urgency::Ahead).await?;
             let mut merged = settled.merged;
             new.extend(merged.changes.iter().cloned());
             bereft.append(&mut merged.bereft);
