@@ -83,6 +83,9 @@ pub(crate) struct MountArgs {
     /// Bring changes of the bucket in by themselves: new,changed,deleted
     #[arg(long, value_name = "EVENTS", help_heading = "Repository")]
     pub(crate) auto_import: Option<String>,
+    /// SQS queue that the bucket sends its event notifications to; with --auto-import
+    #[arg(long, value_name = "URL", help_heading = "Repository")]
+    pub(crate) event_queue_url: Option<String>,
     /// Send changes of files to the bucket by themselves: new,changed,deleted
     #[arg(long, value_name = "EVENTS", help_heading = "Repository")]
     pub(crate) auto_export: Option<String>,

@@ -33,6 +33,7 @@ impl ControlTarget for FakeMount {
             dirty_copies: 1,
             lacking_copies: 0,
             unexported: Unexported::default(),
+            auto_import: Vec::new(),
             cache: BlockStats { blocks: 3, ..BlockStats::default() },
             devices: Vec::new(),
             memory_bytes: 1,

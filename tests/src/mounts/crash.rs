@@ -2,15 +2,15 @@
 
 use crate::exercise::crash::{self, Kept, Rules};
 use crate::fixtures::mounted::{Options, Place, Site};
-use forebay_daemon::config::AutoExport;
+use forebay_daemon::config::{AutoExport, AutoImport};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// Tells the serving process where its server and its directories are, a line each.
 const PLACE: &str = "FOREBAY_CRASH_PLACE";
-/// Tells it whether to export by itself.
-const EXPORTS: &str = "FOREBAY_CRASH_EXPORTS";
+/// Tells it what it does by itself: export, import, or nothing.
+const BY_ITSELF: &str = "FOREBAY_CRASH_BY_ITSELF";
 /// What that process says once the mount serves.
 const READY: &str = "serving";
 
@@ -30,9 +30,18 @@ impl Serving {
 
     /// With automatic export of everything, or without.
     pub(super) fn start_with(place: &Place, exports: bool) -> Self {
+        Self::start_doing(place, if exports { "export" } else { "" })
+    }
+
+    /// With automatic import of everything.
+    pub(super) fn start_importing(place: &Place) -> Self {
+        Self::start_doing(place, "import")
+    }
+
+    fn start_doing(place: &Place, by_itself: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("the test program"));
         command.args(["mounts::crash::the_serving_process", "--exact", "--include-ignored", "--nocapture"]);
-        command.env(EXPORTS, if exports { "1" } else { "0" });
+        command.env(BY_ITSELF, by_itself);
         command.env(PLACE, format!("{}\n{}", place.endpoint, place.home.display())).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("starts");
         let mut said = BufReader::new(process.stdout.take().expect("piped")).lines();
@@ -60,9 +69,11 @@ fn the_serving_process() {
     let Ok(told) = std::env::var(PLACE) else { return };
     let (endpoint, home) = told.split_once('\n').expect("two lines");
     let place = Place { endpoint: endpoint.to_owned(), home: home.into() };
-    let exports = std::env::var(EXPORTS).is_ok_and(|told| told == "1");
+    let does = |what: &str| std::env::var(BY_ITSELF).is_ok_and(|told| told == what);
+    let (exports, imports) = (does("export"), does("import"));
+    let auto_import = AutoImport { new: imports, changed: imports, deleted: imports };
     let auto_export = AutoExport { new: exports, changed: exports, deleted: exports, ..AutoExport::default() };
-    let _mount = place.mount(&Options { watched: false, auto_export, ..Options::default() });
+    let _mount = place.mount(&Options { watched: false, auto_export, auto_import, ..Options::default() });
     println!("{READY}");
     // Until killed, or until the one who started it is gone.
     let _ = std::io::stdin().lock().lines().count();

@@ -3,10 +3,12 @@
 mod acls;
 mod allocated;
 mod auto_export;
+mod auto_import;
 mod consistency;
 mod copying;
 mod crash;
 mod devices;
+mod event_queue;
 mod export;
 mod faults;
 mod import;

@@ -19,8 +19,6 @@ mod interval;
 mod pass;
 mod pump;
 mod status;
-#[cfg(test)]
-mod tests;
 mod watcher;
 
 pub use status::{AutoImportStatus, PassStatus, QueueStatus};

@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
+/// How long a pass that somebody asked for waits at most for others who ask.
+const GATHER: Duration = Duration::from_secs(1);
 /// Conflicts of one pass that are logged one by one.
 const LOGGED: usize = 20;
 
@@ -108,7 +110,7 @@ impl Watcher {
                 () = until_stopped(&mut stopped) => return,
                 () = self.soon.notified() => {
                     // Several may ask at once, and one after the other: that makes one pass, not many.
-                    tokio::time::sleep(self.polling.shortest.min(wait) / 10).await;
+                    tokio::time::sleep((self.polling.shortest.min(wait) / 10).min(GATHER)).await;
                 }
                 () = tokio::time::sleep(wait) => {}
             }
