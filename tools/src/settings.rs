@@ -2,7 +2,9 @@
 //! Reads nothing but its arguments: who runs the command comes in as [`User`].
 
 use crate::cli::MountArgs;
-use forebay_daemon::config::{AutoExport, AutoImport, Deployment, MetadataTtl, OnConflict, Polling, PosixMetadata, RepositorySettings, Settings};
+use forebay_daemon::config::{
+    AutoExport, AutoImport, Deployment, MetadataTtl, OnConflict, Polling, PosixMetadata, RepositorySettings, Settings,
+};
 use forebay_daemon::repository::queue::queue_host;
 use forebay_daemon::units::{ByteCount, MIB};
 use forebay_fuse::MountOptions;

@@ -230,7 +230,8 @@ mod tests {
         let mut status = sample();
         assert!(!super::status(&status).contains("auto-import"));
         let pass = PassStatus { ago_seconds: 7, took_ms: 40, objects: 1200, ..PassStatus::default() };
-        let queue = QueueStatus { messages: 3, backlog: Some(2), last_error: Some("status 503".into()), ..QueueStatus::default() };
+        let queue =
+            QueueStatus { messages: 3, backlog: Some(2), last_error: Some("status 503".into()), ..QueueStatus::default() };
         status.auto_import = vec![AutoImportStatus {
             events: vec!["new".into(), "deleted".into()],
             last_pass: Some(pass),

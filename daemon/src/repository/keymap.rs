@@ -99,9 +99,8 @@ impl Segment {
             from = Some([name, b"\0".as_slice()].concat());
         }
         pieces.push(Segment { covers: (from, to), entries: entries.collect() });
-        let is_empty = |piece: &Segment| {
-            piece.covers.1.as_ref().is_some_and(|to| piece.covers.0.as_ref().is_some_and(|from| from >= to))
-        };
+        let is_empty =
+            |piece: &Segment| piece.covers.1.as_ref().is_some_and(|to| piece.covers.0.as_ref().is_some_and(|from| from >= to));
         pieces.retain(|piece| !is_empty(piece));
         pieces
     }

@@ -306,8 +306,7 @@ impl Inner {
         }
         let later = settled.since(directory.ino, part.asked_ns);
         let segments = std::mem::take(&mut part.classified.segments).into_iter().flat_map(|segment| segment.without(&later));
-        let segments =
-            segments.map(|segment| (segment.covers, segment.entries.into_iter().map(as_entry).collect())).collect();
+        let segments = segments.map(|segment| (segment.covers, segment.entries.into_iter().map(as_entry).collect())).collect();
         let listed_at_ns = part.asked_ns;
         let is_whole = accept.new && accept.changed;
         let state = part.complete.filter(|_| is_whole);
@@ -316,12 +315,7 @@ impl Inner {
     }
 
     /// One name as the store has it: one LIST, or two.
-    async fn listed_name(
-        self: &Arc<Self>,
-        directory: &Directory,
-        name: &str,
-        urgency: Urgency,
-    ) -> Result<Option<ListedEntry>> {
+    async fn listed_name(self: &Arc<Self>, directory: &Directory, name: &str, urgency: Urgency) -> Result<Option<ListedEntry>> {
         let key = format!("{}{name}", directory.prefix);
         let (object, is_prefix) = self.ask_for_name(&key, urgency).await?;
         let node = match (is_prefix, object) {

@@ -53,8 +53,11 @@ impl TakenOver {
         }
         let key = |name: &[u8]| format!("{}{}", directory.prefix, String::from_utf8_lossy(name));
         let told = merged.conflicts.into_iter();
-        self.conflicts
-            .extend(told.map(|conflict| Disagreement { key: key(&conflict.name), ino: conflict.ino, kind: conflict.kind }));
+        self.conflicts.extend(told.map(|conflict| Disagreement {
+            key: key(&conflict.name),
+            ino: conflict.ino,
+            kind: conflict.kind,
+        }));
     }
 
     /// Whether anything changed here.
@@ -197,7 +200,8 @@ impl Vfs {
             after = Some(*last);
             for (ino, _) in page {
                 let Some(row) = self.0.meta.inode(ino).map_err(metadata_error)? else { continue };
-                let Some(origin) = row.origin.filter(|_| row.kind != FileKind::Directory && !row.local && row.link.is_some()) else {
+                let Some(origin) = row.origin.filter(|_| row.kind != FileKind::Directory && !row.local && row.link.is_some())
+                else {
                     continue;
                 };
                 if prefixes.iter().any(|prefix| origin.key.starts_with(prefix.as_str())) {

@@ -119,7 +119,9 @@ fn events_of_what_is_not_here_cost_nothing() {
     told.created("in/d/../x");
     told.created("in/unseen/more/f");
     told.behind.send(r#"{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"bucket"}"#);
-    told.behind.send(event("ObjectCreated:Put", "in/d/f").replace("\"bucket\":{\"name\":\"bucket\"}", "\"bucket\":{\"name\":\"other\"}"));
+    told.behind.send(
+        event("ObjectCreated:Put", "in/d/f").replace("\"bucket\":{\"name\":\"bucket\"}", "\"bucket\":{\"name\":\"other\"}"),
+    );
     told.behind.send(event("ObjectTagging:Put", "in/d/f"));
     eventually("messages are deleted", || told.behind.is_empty());
     assert_eq!(told.site.count(Op::ListObjects) + told.site.count(Op::HeadObject), 0);

@@ -87,8 +87,11 @@ mod tests {
 
     #[test]
     fn records_name_their_keys_decoded() {
-        let records =
-            [record("ObjectCreated:Put", "a+b%2Bc/%C3%BC"), record("s3:ObjectRemoved:Delete", "d"), record("ObjectTagging:Put", "t")];
+        let records = [
+            record("ObjectCreated:Put", "a+b%2Bc/%C3%BC"),
+            record("s3:ObjectRemoved:Delete", "d"),
+            record("ObjectTagging:Put", "t"),
+        ];
         assert_eq!(keys(&format!(r#"{{"Records":[{}]}}"#, records.join(","))), ["lake:a b+c/ü", "lake:d"]);
     }
 
@@ -108,7 +111,9 @@ mod tests {
     #[test]
     fn a_test_event_says_nothing_and_other_text_is_told() {
         assert!(keys(r#"{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"lake"}"#).is_empty());
-        for body in ["", "hello", "[]", "{}", r#"{"Records":[{}]}"#, r#"{"Type":"Notification","Message":"hi"}"#, r#"{"Records":3}"#] {
+        for body in
+            ["", "hello", "[]", "{}", r#"{"Records":[{}]}"#, r#"{"Type":"Notification","Message":"hi"}"#, r#"{"Records":3}"#]
+        {
             assert!(read(body).is_err(), "{body}");
         }
         let not_utf8 = format!(r#"{{"Records":[{}]}}"#, record("ObjectCreated:Put", "%ff"));

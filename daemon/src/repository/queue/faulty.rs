@@ -72,7 +72,11 @@ impl FaultyQueue {
         place.and_then(|at| script.queued.remove(at)).map(|(_, fault)| fault).or(script.always)
     }
 
-    async fn faulty<T>(&self, op: Op, work: impl Future<Output = Result<T, QueueError>>) -> Result<(T, Option<Fault>), QueueError> {
+    async fn faulty<T>(
+        &self,
+        op: Op,
+        work: impl Future<Output = Result<T, QueueError>>,
+    ) -> Result<(T, Option<Fault>), QueueError> {
         let fault = self.draw(op);
         let queue = || self.inner.url().to_owned();
         match fault {

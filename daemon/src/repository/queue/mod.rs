@@ -61,7 +61,9 @@ pub enum QueueError {
         queue: String,
     },
     /// The credentials do not allow it.
-    #[error("access to queue '{queue}' was denied: {message}; it takes sqs:ReceiveMessage, sqs:DeleteMessage and sqs:GetQueueAttributes")]
+    #[error(
+        "access to queue '{queue}' was denied: {message}; it takes sqs:ReceiveMessage, sqs:DeleteMessage and sqs:GetQueueAttributes"
+    )]
     AccessDenied {
         /// Its URL.
         queue: String,

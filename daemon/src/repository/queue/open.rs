@@ -12,7 +12,9 @@ use std::sync::Arc;
 #[derive(Debug, thiserror::Error)]
 pub enum QueueUrlError {
     /// Not one.
-    #[error("--event-queue-url '{0}' is not the URL of a queue: write https://sqs.REGION.amazonaws.com/ACCOUNT/NAME, as the queue's details show it")]
+    #[error(
+        "--event-queue-url '{0}' is not the URL of a queue: write https://sqs.REGION.amazonaws.com/ACCOUNT/NAME, as the queue's details show it"
+    )]
     NotAQueue(String),
     /// Profile, region, certificates.
     #[error(transparent)]
@@ -75,7 +77,16 @@ mod tests {
             Some("https://sqs.eu-west-1.amazonaws.com")
         );
         assert_eq!(queue_host("http://127.0.0.1:5000/123456789012/q"), Some("http://127.0.0.1:5000"));
-        for url in ["", "changes", "arn:aws:sqs:eu-west-1:1:q", "https://host", "https://host/", "https:///a/b", "http://h/a b", "http://h/q?x"] {
+        for url in [
+            "",
+            "changes",
+            "arn:aws:sqs:eu-west-1:1:q",
+            "https://host",
+            "https://host/",
+            "https:///a/b",
+            "http://h/a b",
+            "http://h/q?x",
+        ] {
             assert_eq!(queue_host(url), None, "{url}");
         }
     }

@@ -233,7 +233,8 @@ impl Refusal {
             message: String,
         }
         let told: Document = serde_json::from_slice(document).unwrap_or_default();
-        let code = if told.code.is_empty() { header.and_then(|text| text.split(';').next()).unwrap_or_default() } else { &told.code };
+        let code =
+            if told.code.is_empty() { header.and_then(|text| text.split(';').next()).unwrap_or_default() } else { &told.code };
         Refusal { status, code: code.rsplit('#').next().unwrap_or_default().to_owned(), message: told.message }
     }
 }

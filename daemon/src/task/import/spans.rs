@@ -113,7 +113,10 @@ impl Spans {
             return None;
         }
         let is_long = |span: &&mut Span| {
-            span.is_taken && !span.is_being_cut && span.listed.is_some() && span.pages >= span.pages_at_cut + self.pages_before_cut
+            span.is_taken
+                && !span.is_being_cut
+                && span.listed.is_some()
+                && span.pages >= span.pages_at_cut + self.pages_before_cut
         };
         let span = state.spans.iter_mut().filter(is_long).max_by_key(|span| span.pages - span.pages_at_cut)?;
         (span.is_being_cut, span.pages_at_cut) = (true, span.pages);

@@ -35,11 +35,8 @@ pub(super) fn next(polling: &Polling, before: Duration, ended: Ended, random: f6
 mod tests {
     use super::*;
 
-    const POLLING: Polling = Polling {
-        shortest: Duration::from_secs(10),
-        longest: Duration::from_secs(300),
-        reconcile: Duration::from_secs(1800),
-    };
+    const POLLING: Polling =
+        Polling { shortest: Duration::from_secs(10), longest: Duration::from_secs(300), reconcile: Duration::from_secs(1800) };
 
     fn after(before: u64, ended: Ended) -> u64 {
         next(&POLLING, Duration::from_secs(before), ended, 0.5).as_secs()

@@ -286,7 +286,11 @@ impl Pump {
         watcher.list_soon();
         let mut state = self.state.lock();
         state.status.given_up += 1;
-        tracing::warn!(queue = state.status.url, tries = message.received, "automatic import: a message is given up, and the bucket listed instead");
+        tracing::warn!(
+            queue = state.status.url,
+            tries = message.received,
+            "automatic import: a message is given up, and the bucket listed instead"
+        );
     }
 
     fn works(&self) {

@@ -1,9 +1,9 @@
 //! The passes of one watched directory, one after the other, and what is known of it.
 
+use super::Watched;
 use super::interval::{self, Ended};
 use super::pass::{self, CONFLICTS_MAX, Found};
 use super::status::{AutoImportStatus, PassStatus};
-use super::Watched;
 use crate::config::Polling;
 use crate::meta::ConflictKind;
 use crate::task::TaskError;
