@@ -3,7 +3,7 @@
 //! Only the keys are read. What happened to them is for the store to say when it is asked: then it does not matter in which order messages
 //! come, or how often. Total: any text gives keys or says why it does not.
 
-use super::super::s3::encode::decode_listed;
+use crate::repository::s3::encode::decode_listed;
 use serde_json::Value;
 
 /// An object that a message is about.
