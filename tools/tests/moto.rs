@@ -189,6 +189,8 @@ fn what_somebody_elses_server_tells_in_a_queue_comes_in_by_itself() {
         let import = status();
         import["queue"]["connected"] == true && import["under_way"] == false && import["interval_ms"].as_u64().unwrap() > 600_000
     });
+    // Here already: a read that met the new version would find it out before the event does.
+    assert_eq!(std::fs::read(root.join("d/changes")).unwrap(), b"old");
     let passes = status()["passes"].clone();
     moto.put("second-opinion/data/d/changes", b"newer", "");
     moto.put("second-opinion/data/d/a%20name%20%2B%20more", b"new", "");
