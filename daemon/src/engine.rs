@@ -2,6 +2,7 @@
 
 mod cache_dir;
 mod memory;
+mod watching;
 
 use crate::block::{BlockStore, BlockStoreConfig};
 use crate::cache::{Cache, CacheConfig, Components};
@@ -13,7 +14,8 @@ use crate::ids::{AssociationId, FsId};
 use crate::io::uring::{UringDevice, UringOptions};
 use crate::io::{BufferPool, Device};
 use crate::meta::engine::Engine;
-use crate::meta::{DefaultAttrs, MetaConfig, MetaStore, REPOSITORY_SETTING};
+use crate::meta::{DefaultAttrs, EventBits, MetaConfig, MetaStore, REPOSITORY_SETTING};
+use crate::repository::queue::EventQueue;
 use crate::repository::retry::RetryConfig;
 use crate::repository::{self, Opened, Repository, RepositoryConfig};
 use crate::stripe::{DeviceArray, DeviceReport, Layout};
@@ -21,16 +23,17 @@ use crate::task::export::Export;
 use crate::task::import::Import;
 use crate::task::preload::Preload;
 use crate::task::release::Release;
+use crate::task::watch::{AutoImportStatus, Watch};
 use crate::task::{ReportStores, TaskConfig, TaskParts, Tasks};
 use crate::units::MIB;
-use crate::vfs::{RootAssociation, Vfs, VfsConfig, VfsParts};
+use crate::vfs::{AssociationView, EVENT_QUEUE_URL, RootAssociation, Vfs, VfsConfig, VfsParts};
 use cache_dir::CacheDir;
 use memory::Shares;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use watching::Watching;
 
 /// Why a file system could not start: one line that names the thing, the cause and the way out.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,8 @@ const WINDOW: u64 = 128 * MIB;
 pub struct World {
     /// The root's object store and key prefix; `None` where the root is to have no bucket.
     pub root: Option<Opened>,
+    /// The queue of the root's bucket's events, in place of the one that the settings name.
+    pub event_queue: Option<Arc<dyn EventQueue>>,
     /// Time.
     pub clock: SharedClock,
     /// Devices instead of files in the cache directories, one for each.
@@ -63,6 +68,7 @@ pub struct FileSystem {
     started: Duration,
     vfs: Vfs,
     tasks: Tasks,
+    watching: Watching,
     cache: Arc<Cache>,
     blocks: BlockStore,
     meta: Arc<MetaStore>,
@@ -81,13 +87,13 @@ impl FileSystem {
             true => None,
             false => Some(repository::open(&settings.repository).map_err(|error| StartError(error.to_string()))?),
         };
-        Self::start_in(settings, World { root, clock, devices: None, metadata: None, give_back })
+        Self::start_in(settings, World { root, event_queue: None, clock, devices: None, metadata: None, give_back })
     }
 
     /// The same with given components.
     pub fn start_in(settings: Settings, world: World) -> Result<Self, StartError> {
         check_copies(&settings)?;
-        let World { root, clock, devices, metadata, give_back } = world;
+        let World { root, event_queue, clock, devices, metadata, give_back } = world;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("fby-net").build();
         let runtime = runtime.map_err(|error| StartError(format!("threads could not be started: {error}")))?;
         let handle = runtime.handle().clone();
@@ -175,7 +181,16 @@ impl FileSystem {
         let tasks = Tasks::start(tasks, TaskConfig::default()).map_err(|error| StartError(format!("tasks: {error}")))?;
         let target = settings.memory_target.0;
         handle.spawn(memory::govern(Arc::downgrade(&cache), target, give_back));
+        let watching = Watching {
+            vfs: vfs.clone(),
+            watch: Watch::new(vfs.clone(), handle.clone(), settings.polling),
+            repository: Arc::clone(&repository),
+            root_queue: event_queue,
+        };
+        let renewed = watching.clone();
+        vfs.on_change_of_associations(Box::new(move || renewed.renew()));
         let this = FileSystem {
+            watching,
             started: clock.monotonic(),
             settings,
             clock,
@@ -192,7 +207,18 @@ impl FileSystem {
         };
         this.keep_house();
         this.vfs.start_auto_export();
+        this.watching.renew();
         Ok(this)
+    }
+
+    /// How automatic import is doing, for each watched directory.
+    pub fn auto_import_status(&self) -> Vec<AutoImportStatus> {
+        self.watching.watch.status()
+    }
+
+    /// Automatic import: to list now what would be listed later.
+    pub fn watch(&self) -> &Watch {
+        &self.watching.watch
     }
 
     /// The operations.
@@ -233,6 +259,12 @@ impl FileSystem {
         }
     }
 
+    /// An association, and how automatic import is doing there.
+    pub fn association_info(&self, view: AssociationView) -> AssociationInfo {
+        let auto_import_status = self.watching.status_of(view.root);
+        AssociationInfo { auto_import_status, ..view.into() }
+    }
+
     /// What `forebay status` shows of this file system; the mount point is filled in by the caller.
     pub fn status(&self) -> Status {
         let counters = self.cache.counters();
@@ -261,7 +293,8 @@ impl FileSystem {
                 retries: requests.retries,
             },
             unexported: self.unexported(),
-            associations: self.vfs.associations().into_iter().map(AssociationInfo::from).collect(),
+            associations: self.vfs.associations().into_iter().map(|view| self.association_info(view)).collect(),
+            auto_import: self.auto_import_status(),
             hidden_keys: self.meta.hidden_keys(0).map_or(0, |(_, count)| count),
             dirty_bytes: self.cache.dirty_bytes() as u64,
             dirty_copies: self.settings.dirty_copies,
@@ -324,6 +357,7 @@ impl FileSystem {
     pub fn shutdown(&self) {
         let Some(runtime) = self.runtime.lock().take() else { return };
         self.vfs.stop_auto_export();
+        self.watching.watch.stop();
         self.tasks.close();
         // Fetches end first: they are what brings work to the rest.
         runtime.shutdown_timeout(Duration::from_secs(5));
@@ -349,9 +383,9 @@ impl Drop for FileSystem {
 fn root_association(settings: &Settings) -> Option<RootAssociation> {
     (!settings.repository.is_none()).then(|| RootAssociation {
         settings: settings.repository.clone(),
-        auto_import: None,
+        auto_import: settings.auto_import.map(|auto| EventBits::new(auto.new, auto.changed, auto.deleted)),
         auto_export: settings.auto_export,
-        further: BTreeMap::new(),
+        further: settings.event_queue_url.iter().map(|url| (EVENT_QUEUE_URL.to_owned(), url.clone())).collect(),
     })
 }
 

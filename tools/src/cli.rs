@@ -93,6 +93,9 @@ pub(crate) struct MountArgs {
     /// Bring changes of the bucket in by themselves: new,changed,deleted
     #[arg(long, value_name = "EVENTS", help_heading = "Repository")]
     pub(crate) auto_import: Option<String>,
+    /// SQS queue that the bucket sends its event notifications to; with --auto-import
+    #[arg(long, value_name = "URL", help_heading = "Repository")]
+    pub(crate) event_queue_url: Option<String>,
     /// Send changes of files to the bucket by themselves: new,changed,deleted
     #[arg(long, value_name = "EVENTS", help_heading = "Repository")]
     pub(crate) auto_export: Option<String>,
@@ -495,6 +498,9 @@ pub(crate) struct DraCreateArgs {
     pub(crate) path: PathBuf,
     /// s3://bucket[/prefix], gs://…, az://… or file:///dir
     pub(crate) repository: String,
+    /// The SQS queue that the bucket's events go to, for automatic import
+    #[arg(long, value_name = "URL")]
+    pub(crate) event_queue_url: Option<String>,
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,
     #[command(flatten)]

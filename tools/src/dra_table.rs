@@ -1,5 +1,6 @@
 //! Associations as text for people.
 
+use crate::table;
 use forebay_daemon::control::dra::{AssociationInfo, Event};
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
@@ -41,6 +42,10 @@ pub(crate) fn association(info: &AssociationInfo) -> String {
     line("lifecycle", &info.lifecycle);
     info.failure.iter().for_each(|why| line("failure", why));
     line("auto-import", &events(&info.auto_import));
+    if let Some(status) = &info.auto_import_status {
+        line("", &table::auto_import(status));
+        status.queue.iter().for_each(|queue| line("event queue", &table::event_queue(queue)));
+    }
     line("auto-export", &events(&info.auto_export));
     line("on conflict", &format!("{:?}", info.on_conflict).to_lowercase());
     for (name, value) in &info.options {

@@ -12,6 +12,7 @@ const WITH_VALUE: &[&str] = &[
     "stripe-count",
     "stripe-size",
     "auto-import",
+    "event-queue-url",
     "auto-export",
     "on-conflict",
     "endpoint-url",

@@ -2,8 +2,11 @@
 //! Reads nothing but its arguments: who runs the command comes in as [`User`].
 
 use crate::cli::MountArgs;
-use crate::store_settings::repository;
-use forebay_daemon::config::{AutoExport, Deployment, MetadataTtl, OnConflict, PosixMetadata, RepositorySettings, Settings};
+use crate::store_settings::{Scheme, check_url, repository};
+use forebay_daemon::config::{
+    AutoExport, AutoImport, Deployment, MetadataTtl, OnConflict, Polling, PosixMetadata, RepositorySettings, Settings,
+};
+use forebay_daemon::repository::queue::queue_host;
 use forebay_daemon::units::{ByteCount, MIB};
 use forebay_fuse::MountOptions;
 use std::path::{Path, PathBuf};
@@ -61,11 +64,11 @@ pub(crate) fn bad<T>(thing: impl Into<String>, cause: impl Into<String>, way_out
 
 /// Checks the arguments of `forebay mount`.
 pub(crate) fn plan(args: &MountArgs, user: &User) -> Checked<MountPlan> {
-    refuse_what_comes_later(args)?;
     let repository = match args.repository.as_str() {
         RepositorySettings::NONE => no_repository(args)?,
         url => repository(url, &args.store)?,
     };
+    let auto_import = auto_import(args)?;
     let mountpoint = absolute(&args.mountpoint, user);
     let cache_dirs = cache_dirs(args, user, &repository, &mountpoint)?;
     let settings = Settings {
@@ -77,6 +80,9 @@ pub(crate) fn plan(args: &MountArgs, user: &User) -> Checked<MountPlan> {
             &[("persistent", Deployment::Persistent), ("scratch", Deployment::Scratch)],
         )?,
         auto_export: if args.auto_export.is_some() || args.on_conflict.is_some() { Some(auto_export(args)?) } else { None },
+        event_queue_url: event_queue(args, auto_import)?,
+        auto_import: args.auto_import.is_some().then_some(auto_import),
+        polling: Polling::default(),
         dirty_copies: choice("--dirty-copies", args.dirty_copies.as_deref(), &[("1", 1), ("2", 2)])?,
         compression: choice("--compression", args.compression.as_deref(), &[("lz4", true), ("none", false)])?,
         dedup: choice("--dedup", args.dedup.as_deref(), &[("on", true), ("off", false)])?,
@@ -106,13 +112,6 @@ pub(crate) fn plan(args: &MountArgs, user: &User) -> Checked<MountPlan> {
         settings,
         mountpoint,
     })
-}
-
-fn refuse_what_comes_later(args: &MountArgs) -> Checked<()> {
-    match &args.auto_import {
-        Some(_) => bad("--auto-import", "not built yet in this version", "mount without it"),
-        None => Ok(()),
-    }
 }
 
 /// A mount whose root has no bucket.
@@ -147,22 +146,52 @@ fn auto_export(args: &MountArgs) -> Checked<AutoExport> {
         ("keep-both", OnConflict::KeepBoth),
     ];
     let on_conflict = choice("--on-conflict", args.on_conflict.as_deref(), &conflicts)?;
-    let mut auto = AutoExport { on_conflict, ..AutoExport::default() };
-    for event in args.auto_export.iter().flat_map(|events| events.split(',')) {
-        match event.trim().to_lowercase().as_str() {
-            "none" => {}
-            "new" => auto.new = true,
-            "changed" => auto.changed = true,
-            "deleted" => auto.deleted = true,
-            other => {
-                return bad("--auto-export", format!("'{other}' is no event"), "use new, changed, deleted, separated by commas");
-            }
-        }
-    }
+    let [new, changed, deleted] = events("--auto-export", args.auto_export.as_deref())?;
+    let auto = AutoExport { new, changed, deleted, on_conflict };
     if auto.is_on() && args.read_only {
         return bad("--auto-export", "a read-only mount changes nothing", "leave one of the two out");
     }
     Ok(auto)
+}
+
+/// Which of new, changed and deleted a list names.
+fn events(option: &str, list: Option<&str>) -> Checked<[bool; 3]> {
+    let names = ["new", "changed", "deleted"];
+    let mut named = [false; 3];
+    for event in list.iter().flat_map(|list| list.split(',')) {
+        let event = event.trim().to_lowercase();
+        if event == "none" {
+            continue;
+        }
+        match names.iter().position(|name| *name == event) {
+            Some(at) => named[at] = true,
+            None => return bad(option, format!("'{event}' is no event"), "use new, changed, deleted, separated by commas, or none"),
+        }
+    }
+    Ok(named)
+}
+
+/// `--auto-import`.
+fn auto_import(args: &MountArgs) -> Checked<AutoImport> {
+    let [new, changed, deleted] = events("--auto-import", args.auto_import.as_deref())?;
+    Ok(AutoImport { new, changed, deleted })
+}
+
+/// `--event-queue-url`.
+fn event_queue(args: &MountArgs, auto: AutoImport) -> Checked<Option<String>> {
+    let Some(url) = args.event_queue_url.as_deref() else { return Ok(None) };
+    let thing = || format!("--event-queue-url '{url}'");
+    if !auto.is_on() {
+        return bad(thing(), "nothing comes in by itself", "add --auto-import new,changed,deleted, or leave it out");
+    }
+    if args.repository == RepositorySettings::NONE || check_url(&args.repository)? != Scheme::S3 {
+        return bad(thing(), "only s3:// repositories tell of changes in a queue", "leave it out; the bucket is listed instead");
+    }
+    if queue_host(url).is_none() {
+        let form = "write https://sqs.REGION.amazonaws.com/ACCOUNT/NAME, as the queue's details show it";
+        return bad(thing(), "not the URL of a queue", form);
+    }
+    Ok(Some(url.to_owned()))
 }
 
 /// The daemon's log is beside its first cache; what stays in the foreground says it there, unless told otherwise.

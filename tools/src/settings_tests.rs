@@ -35,6 +35,15 @@ fn defaults_are_the_documented_ones() {
 }
 
 #[test]
+fn what_comes_in_by_itself_is_named() {
+    let url = "https://sqs.eu-west-1.amazonaws.com/1/q";
+    assert_eq!(planned(&[]).settings.auto_import, AutoImport::default());
+    let plan = planned(&["--read-only", "--auto-import=new, Deleted", &format!("--event-queue-url={url}")]);
+    assert_eq!(plan.settings.auto_import, AutoImport { new: true, changed: false, deleted: true });
+    assert_eq!(plan.settings.event_queue_url.as_deref(), Some(url));
+}
+
+#[test]
 fn two_copies_go_to_two_directories() {
     assert_eq!(planned(&["--dirty-copies=2", "--cache=/a", "--cache=/b"]).settings.dirty_copies, 2);
 }
@@ -192,7 +201,22 @@ fn every_bad_value_gives_its_line() {
         (S3, &["--gid=4294967295"], "--gid '4294967295': not a numeric id; write a number, as 'id' prints it"),
         (S3, &["--file-mode=rw"], "--file-mode 'rw': not permission bits in octal; write it as in 0644"),
         (S3, &["--dir-mode=10000"], "--dir-mode '10000': not permission bits in octal; write it as in 0644"),
-        (S3, &["--auto-import=new"], "--auto-import: not built yet in this version; mount without it"),
+        (S3, &["--auto-import=newest"], "--auto-import: 'newest' is no event; use new, changed, deleted, separated by commas"),
+        (
+            S3,
+            &["--event-queue-url=https://sqs.x.amazonaws.com/1/q"],
+            "--event-queue-url 'https://sqs.x.amazonaws.com/1/q': nothing comes in by itself; add --auto-import new,changed,deleted, or leave it out",
+        ),
+        (
+            S3,
+            &["--auto-import=new", "--event-queue-url=q"],
+            "--event-queue-url 'q': not the URL of a queue; write https://sqs.REGION.amazonaws.com/ACCOUNT/NAME, as the queue's details show it",
+        ),
+        (
+            "gs://b",
+            &["--auto-import=new", "--event-queue-url=https://sqs.x.amazonaws.com/1/q"],
+            "--event-queue-url 'https://sqs.x.amazonaws.com/1/q': only s3:// repositories tell of changes in a queue; leave it out; the bucket is listed instead",
+        ),
         (S3, &["--auto-export=newest"], "--auto-export: 'newest' is no event; use new, changed, deleted, separated by commas"),
     ];
     for (url, extra, line) in table {

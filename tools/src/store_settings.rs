@@ -39,14 +39,15 @@ pub(crate) fn repository(url: &str, args: &StoreArgs) -> Checked<RepositorySetti
 
 /// The kinds of repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scheme {
+pub(crate) enum Scheme {
     S3,
     Gcs,
     Azure,
     File,
 }
 
-fn check_url(url: &str) -> Checked<Scheme> {
+/// The scheme of a repository that can be one.
+pub(crate) fn check_url(url: &str) -> Checked<Scheme> {
     let thing = || format!("repository '{url}'");
     let forms = "write s3://bucket[/prefix], gs://…, az://… or file:///dir";
     let Some((scheme, rest)) = url.split_once("://") else {

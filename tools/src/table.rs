@@ -1,6 +1,7 @@
 //! Text for people: what the commands print without `--json`.
 
 use forebay_daemon::control::types::{DeviceStatus, HiddenKeys, Status, StripeInfo, Unexported};
+use forebay_daemon::task::watch::{AutoImportStatus, QueueStatus};
 use forebay_daemon::units::ByteCount;
 use std::fmt::Write;
 
@@ -45,6 +46,12 @@ pub(crate) fn status(status: &Status) -> String {
     if status.unexported.changes > 0 {
         line("unexported", unexported(&status.unexported));
     }
+    for import in &status.auto_import {
+        line("auto-import", auto_import(import));
+        if let Some(queue) = &import.queue {
+            line("event queue", event_queue(queue));
+        }
+    }
     if status.dirty_copies > 1 {
         line("copies", copies(status));
     }
@@ -76,6 +83,55 @@ fn unexported(unexported: &Unexported) -> String {
     }
     if let (failing @ 1.., Some(why)) = (unexported.failing, &unexported.last_failure) {
         write!(text, "; {failing} FAILED so far: {why}").expect("writing to a string");
+    }
+    text
+}
+
+/// How automatic import is doing.
+pub(crate) fn auto_import(import: &AutoImportStatus) -> String {
+    let mut text = import.events.join(",");
+    if !import.prefix.is_empty() {
+        write!(text, " of '{}'", import.prefix).expect("writing to a string");
+    }
+    match &import.last_pass {
+        None => text += "; not listed yet",
+        Some(pass) => {
+            let ago = duration(pass.ago_seconds);
+            write!(text, "; listed {ago} ago ({} objects in {} ms)", pass.objects, pass.took_ms).expect("writing to a string");
+        }
+    }
+    let every = duration(import.interval_ms.div_ceil(1000));
+    let (new, changed, deleted) = (import.new, import.changed, import.deleted);
+    write!(text, ", next after {every}; {new} new, {changed} changed, {deleted} deleted").expect("writing to a string");
+    if let (conflicts @ 1.., Some(key)) = (import.conflicts, &import.conflict) {
+        write!(text, "; {conflicts} CONFLICTS, such as '{key}'").expect("writing to a string");
+    }
+    if let Some(error) = &import.last_error {
+        write!(text, "; FAILED last: {error}").expect("writing to a string");
+    }
+    text
+}
+
+/// How a queue of events is doing.
+pub(crate) fn event_queue(queue: &QueueStatus) -> String {
+    let mut text = if queue.connected { "connected".to_owned() } else { "NOT CONNECTED".to_owned() };
+    write!(text, ", {} messages", queue.messages).expect("writing to a string");
+    if let Some(ago) = queue.last_message_seconds {
+        write!(text, ", the last {} ago", duration(ago)).expect("writing to a string");
+    }
+    if let Some(backlog) = queue.backlog {
+        write!(text, ", {backlog} waiting").expect("writing to a string");
+    }
+    if let Some(age) = queue.oldest_message_seconds {
+        write!(text, ", the oldest in hand {} old", duration(age)).expect("writing to a string");
+    }
+    for (count, what) in [(queue.unreadable, "unreadable"), (queue.given_up, "given up")] {
+        if count > 0 {
+            write!(text, ", {count} {what}").expect("writing to a string");
+        }
+    }
+    if let Some(error) = &queue.last_error {
+        write!(text, ": {error}").expect("writing to a string");
     }
     text
 }
@@ -131,6 +187,7 @@ mod tests {
     use super::*;
     use forebay_daemon::block::BlockStats;
     use forebay_daemon::control::types::{HiddenKey, Requests};
+    use forebay_daemon::task::watch::PassStatus;
 
     fn sample() -> Status {
         Status {
@@ -170,7 +227,31 @@ mod tests {
             dirty_copies: 1,
             lacking_copies: 0,
             unexported: Unexported::default(),
+            auto_import: Vec::new(),
         }
+    }
+
+    #[test]
+    fn automatic_import_is_told_with_what_is_wrong_with_it() {
+        let mut status = sample();
+        assert!(!super::status(&status).contains("auto-import"));
+        let pass = PassStatus { ago_seconds: 7, took_ms: 40, objects: 1200, ..PassStatus::default() };
+        let queue =
+            QueueStatus { messages: 3, backlog: Some(2), last_error: Some("status 503".into()), ..QueueStatus::default() };
+        status.auto_import = vec![AutoImportStatus {
+            events: vec!["new".into(), "deleted".into()],
+            last_pass: Some(pass),
+            interval_ms: 9_500,
+            new: 5,
+            conflicts: 2,
+            conflict: Some("a/b".into()),
+            queue: Some(queue),
+            ..AutoImportStatus::default()
+        }];
+        let text = super::status(&status);
+        let line = "new,deleted; listed 7s ago (1200 objects in 40 ms), next after 10s; 5 new, 0 changed, 0 deleted; 2 CONFLICTS, such as 'a/b'";
+        assert!(text.contains(line), "{text}");
+        assert!(text.contains("NOT CONNECTED, 3 messages, 2 waiting: status 503"), "{text}");
     }
 
     #[test]

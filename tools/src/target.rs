@@ -121,25 +121,29 @@ impl ControlTarget for Mounted {
 
     async fn create_association(&self, order: AssociationOrder) -> Result<AssociationInfo, ApiError> {
         let deadline = self.filesystem.settings().repository.deadline;
-        Ok(self.filesystem.vfs().create_association(order.request(deadline)).await?.into())
+        let made = self.filesystem.vfs().create_association(order.request(deadline)).await?;
+        Ok(self.filesystem.association_info(made))
     }
 
     async fn associations(&self) -> Result<Vec<AssociationInfo>, ApiError> {
         let vfs = self.filesystem.vfs();
         vfs.check_associations().await;
-        Ok(vfs.associations().into_iter().map(AssociationInfo::from).collect())
+        Ok(vfs.associations().into_iter().map(|view| self.filesystem.association_info(view)).collect())
     }
 
     async fn association(&self, path: &[u8]) -> Result<AssociationInfo, ApiError> {
-        Ok(self.filesystem.vfs().association_at(path).await?.into())
+        let found = self.filesystem.vfs().association_at(path).await?;
+        Ok(self.filesystem.association_info(found))
     }
 
     async fn update_association(&self, path: &[u8], update: AssociationUpdate) -> Result<AssociationInfo, ApiError> {
-        Ok(self.filesystem.vfs().update_association(path, update.into()).await?.into())
+        let updated = self.filesystem.vfs().update_association(path, update.into()).await?;
+        Ok(self.filesystem.association_info(updated))
     }
 
     async fn delete_association(&self, path: &[u8], delete_data: bool) -> Result<AssociationInfo, ApiError> {
-        Ok(self.filesystem.vfs().delete_association(path, delete_data).await?.into())
+        let deleting = self.filesystem.vfs().delete_association(path, delete_data).await?;
+        Ok(self.filesystem.association_info(deleting))
     }
 
     async fn hidden_keys(&self, limit: usize) -> Result<HiddenKeys, ApiError> {

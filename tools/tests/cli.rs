@@ -39,7 +39,7 @@ fn wrong_usage_is_2_with_one_line_that_names_it() {
     for (args, part) in [
         (vec!["mount", "s3://b", dir, "--memory-target", "1M"], "--memory-target '1M'"),
         (vec!["mount", "bucket", dir], "repository 'bucket'"),
-        (vec!["mount", "s3://b", dir, "--auto-import", "new"], "--auto-import: not built yet"),
+        (vec!["mount", "s3://b", dir, "--auto-import", "newest"], "--auto-import: 'newest' is no event"),
         (vec!["mount", "s3://b", dir, "-o", "ro,memory_target=lots"], "--memory-target 'lots'"),
         (vec!["stripe", "set", dir], "nothing to set"),
     ] {

@@ -36,9 +36,28 @@ impl Moto {
 
     /// A PUT. Moto checks no signature, but wants one where an object is replaced.
     fn put(&self, path: &str, body: &[u8], headers: &str) {
+        self.ask("PUT", path, body, &format!("{SIGNED}{headers}"));
+    }
+
+    /// Makes a queue, to which a bucket sends what happens in it. Returns its URL.
+    fn queue_of(&self, bucket: &str) -> String {
+        let signed = SIGNED.replace("/s3/", "/sqs/");
+        let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+        let made = self.ask("POST", "", b"Action=CreateQueue&QueueName=changes&Version=2012-11-05", &format!("{signed}{form}"));
+        let url =
+            made.split("<QueueUrl>").nth(1).and_then(|rest| rest.split("</QueueUrl>").next()).unwrap_or_else(|| panic!("{made}"));
+        let configuration = "<NotificationConfiguration><QueueConfiguration><Id>all</Id>\
+            <Queue>arn:aws:sqs:us-east-1:123456789012:changes</Queue><Event>s3:ObjectCreated:*</Event><Event>s3:ObjectRemoved:*</Event>\
+            </QueueConfiguration></NotificationConfiguration>";
+        self.put(&format!("{bucket}?notification"), configuration.as_bytes(), "");
+        url.to_owned()
+    }
+
+    /// A request that succeeds.
+    fn ask(&self, method: &str, path: &str, body: &[u8], headers: &str) -> String {
         let mut connection = TcpStream::connect(self.address).unwrap();
         let head = format!(
-            "PUT /{path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\nConnection: close\r\n{SIGNED}{headers}\r\n",
+            "{method} /{path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n",
             self.address,
             body.len()
         );
@@ -46,7 +65,8 @@ impl Moto {
         connection.write_all(body).unwrap();
         let mut answer = String::new();
         connection.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "PUT {path}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 20"), "{method} {path}: {answer}");
+        answer
     }
 }
 
@@ -129,6 +149,72 @@ fn names_attributes_ranges_and_replaced_objects_on_somebody_elses_server() {
     moto.put("second-opinion/data/large", b"replaced", "");
     std::thread::sleep(Duration::from_millis(1100));
     assert_eq!(std::fs::read(root.join("large")).unwrap(), b"replaced");
+}
+
+/// Waits for a condition, at most half a minute.
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < until, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn what_somebody_elses_server_tells_in_a_queue_comes_in_by_itself() {
+    let Some(moto) = Moto::start() else {
+        println!("FOREBAY_MOTO_SERVER is not set: nothing was asked");
+        return;
+    };
+    moto.put("second-opinion", b"", "");
+    for key in ["changes", "goes"] {
+        moto.put(&format!("second-opinion/data/d/{key}"), b"old", "");
+    }
+    let url = moto.queue_of("second-opinion");
+    // Names never grow old by themselves, and with a queue the bucket is listed every half hour.
+    let options = ["--metadata-ttl", "indefinite", "--auto-import", "new,changed,deleted", "--event-queue-url", &url];
+    let mount = Mount::new(&moto, &options);
+    let root = mount.path("mnt");
+    let names = |dir: &str| {
+        let entries = std::fs::read_dir(root.join(dir)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!((names(""), names("d")), (["d".to_owned()].into(), ["changes".to_owned(), "goes".to_owned()].into()));
+    let status = || {
+        let out = Mount::forebay(&["status", "--json", root.to_str().unwrap()]);
+        let all: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        all[0]["auto_import"][0].clone()
+    };
+    eventually("the queue is connected, and no pass is near", || {
+        let import = status();
+        import["queue"]["connected"] == true && import["under_way"] == false && import["interval_ms"].as_u64().unwrap() > 600_000
+    });
+    // Here already: a read that met the new version would find it out before the event does.
+    assert_eq!(std::fs::read(root.join("d/changes")).unwrap(), b"old");
+    let passes = status()["passes"].clone();
+    moto.put("second-opinion/data/d/changes", b"newer", "");
+    moto.put("second-opinion/data/d/a%20name%20%2B%20more", b"new", "");
+    moto.put("second-opinion/elsewhere", b"outside", "");
+    moto.ask("DELETE", "second-opinion/data/d/goes", b"", SIGNED);
+    eventually("it comes in", || names("d") == ["a name + more".to_owned(), "changes".to_owned()].into());
+    eventually("the new version is read", || std::fs::read(root.join("d/changes")).is_ok_and(|bytes| bytes == b"newer"));
+    assert_eq!(std::fs::read(root.join("d/a name + more")).unwrap(), b"new");
+    let import = status();
+    let counts = ["new", "changed", "deleted"].map(|kind| import[kind].as_u64().unwrap());
+    assert_eq!((counts, &import["passes"]), ([1, 1, 1], &passes), "by events, not by listing: {import}");
+    assert_eq!(import["queue"]["unreadable"], 0, "the test event is none to worry about: {import}");
+    eventually("messages are deleted", || {
+        let asked = moto.ask(
+            "POST",
+            "",
+            format!("Action=GetQueueAttributes&AttributeName.1=All&Version=2012-11-05&QueueUrl={url}").as_bytes(),
+            &format!("{}Content-Type: application/x-www-form-urlencoded\r\n", SIGNED.replace("/s3/", "/sqs/")),
+        );
+        let count = |name: &str| {
+            asked.split(&format!("<Name>{name}</Name>")).nth(1).is_some_and(|rest| rest.trim_start().starts_with("<Value>0<"))
+        };
+        count("ApproximateNumberOfMessages") && count("ApproximateNumberOfMessagesNotVisible")
+    });
 }
 
 #[test]

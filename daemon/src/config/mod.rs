@@ -187,6 +187,42 @@ impl AutoExport {
     }
 }
 
+/// `--auto-import`: which changes of the bucket come in by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct AutoImport {
+    /// Objects that no name here stands for.
+    pub new: bool,
+    /// Objects that were replaced.
+    pub changed: bool,
+    /// Objects that are gone.
+    pub deleted: bool,
+}
+
+impl AutoImport {
+    /// Whether anything is.
+    pub fn is_on(&self) -> bool {
+        self.new || self.changed || self.deleted
+    }
+}
+
+/// How often a watched bucket is listed. Where a listing takes long it is done less often than any of this says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Polling {
+    /// From the end of a pass that found changes to the next.
+    pub shortest: Duration,
+    /// From pass to pass where nothing changes.
+    pub longest: Duration,
+    /// From pass to pass while a queue tells of changes, and the passes only find what it missed.
+    pub reconcile: Duration,
+}
+
+impl Default for Polling {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Polling { shortest: seconds(10), longest: seconds(300), reconcile: seconds(1800) }
+    }
+}
+
 /// Everything a mount needs to know.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -218,6 +254,15 @@ pub struct Settings {
     /// What is exported by itself to the root's bucket; `None` leaves it as it was at the last mount.
     #[serde(default)]
     pub auto_export: Option<AutoExport>,
+    /// What comes in by itself from the root's bucket; `None` leaves it as it was at the last mount.
+    #[serde(default)]
+    pub auto_import: Option<AutoImport>,
+    /// The SQS queue that tells of changes in the bucket.
+    #[serde(default)]
+    pub event_queue_url: Option<String>,
+    /// How often the bucket is listed for changes.
+    #[serde(default)]
+    pub polling: Polling,
     /// Default owner.
     pub uid: u32,
     /// Default group.

@@ -5,6 +5,7 @@ use super::task::encode_path;
 use super::types::{ApiError, ApiErrorKind};
 use crate::config::{AutoExport, OnConflict, RepositorySettings};
 use crate::meta::EventBits;
+use crate::task::watch::AutoImportStatus;
 use crate::vfs::{AssociationChange, AssociationView, NewAssociation};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -121,6 +122,9 @@ pub struct AssociationInfo {
     pub on_conflict: OnConflict,
     /// While it is deleted: files seen to so far.
     pub deleted_files: u64,
+    /// How automatic import is doing, where there is any.
+    #[serde(default)]
+    pub auto_import_status: Option<AutoImportStatus>,
 }
 
 impl From<AssociationView> for AssociationInfo {
@@ -137,6 +141,7 @@ impl From<AssociationView> for AssociationInfo {
             auto_export: events(view.auto_export),
             on_conflict: view.on_conflict,
             deleted_files: view.deleted_files,
+            auto_import_status: None,
         }
     }
 }

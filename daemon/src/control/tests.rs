@@ -6,9 +6,9 @@ use super::quota::{Amount, Standing};
 use super::types::*;
 use super::*;
 use crate::block::BlockStats;
-use crate::config::OnConflict;
+use crate::config::{OnConflict, RepositorySettings};
 use crate::error::{Error, ErrorKind};
-use crate::ids::AssociationId;
+use crate::ids::{AssociationId, Ino};
 use crate::meta::{AssociationState, EventBits};
 use crate::task::{Shown, TaskError, TaskKind, TaskRow};
 use crate::vfs::{AssociationChange, AssociationView};
@@ -22,6 +22,9 @@ const MOUNTPOINT: &str = "/mnt/data";
 fn association(path: &[u8], auto_import: EventBits, url: &str) -> AssociationInfo {
     let view = AssociationView {
         id: AssociationId(3),
+        root: Ino(7),
+        prefix: String::new(),
+        settings: RepositorySettings::plain(url, Duration::from_secs(1)),
         path: path.to_vec(),
         url: url.into(),
         options: BTreeMap::new(),
@@ -58,6 +61,7 @@ impl ControlTarget for FakeMount {
             lacking_copies: 0,
             unexported: Unexported::default(),
             associations: Vec::new(),
+            auto_import: Vec::new(),
             cache: BlockStats { blocks: 3, ..BlockStats::default() },
             devices: Vec::new(),
             memory_bytes: 1,

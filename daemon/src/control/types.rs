@@ -3,6 +3,7 @@
 use super::dra::AssociationInfo;
 use crate::block::BlockStats;
 use crate::error::{Error, ErrorKind};
+use crate::task::watch::AutoImportStatus;
 use serde::{Deserialize, Serialize};
 
 /// One device of the cache.
@@ -71,6 +72,9 @@ pub struct Status {
     /// Which directories are linked to which buckets.
     #[serde(default)]
     pub associations: Vec<AssociationInfo>,
+    /// How automatic import is doing, for each directory that has it.
+    #[serde(default)]
+    pub auto_import: Vec<AutoImportStatus>,
 }
 
 /// What was made and changed here and the bucket does not have.

@@ -3,7 +3,7 @@
 use super::changes::{is_anything_doomed, is_doomed};
 use super::dir::{dangling, read_dirents, read_inodes};
 use super::engine::{KeyRange, Table};
-use super::import::{ListedPart, Merged, Missing};
+use super::import::{Accept, Conflict, ConflictKind, ListedPart, Merged, Missing};
 use super::inode::{decode_inode, read_for_change};
 use super::names::{count_links, links_of};
 use super::rows::{Txn, damaged};
@@ -40,6 +40,10 @@ enum Step<'a> {
     Leave,
     /// An unchanged file whose object's metadata is not known yet.
     Unread(Ino),
+    /// Changed on both sides.
+    Disagree(Conflict),
+    /// A directory that stayed when the store lost it, and that the store still lacks.
+    Bereft(Ino),
 }
 
 impl Step<'_> {
@@ -50,7 +54,7 @@ impl Step<'_> {
             Step::Add(entry) => listed(entry),
             Step::Replace(entry, old) => listed(entry) - links_of(old.kind),
             Step::Remove(_, old) => -links_of(old.kind),
-            Step::Keep(_) | Step::Adopt(_) | Step::Leave | Step::Unread(_) => 0,
+            Step::Keep(_) | Step::Adopt(_) | Step::Leave | Step::Unread(_) | Step::Disagree(_) | Step::Bereft(_) => 0,
         }
     }
 }
@@ -74,6 +78,37 @@ impl Existing {
         own && self.inode.local && !is_ours && self.inode.kind != FileKind::Directory && self.is_still(node)
     }
 
+    /// How what was made or changed here under this name contradicts what the store has there, if it does.
+    fn conflict(&self, listed: Option<&ListedNode>) -> Option<ConflictKind> {
+        let row = &self.inode;
+        let is_ours = row.local || row.base.is_some();
+        let own = row.link.as_ref().is_some_and(|link| link.name == self.name);
+        if !is_ours || !own || self.was_sent {
+            return None;
+        }
+        let is_directory = row.kind == FileKind::Directory;
+        match listed {
+            // What was made here, or moved here, was never there.
+            None => (!is_directory && !row.local && row.origin.is_some()).then_some(ConflictKind::Deleted),
+            Some(ListedNode::Directory) => (!is_directory).then_some(ConflictKind::Changed),
+            Some(ListedNode::File { origin, .. }) => {
+                let is_known = row.origin.as_ref().is_some_and(|known| known.etag == origin.etag && known.key == origin.key);
+                (is_directory || !is_known).then_some(ConflictKind::Changed)
+            }
+        }
+    }
+
+    fn disagrees<'a>(&self, listed: Option<&ListedNode>) -> Option<Step<'a>> {
+        let kind = self.conflict(listed)?;
+        Some(Step::Disagree(Conflict { name: self.name.clone(), ino: self.dirent.ino, kind }))
+    }
+
+    /// Whether this is a directory that listings were about until something below it was made or changed here.
+    fn was_in_store(&self) -> bool {
+        let row = &self.inode;
+        row.kind == FileKind::Directory && row.base.is_some() && (!row.local || row.origin.is_some())
+    }
+
     fn is_still(&self, node: &ListedNode) -> bool {
         match (self.inode.kind, node) {
             (FileKind::Directory, ListedNode::Directory) => true,
@@ -88,7 +123,7 @@ impl Existing {
 }
 
 /// Joins two lists that are sorted by name.
-fn plan<'a>(existing: Vec<Existing>, entries: &[&'a ListedEntry], missing: Missing) -> Vec<Step<'a>> {
+fn plan<'a>(existing: Vec<Existing>, entries: &[&'a ListedEntry], accept: Accept) -> Vec<Step<'a>> {
     let mut steps = Vec::new();
     let mut existing = existing.into_iter().peekable();
     let mut entries = entries.iter().copied().peekable();
@@ -102,15 +137,23 @@ fn plan<'a>(existing: Vec<Existing>, entries: &[&'a ListedEntry], missing: Missi
         let old = if order.is_le() { existing.next() } else { None };
         let new = if order.is_ge() { entries.next() } else { None };
         match (old, new) {
-            (None, Some(new)) => steps.push(Step::Add(new)),
-            (Some(_), None) if missing == Missing::Keep => {}
-            (Some(old), None) if old.is_from_store() => steps.push(Step::Remove(old.name, old.dirent)),
+            (None, Some(new)) if accept.new => steps.push(Step::Add(new)),
+            (Some(old), None) if old.is_from_store() => {
+                if accept.deleted {
+                    steps.push(Step::Remove(old.name, old.dirent));
+                }
+            }
+            (Some(old), None) if old.was_in_store() => steps.push(Step::Bereft(old.dirent.ino)),
+            (Some(old), None) => steps.extend(old.disagrees(None)),
             (Some(old), Some(new)) if old.is_as_exported(&new.node) => steps.push(Step::Adopt(old.dirent.ino)),
             (Some(old), Some(new)) if old.is_from_store() && !old.is_still(&new.node) => {
-                steps.push(Step::Replace(new, old.dirent));
+                if accept.changed {
+                    steps.push(Step::Replace(new, old.dirent));
+                }
             }
             (Some(old), Some(_)) if old.is_from_store() && old.is_unread() => steps.push(Step::Unread(old.dirent.ino)),
-            _ => {}
+            (Some(old), Some(new)) => steps.extend(old.disagrees(Some(&new.node))),
+            (None, _) => {}
         }
     }
 }
@@ -253,16 +296,22 @@ impl MetaStore {
     /// The same for several directories at once, each of which was there before; `missing` says what becomes of names that the store no
     /// longer has. One [`Merged`] for each.
     pub fn merge_parts(&self, parts: &[ListedPart<'_>], missing: Missing, now_ns: i64) -> Result<Vec<Merged>, MetaError> {
+        self.merge_accepted(parts, &vec![missing.into(); parts.len()], now_ns)
+    }
+
+    /// The same, with what is taken over said for each part.
+    pub fn merge_accepted(&self, parts: &[ListedPart<'_>], accept: &[Accept], now_ns: i64) -> Result<Vec<Merged>, MetaError> {
+        assert_eq!(parts.len(), accept.len(), "each part says what is taken over");
         for (covers, entries) in parts.iter().flat_map(|part| &part.segments) {
             check_page(covers, entries)?;
         }
         self.transact(|txn| {
             txn.says_what_the_bucket_says();
-            parts.iter().map(|part| self.merge_part(txn, part, missing, now_ns)).collect()
+            parts.iter().zip(accept).map(|(part, accept)| self.merge_part(txn, part, *accept, now_ns)).collect()
         })
     }
 
-    fn merge_part(&self, txn: &mut Txn<'_>, part: &ListedPart<'_>, missing: Missing, now_ns: i64) -> Result<Merged, MetaError> {
+    fn merge_part(&self, txn: &mut Txn<'_>, part: &ListedPart<'_>, accept: Accept, now_ns: i64) -> Result<Merged, MetaError> {
         let parent = part.parent;
         let Some(mut directory) = read_for_change(txn, parent)?.filter(|row| row.kind == FileKind::Directory) else {
             return Ok(Merged::default());
@@ -273,7 +322,7 @@ impl MetaStore {
             steps.extend(plan(
                 existing(txn, parent, covers, &|ino| self.was_exported_since(ino, part.asked_ns))?,
                 &shown,
-                missing,
+                accept,
             ));
         }
         let steps = spare_ours(txn, steps)?;
@@ -341,6 +390,15 @@ impl MetaStore {
                         row.base = Some(0);
                         txn.write(Table::Inodes, &key::ino(dir), row.encode());
                     }
+                    merged.bereft.push(dir);
+                    continue;
+                }
+                Step::Bereft(dir) => {
+                    merged.bereft.push(dir);
+                    continue;
+                }
+                Step::Disagree(conflict) => {
+                    merged.conflicts.push(conflict);
                     continue;
                 }
                 Step::Leave => {

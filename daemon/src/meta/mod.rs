@@ -60,7 +60,7 @@ pub use create::NewNode;
 pub use epochs::TreeView;
 pub use exported::{Sent, Standing};
 pub use hsm::{LetGo, Wishes};
-pub use import::{ListedPart, Merged, Missing};
+pub use import::{Accept, Conflict, ConflictKind, ListedPart, Merged, Missing};
 pub use intent::IntentLog;
 pub use quota::{DEFAULT_GRACE_S, Enforce, Graces, Quota, QuotaState, QuotaViolation, Reservation, block_bytes};
 pub use remove::Removed;

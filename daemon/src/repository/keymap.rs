@@ -82,6 +82,30 @@ pub struct Segment {
     pub entries: Vec<ListedName>,
 }
 
+impl Segment {
+    /// The interval but for some names, in pieces.
+    pub fn without(self, left_out: &BTreeSet<Vec<u8>>) -> Vec<Segment> {
+        let Segment { covers: (mut from, to), entries } = self;
+        let mut entries = entries.into_iter().peekable();
+        let mut pieces = Vec::new();
+        for name in left_out {
+            let is_inside = from.as_ref().is_none_or(|from| name >= from) && to.as_ref().is_none_or(|to| name < to);
+            if !is_inside {
+                continue;
+            }
+            let before = std::iter::from_fn(|| entries.next_if(|entry| entry.name < *name)).collect();
+            pieces.push(Segment { covers: (from, Some(name.clone())), entries: before });
+            entries.next_if(|entry| entry.name == *name);
+            from = Some([name, b"\0".as_slice()].concat());
+        }
+        pieces.push(Segment { covers: (from, to), entries: entries.collect() });
+        let is_empty =
+            |piece: &Segment| piece.covers.1.as_ref().is_some_and(|to| piece.covers.0.as_ref().is_some_and(|from| from >= to));
+        pieces.retain(|piece| !is_empty(piece));
+        pieces
+    }
+}
+
 /// What a page settled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Classified {

@@ -11,6 +11,7 @@
 //! | `retry`, `pacing`, `resume` | when to try again, how many at once, how a broken body goes on |
 //! | `access` | the question asked before a mount |
 //! | `keymap`, `posix` | keys as names, user metadata as attributes |
+//! | `queue` | queues in which the store tells of changes |
 
 mod access;
 mod buckets;
@@ -28,6 +29,7 @@ pub mod memory;
 mod open;
 pub mod pacing;
 pub mod posix;
+pub mod queue;
 mod range;
 mod resume;
 pub mod retry;

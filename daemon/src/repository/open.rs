@@ -5,7 +5,7 @@ use super::directory::DirectoryStore;
 use super::environment::Environment;
 use super::generic::{GenericStore, Vendor};
 use super::keymap::mount_prefix;
-use super::s3::profile::ProfileError;
+use super::s3::profile::{Profile, ProfileError};
 use super::s3::{Address, AddressError, Credentials, CustomerKey, Encryption, Limits, S3Config, S3Store};
 use super::url::{RepositoryUrl, UrlError};
 use crate::clock::SystemClock;
@@ -98,25 +98,46 @@ pub fn open_with(settings: &RepositorySettings, environment: &Environment) -> Re
     Ok((store, prefix))
 }
 
+/// What the AWS tools' files and variables say, whatever is asked of AWS.
+pub(super) struct Surroundings {
+    profile: Profile,
+    /// The region.
+    pub(super) region: String,
+}
+
+impl Surroundings {
+    pub(super) fn of(settings: &RepositorySettings, environment: &Environment) -> Result<Self, OpenError> {
+        let name = settings.profile.as_deref().or(environment.get("AWS_PROFILE"));
+        let files = environment.profile_files();
+        let profile = match name {
+            // Credentials::resolve says what is wrong with a profile that somebody named.
+            Some(name) => files.find(name)?,
+            None => files.find("default").unwrap_or_default(),
+        };
+        let profile = profile.unwrap_or_default();
+        let region = given(&settings.region, &["AWS_REGION", "AWS_DEFAULT_REGION"], "region", environment, &profile);
+        Ok(Surroundings { profile, region: region.unwrap_or_else(|| "us-east-1".to_owned()) })
+    }
+}
+
+fn given(
+    flag: &Option<String>,
+    variables: &[&str],
+    setting: &str,
+    environment: &Environment,
+    profile: &Profile,
+) -> Option<String> {
+    let variable = || variables.iter().find_map(|name| environment.get(name));
+    flag.as_deref().or_else(variable).or(profile.get(setting)).map(str::to_owned)
+}
+
 fn open_s3(bucket: &str, settings: &RepositorySettings, environment: &Environment) -> Result<S3Store, OpenError> {
     if bucket.ends_with("--x-s3") {
         return Err(OpenError::DirectoryBucket(bucket.to_owned()));
     }
     let encryption = encryption(settings)?;
-    let name = settings.profile.as_deref().or(environment.get("AWS_PROFILE"));
-    let files = environment.profile_files();
-    let profile = match name {
-        // Credentials::resolve says what is wrong with a profile that somebody named.
-        Some(name) => files.find(name)?,
-        None => files.find("default").unwrap_or_default(),
-    }
-    .unwrap_or_default();
-    let given = |flag: &Option<String>, variables: &[&str], setting: &str| {
-        let variable = || variables.iter().find_map(|name| environment.get(name));
-        flag.as_deref().or_else(variable).or(profile.get(setting)).map(str::to_owned)
-    };
-    let region = given(&settings.region, &["AWS_REGION", "AWS_DEFAULT_REGION"], "region");
-    let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+    let Surroundings { profile, region } = Surroundings::of(settings, environment)?;
+    let given = |flag: &Option<String>, variables: &[&str], setting: &str| given(flag, variables, setting, environment, &profile);
     let endpoint = given(&settings.endpoint_url, &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"], "endpoint_url");
     let address = Address::new(endpoint.as_deref(), &region, bucket, settings.force_path_style)?;
     let credentials = match settings.no_sign_request {

@@ -12,6 +12,7 @@
 //! | `import` | the kind that brings names and attributes from the bucket |
 //! | `preload` | the kind that brings data ahead of its use |
 //! | `release` | the kind that lets go of data that the bucket has |
+//! | `watch` | no task, but work over many files too: automatic import |
 //!
 //! Invariants:
 //! 1. A task's cursor and counters are of one moment: what is done again after a crash is not counted twice, and nothing is left out.
@@ -32,6 +33,7 @@ mod scheduler;
 #[cfg(test)]
 mod tests;
 mod turns;
+pub mod watch;
 
 pub use crate::meta::{TaskCounters, TaskKind, TaskRow, TaskState};
 pub use crate::vfs::ErrorCode;

@@ -7,12 +7,13 @@
 use super::directory::Directory;
 use super::listing::{after, as_entry, file_node};
 use super::posix::HeadFailure;
+use super::settled::{Settled, SettledName};
 use super::{Inner, Vfs, metadata_error};
 use crate::config::PosixMetadata;
 use crate::error::Result;
 use crate::format::located::bare;
 use crate::ids::Ino;
-use crate::meta::{FileKind, ListedEntry, ListedNode, ListedPart, ListingState, MetaError, Missing};
+use crate::meta::{Accept, FileKind, ListedEntry, ListedNode, ListedPart, ListingState, Merged, MetaError, Missing};
 use crate::repository::keymap::{Classified, HiddenReason};
 use crate::repository::{ListPage, ListRequest, ObjectSummary, StoreError, Urgency};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ const SKEW_NS: i64 = 300_000_000_000;
 
 /// A directory of the bucket, under the name that the bucket gives it.
 #[derive(Clone)]
-pub struct ImportDir(Arc<Directory>);
+pub struct ImportDir(pub(super) Arc<Directory>);
 
 impl ImportDir {
     /// What the keys of its objects start with.
@@ -66,7 +67,16 @@ pub enum Unread {
     Marker(ImportDir, ObjectSummary),
 }
 
-type Prepared = (ImportPart, Vec<((Option<Vec<u8>>, Option<Vec<u8>>), Vec<ListedEntry>)>, Option<ListingState>);
+/// A part as it is merged.
+struct Prepared {
+    part: ImportPart,
+    segments: Vec<((Option<Vec<u8>>, Option<Vec<u8>>), Vec<ListedEntry>)>,
+    state: Option<ListingState>,
+    accept: Accept,
+}
+
+/// Takes what merging a part came to.
+pub(super) type Taker<'t> = dyn FnMut(&Directory, Merged) + Send + 't;
 
 impl Vfs {
     /// What is at a path below the root, with the store's help.
@@ -116,51 +126,17 @@ impl Vfs {
 
     /// Merges what a listing said into directories that are all known already. Returns the objects whose metadata is not known.
     pub async fn import_merge(&self, parts: Vec<ImportPart>, missing: Missing) -> Result<Vec<Unread>> {
-        let mut unread = Vec::new();
-        let flights: Vec<_> = parts.iter().map(|part| Arc::clone(&part.dir.0)).collect();
-        let mut later = Vec::new();
-        {
-            let (mut now, mut alone) = (Vec::new(), Vec::new());
-            for (part, directory) in parts.into_iter().zip(&flights) {
-                // Who lists a directory now may do so for long, and must not hold up the others, nor those who wait for them.
-                match directory.flight.try_lock() {
-                    Ok(guard) => {
-                        alone.push(guard);
-                        now.push(part);
-                    }
-                    Err(_) => later.push(part),
-                }
-            }
-            self.0.merge_import(now, missing, &mut unread)?;
-        }
-        for part in later {
-            let directory = Arc::clone(&part.dir.0);
-            let _alone = directory.flight.lock().await;
-            self.0.merge_import(vec![part], missing, &mut unread)?;
-        }
+        let (mut markers, mut unread) = (Vec::new(), Vec::new());
+        let mut take = |_: &Directory, merged: Merged| unread.extend(merged.unread.into_iter().map(Unread::File));
+        self.0.merge_alone(parts, &|_| missing.into(), &mut markers, &mut take).await?;
+        unread.extend(markers);
         Ok(unread)
     }
 
     /// Settles one name of a directory by asking for it.
     pub async fn import_name(&self, dir: &ImportDir, name: &str, missing: Missing) -> Result<Vec<Unread>> {
-        let (inner, directory) = (&self.0, &dir.0);
-        let asked_ns = inner.clock.wall_ns();
-        let entry = inner.listed_name(directory, name).await?;
-        let (from, to) = (name.as_bytes().to_vec(), after(name.as_bytes()));
-        let entries: Vec<_> = entry.into_iter().collect();
-        let part = ListedPart {
-            parent: directory.ino,
-            segments: vec![((Some(from), Some(to)), entries.as_slice())],
-            asked_ns,
-            state: None,
-        };
-        let merged = inner.meta.merge_parts(&[part], missing, inner.clock.wall_ns()).map_err(metadata_error)?;
-        let mut unread = Vec::new();
-        for merged in merged {
-            inner.announce(directory, &merged.changes, !inner.was_listed(directory));
-            unread.extend(merged.unread.into_iter().map(Unread::File));
-        }
-        Ok(unread)
+        let merged = self.0.settle_name(&dir.0, name, missing.into(), Urgency::Demand).await?.merged;
+        Ok(merged.unread.into_iter().map(Unread::File).collect())
     }
 
     /// Notes that all there is of a directory was merged, in whatever parts, as of a time (wall, ns).
@@ -197,39 +173,122 @@ impl Inner {
         directory.state().is_some_and(|state| state.complete)
     }
 
+    /// Merges parts of directories, each while nobody else lists it. Markers that are to be read are added to `markers`.
+    pub(super) async fn merge_alone(
+        self: &Arc<Self>,
+        parts: Vec<ImportPart>,
+        accept: &(dyn Fn(&Directory) -> Accept + Sync),
+        markers: &mut Vec<Unread>,
+        take: &mut Taker<'_>,
+    ) -> Result<()> {
+        let flights: Vec<_> = parts.iter().map(|part| Arc::clone(&part.dir.0)).collect();
+        let mut later = Vec::new();
+        {
+            let (mut now, mut alone) = (Vec::new(), Vec::new());
+            for (part, directory) in parts.into_iter().zip(&flights) {
+                // Who lists a directory now may do so for long, and must not hold up the others, nor those who wait for them.
+                match directory.flight.try_lock() {
+                    Ok(guard) => {
+                        alone.push(guard);
+                        now.push(part);
+                    }
+                    Err(_) => later.push(part),
+                }
+            }
+            self.merge_import(now, accept, markers, take)?;
+        }
+        for part in later {
+            let directory = Arc::clone(&part.dir.0);
+            let _alone = directory.flight.lock().await;
+            self.merge_import(vec![part], accept, markers, take)?;
+        }
+        Ok(())
+    }
+
+    /// Asks the store for one name and takes over what it says, unless somebody has asked later and has it already.
+    pub(super) async fn settle_name(
+        self: &Arc<Self>,
+        directory: &Directory,
+        name: &str,
+        accept: Accept,
+        urgency: Urgency,
+    ) -> Result<SettledName> {
+        let asked_ns = self.clock.wall_ns();
+        let entry = self.listed_name(directory, name, urgency).await?;
+        let (from, to) = (name.as_bytes().to_vec(), after(name.as_bytes()));
+        let is_there = entry.is_some();
+        let entries: Vec<_> = entry.into_iter().collect();
+        let part = ListedPart {
+            parent: directory.ino,
+            segments: vec![((Some(from), Some(to)), entries.as_slice())],
+            asked_ns,
+            state: None,
+        };
+        let mut settled = self.settled.write();
+        if !settled.note(directory.ino, name.as_bytes(), asked_ns) {
+            return Ok(SettledName { is_there, merged: Merged::default() });
+        }
+        let merged = self.meta.merge_accepted(&[part], &[accept], self.clock.wall_ns()).map_err(metadata_error)?;
+        drop(settled);
+        let merged = merged.into_iter().next().unwrap_or_default();
+        self.announce(directory, &merged.changes, !self.was_listed(directory));
+        Ok(SettledName { is_there, merged })
+    }
+
     /// Merges parts of directories that nobody else lists now.
-    fn merge_import(self: &Arc<Self>, parts: Vec<ImportPart>, missing: Missing, unread: &mut Vec<Unread>) -> Result<()> {
+    fn merge_import(
+        self: &Arc<Self>,
+        parts: Vec<ImportPart>,
+        accept: &(dyn Fn(&Directory) -> Accept + Sync),
+        markers: &mut Vec<Unread>,
+        take: &mut Taker<'_>,
+    ) -> Result<()> {
+        // Held until the merge: whoever settles a name meanwhile has asked later, and must come later.
+        let settled = self.settled.read();
         let mut prepared: Vec<Prepared> = Vec::with_capacity(parts.len());
         for part in parts {
             let state = part.dir.0.state();
             if state.as_ref().is_some_and(|state| state.complete && state.listed_at_ns >= part.asked_ns) {
                 continue;
             }
-            prepared.push(self.prepare(part, state.map(|state| state.listed_at_ns), unread)?);
+            let accept = accept(&part.dir.0);
+            prepared.push(self.prepare(part, state.map(|state| state.listed_at_ns), accept, &settled, markers)?);
         }
         let listed: Vec<ListedPart<'_>> = prepared.iter().map(as_listed).collect();
-        let merged = match self.meta.merge_parts(&listed, missing, self.clock.wall_ns()) {
+        let accepts: Vec<Accept> = prepared.iter().map(|prepared| prepared.accept).collect();
+        let now_ns = self.clock.wall_ns();
+        let merged = match self.meta.merge_accepted(&listed, &accepts, now_ns) {
             // Somebody changes one of the directories all the time: at least the others need not be tried again for it.
             Err(MetaError::Conflict) => {
-                let one =
-                    |part: &ListedPart<'_>| self.meta.merge_parts(std::slice::from_ref(part), missing, self.clock.wall_ns());
-                listed.iter().map(one).collect::<std::result::Result<Vec<_>, _>>().map(|all| all.into_iter().flatten().collect())
+                let one = |(part, accept): (&ListedPart<'_>, &Accept)| {
+                    self.meta.merge_accepted(std::slice::from_ref(part), std::slice::from_ref(accept), now_ns)
+                };
+                let all = listed.iter().zip(&accepts).map(one).collect::<std::result::Result<Vec<_>, _>>();
+                all.map(|all| all.into_iter().flatten().collect())
             }
             merged => merged,
         };
         let merged = merged.map_err(metadata_error)?;
-        for ((part, _, state), merged) in prepared.into_iter().zip(merged) {
-            let directory = &part.dir.0;
+        drop(settled);
+        for (prepared, merged) in prepared.into_iter().zip(merged) {
+            let directory = &prepared.part.dir.0;
             self.announce(directory, &merged.changes, !self.was_listed(directory));
-            unread.extend(merged.unread.into_iter().map(Unread::File));
-            if state.is_some() {
-                *directory.listing.write() = state;
+            take(directory, merged);
+            if prepared.state.is_some() {
+                *directory.listing.write() = prepared.state;
             }
         }
         Ok(())
     }
 
-    fn prepare(&self, mut part: ImportPart, listed_at_ns: Option<i64>, unread: &mut Vec<Unread>) -> Result<Prepared> {
+    fn prepare(
+        &self,
+        mut part: ImportPart,
+        listed_at_ns: Option<i64>,
+        accept: Accept,
+        settled: &Settled,
+        markers: &mut Vec<Unread>,
+    ) -> Result<Prepared> {
         let directory = &part.dir.0;
         let hidden: Vec<_> =
             part.classified.hidden.iter().map(|hidden| (hidden.key.clone(), hidden.reason.to_string())).collect();
@@ -243,21 +302,23 @@ impl Inner {
             let row = self.row(directory.ino)?;
             let is_known = row.posix_known && listed_at_ns.is_some_and(|at| marker.modified_ns < at - SKEW_NS);
             if !is_known {
-                unread.push(Unread::Marker(part.dir.clone(), marker));
+                markers.push(Unread::Marker(part.dir.clone(), marker));
             }
         }
-        let segments = std::mem::take(&mut part.classified.segments);
-        let segments =
-            segments.into_iter().map(|segment| (segment.covers, segment.entries.into_iter().map(as_entry).collect())).collect();
+        let later = settled.since(directory.ino, part.asked_ns);
+        let segments = std::mem::take(&mut part.classified.segments).into_iter().flat_map(|segment| segment.without(&later));
+        let segments = segments.map(|segment| (segment.covers, segment.entries.into_iter().map(as_entry).collect())).collect();
         let listed_at_ns = part.asked_ns;
-        let state = part.complete.map(|entries| ListingState { complete: true, last_key: None, listed_at_ns, entries });
-        Ok((part, segments, state))
+        let is_whole = accept.new && accept.changed;
+        let state = part.complete.filter(|_| is_whole);
+        let state = state.map(|entries| ListingState { complete: true, last_key: None, listed_at_ns, entries });
+        Ok(Prepared { part, segments, state, accept })
     }
 
     /// One name as the store has it: one LIST, or two.
-    async fn listed_name(self: &Arc<Self>, directory: &Directory, name: &str) -> Result<Option<ListedEntry>> {
+    async fn listed_name(self: &Arc<Self>, directory: &Directory, name: &str, urgency: Urgency) -> Result<Option<ListedEntry>> {
         let key = format!("{}{name}", directory.prefix);
-        let (object, is_prefix) = self.ask_for_name(&key).await?;
+        let (object, is_prefix) = self.ask_for_name(&key, urgency).await?;
         let node = match (is_prefix, object) {
             (true, object) => {
                 if let Some(object) = object {
@@ -273,7 +334,8 @@ impl Inner {
     }
 }
 
-fn as_listed((part, segments, state): &Prepared) -> ListedPart<'_> {
-    let segments = segments.iter().map(|(covers, entries)| (covers.clone(), entries.as_slice())).collect();
+fn as_listed(prepared: &Prepared) -> ListedPart<'_> {
+    let segments = prepared.segments.iter().map(|(covers, entries)| (covers.clone(), entries.as_slice())).collect();
+    let Prepared { part, state, .. } = prepared;
     ListedPart { parent: part.dir.0.ino, segments, asked_ns: part.asked_ns, state: state.as_ref() }
 }

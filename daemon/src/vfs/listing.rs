@@ -160,7 +160,8 @@ impl Inner {
             match change {
                 // Of a first listing the kernel can only know names it was told do not exist.
                 Change::Added { name, .. } => {
-                    if !first || self.directories.probed_at(directory.ino, name).is_some() {
+                    let is_told = || directory.listed_at(name).is_some();
+                    if !first || is_told() || self.directories.probed_at(directory.ino, name).is_some() {
                         self.directories.forget_probe(directory.ino, name);
                         self.invalidator.entry(directory.ino, name);
                     }
@@ -176,7 +177,7 @@ impl Inner {
         }
     }
 
-    fn queue_heads(self: &Arc<Self>, changes: &[Change]) {
+    pub(super) fn queue_heads(self: &Arc<Self>, changes: &[Change]) {
         if self.config.posix_metadata != PosixMetadata::Eager {
             return;
         }
@@ -197,7 +198,7 @@ impl Inner {
         };
         let asked_ns = self.clock.wall_ns();
         let key = format!("{}{text}", directory.prefix);
-        let (object, is_prefix) = self.ask_for_name(&key).await?;
+        let (object, is_prefix) = self.ask_for_name(&key, Urgency::Demand).await?;
         let entry = match (is_prefix, object) {
             (true, _) => Some(ListedEntry { name: name.to_vec(), node: ListedNode::Directory }),
             (false, Some(object)) => Some(ListedEntry { name: name.to_vec(), node: file_node(object) }),
@@ -205,7 +206,14 @@ impl Inner {
         };
         let covers = (Some(name.to_vec()), Some(after(name)));
         let entries: Vec<_> = entry.into_iter().collect();
-        let merged = self.meta.merge_listing_asked(directory.ino, covers, &entries, None, asked_ns, asked_ns);
+        let merged = {
+            let mut settled = self.settled.write();
+            if !settled.note(directory.ino, name, asked_ns) {
+                self.directories.note_probe(directory.ino, name, asked_ns);
+                return Ok(());
+            }
+            self.meta.merge_listing_asked(directory.ino, covers, &entries, None, asked_ns, asked_ns)
+        };
         let merged = merged.map_err(metadata_error)?;
         // The kernel's own negative entry for the name has expired, or the name would not be probed; its copy of the
         // directory's entries may still be valid.
@@ -219,17 +227,17 @@ impl Inner {
     }
 
     /// What the store has under a name's key: an object, and whether it is a prefix.
-    pub(super) async fn ask_for_name(&self, key: &str) -> Result<(Option<ObjectSummary>, bool)> {
-        let mut found = self.probe_prefix(key, None).await?;
+    pub(super) async fn ask_for_name(&self, key: &str, urgency: Urgency) -> Result<(Option<ObjectSummary>, bool)> {
+        let mut found = self.probe_prefix(key, None, urgency).await?;
         if found.is_undecided(key) {
-            found.prefix = self.probe_prefix(&format!("{key}/"), Some(1)).await?.any;
+            found.prefix = self.probe_prefix(&format!("{key}/"), Some(1), urgency).await?.any;
         }
         Ok((found.object, found.prefix))
     }
 
-    async fn probe_prefix(&self, key: &str, max_keys: Option<u32>) -> Result<Probe> {
+    async fn probe_prefix(&self, key: &str, max_keys: Option<u32>, urgency: Urgency) -> Result<Probe> {
         let request = ListRequest { prefix: key.to_owned(), delimited: true, token: None, start_after: None, max_keys };
-        let page = self.repository.list(request, Urgency::Demand).await.map_err(|error| listing_error(key, &error))?;
+        let page = self.repository.list(request, urgency).await.map_err(|error| listing_error(key, &error))?;
         let any = !page.objects.is_empty() || !page.prefixes.is_empty();
         let prefix = page.prefixes.iter().any(|prefix| prefix.strip_suffix('/') == Some(key));
         let end = page.next.as_ref().and_then(|_| last_key(&page)).map(str::to_owned);

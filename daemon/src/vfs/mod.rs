@@ -34,13 +34,15 @@ mod redo;
 mod release;
 mod remove;
 mod setattr;
+mod settled;
 mod stripe;
 mod types;
 mod walk;
+mod watch;
 mod write;
 mod xattr;
 
-pub use associations::{AssociationChange, AssociationView, NewAssociation, RootAssociation};
+pub use associations::{AssociationChange, AssociationView, EVENT_QUEUE_URL, NewAssociation, RootAssociation};
 pub use code::ErrorCode;
 pub use export::{AutoExportStatus, ExportEvents, ExportFailure, ExportResult, ExportTree, Exported, RemovalOutcome};
 pub use hsm::{HsmAction, HsmState};
@@ -51,6 +53,7 @@ pub use quota::ShownQuota;
 pub use release::{ReleasedBlocks, ReleasedFile};
 pub use types::*;
 pub use walk::{Closed, FileWalk, FoundFile};
+pub use watch::{Disagreement, NamedPlace, TakenOver};
 
 use crate::block::BlockStore;
 use crate::cache::{Cache, FileEvents, Unflushed};
@@ -130,6 +133,7 @@ struct Inner {
     exports: Arc<export::Exports>,
     auto: Arc<export::Auto>,
     renames: Mutex<()>,
+    settled: parking_lot::RwLock<settled::Settled>,
     /// Counts changes of names, by directory (some share a counter): a listing read before the last one may tell the kernel of what
     /// is gone.
     changes: [AtomicU64; CHANGE_COUNTERS],
@@ -154,6 +158,7 @@ impl Vfs {
             exports: Arc::new(export::Exports::new(config.identity, config.export_bytes)),
             auto: Arc::clone(&auto),
             renames: Mutex::default(),
+            settled: parking_lot::RwLock::default(),
             changes: std::array::from_fn(|_| AtomicU64::new(0)),
             meta,
             cache,
@@ -180,6 +185,7 @@ impl Vfs {
     /// Stops the threads of the operations. Requests that still come in are answered from what is known.
     pub fn close(&self) {
         self.0.invalidator.close();
+        self.0.associations.forget_listener();
     }
 }
 

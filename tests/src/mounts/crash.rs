@@ -2,15 +2,15 @@
 
 use crate::exercise::crash::{self, Kept, Rules};
 use crate::fixtures::mounted::{Options, Place, Site};
-use forebay_daemon::config::{AutoExport, OnConflict};
+use forebay_daemon::config::{AutoExport, AutoImport, OnConflict};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// Tells the serving process where its server and its directories are, a line each.
 const PLACE: &str = "FOREBAY_CRASH_PLACE";
-/// Tells it whether to export by itself.
-const EXPORTS: &str = "FOREBAY_CRASH_EXPORTS";
+/// Tells it what it does by itself: export, import, or nothing.
+const BY_ITSELF: &str = "FOREBAY_CRASH_BY_ITSELF";
 const KEEPS_BOTH: &str = "keep-both";
 /// What that process says once the mount serves.
 const READY: &str = "serving";
@@ -31,18 +31,23 @@ impl Serving {
 
     /// With automatic export of everything, or without.
     pub(super) fn start_with(place: &Place, exports: bool) -> Self {
-        Self::start_as(place, if exports { "1" } else { "0" })
+        Self::start_doing(place, if exports { "export" } else { "" })
     }
 
     /// With automatic export of everything that keeps both versions in a conflict.
     pub(super) fn start_keeping_both(place: &Place) -> Self {
-        Self::start_as(place, KEEPS_BOTH)
+        Self::start_doing(place, KEEPS_BOTH)
     }
 
-    fn start_as(place: &Place, exports: &str) -> Self {
+    /// With automatic import of everything.
+    pub(super) fn start_importing(place: &Place) -> Self {
+        Self::start_doing(place, "import")
+    }
+
+    fn start_doing(place: &Place, by_itself: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("the test program"));
         command.args(["mounts::crash::the_serving_process", "--exact", "--include-ignored", "--nocapture"]);
-        command.env(EXPORTS, exports);
+        command.env(BY_ITSELF, by_itself);
         command.env(PLACE, format!("{}\n{}", place.endpoint, place.home.display())).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("starts");
         let mut said = BufReader::new(process.stdout.take().expect("piped")).lines();
@@ -70,11 +75,12 @@ fn the_serving_process() {
     let Ok(told) = std::env::var(PLACE) else { return };
     let (endpoint, home) = told.split_once('\n').expect("two lines");
     let place = Place { endpoint: endpoint.to_owned(), home: home.into() };
-    let told = std::env::var(EXPORTS).unwrap_or_default();
-    let (exports, keeps_both) = (told == "1" || told == KEEPS_BOTH, told == KEEPS_BOTH);
+    let told = std::env::var(BY_ITSELF).unwrap_or_default();
+    let (exports, imports, keeps_both) = (told == "export" || told == KEEPS_BOTH, told == "import", told == KEEPS_BOTH);
+    let auto_import = AutoImport { new: imports, changed: imports, deleted: imports };
     let on_conflict = if keeps_both { OnConflict::KeepBoth } else { OnConflict::Fail };
     let auto_export = AutoExport { new: exports, changed: exports, deleted: exports, on_conflict };
-    let _mount = place.mount(&Options { watched: false, auto_export, ..Options::default() });
+    let _mount = place.mount(&Options { watched: false, auto_export, auto_import, ..Options::default() });
     println!("{READY}");
     // Until killed, or until the one who started it is gone.
     let _ = std::io::stdin().lock().lines().count();

@@ -10,6 +10,7 @@ use forebay_daemon::control::dra::{AssociationInfo, AssociationOrder, Associatio
 use forebay_daemon::control::task::encode_path;
 use forebay_daemon::control::types::ApiErrorKind;
 use forebay_daemon::control::{Client, ClientError};
+use forebay_daemon::vfs::EVENT_QUEUE_URL;
 use std::path::Path;
 use std::time::Duration;
 
@@ -67,10 +68,14 @@ fn create(args: &DraCreateArgs, json: bool) -> Result<(), CliError> {
         return Err(CliError::usage(message));
     }
     let (client, below) = daemon_of_new(&args.path)?;
+    let mut options = settings.options();
+    if let Some(queue) = &args.event_queue_url {
+        options.insert(EVENT_QUEUE_URL.to_owned(), queue.clone());
+    }
     let order = AssociationOrder {
         path: encode_path(&below),
         url: settings.url.clone(),
-        options: settings.options(),
+        options,
         auto_import: events("--auto-import", &args.policy.auto_import)?.unwrap_or_default(),
         auto_export: events("--auto-export", &args.policy.auto_export)?.unwrap_or_default(),
         on_conflict: on_conflict(&args.policy.on_conflict)?.unwrap_or_default(),

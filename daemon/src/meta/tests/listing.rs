@@ -49,6 +49,34 @@ fn a_replaced_file_begins_anew() {
 }
 
 #[test]
+fn what_is_taken_over_is_said_and_what_both_sides_changed_is_told() {
+    let listed = [object("changes", "two"), object("comes", "one"), object("mine", "two"), object("stays", "one")];
+    let part = || ListedPart { parent: Ino::ROOT, segments: vec![((None, None), &listed)], asked_ns: NOW, state: None };
+    for bits in 0..8 {
+        let accept = Accept { new: bits & 1 != 0, changed: bits & 2 != 0, deleted: bits & 4 != 0 };
+        let store = in_memory();
+        let before = ["changes", "goes", "mine", "orphaned", "stays"].map(|name| object(name, "one"));
+        merge(&store, Ino::ROOT, &before);
+        let ours = ["mine", "orphaned"].map(|name| ino_of(&store, Ino::ROOT, name));
+        ours.iter().for_each(|ino| drop(store.update_inode(*ino, &|row| row.base = Some(row.size)).expect("updates")));
+        let merged = store.merge_accepted(&[part()], &[accept], NOW).expect("merges").remove(0);
+        let kinds = merged.changes.iter().map(|change| match change {
+            Change::Added { name, .. } => format!("new {}", String::from_utf8_lossy(name)),
+            Change::Replaced { name, .. } => format!("changed {}", String::from_utf8_lossy(name)),
+            Change::Removed { name, .. } => format!("deleted {}", String::from_utf8_lossy(name)),
+        });
+        let expected = [(accept.changed, "changed changes"), (accept.new, "new comes"), (accept.deleted, "deleted goes")];
+        let expected: Vec<_> = expected.into_iter().filter(|(is, _)| *is).map(|(_, what)| what.to_owned()).collect();
+        assert_eq!(kinds.collect::<Vec<_>>(), expected);
+        let conflict = |name: &str, ino, kind| Conflict { name: name.into(), ino, kind };
+        let told = [conflict("mine", ours[0], ConflictKind::Changed), conflict("orphaned", ours[1], ConflictKind::Deleted)];
+        assert_eq!(merged.conflicts, told);
+        assert_eq!(ours, ["mine", "orphaned"].map(|name| ino_of(&store, Ino::ROOT, name)), "both stay");
+        assert_sound(&store);
+    }
+}
+
+#[test]
 fn a_prefix_that_is_gone_leaves_what_was_made_below_it() {
     for replaced in [false, true] {
         let store = in_memory();

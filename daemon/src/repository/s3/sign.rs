@@ -54,22 +54,28 @@ struct DayKey {
     key: hmac::Key,
 }
 
-/// Signs requests for one region.
+/// Signs requests to one service in one region.
 pub struct Signer {
     region: String,
+    service: &'static str,
     cached: Mutex<Option<DayKey>>,
 }
 
 impl Signer {
     /// A signer of S3 requests for a region.
     pub fn new(region: &str) -> Self {
-        Signer { region: region.to_owned(), cached: Mutex::new(None) }
+        Self::of_service(region, "s3")
+    }
+
+    /// A signer of requests to another service.
+    pub fn of_service(region: &str, service: &'static str) -> Self {
+        Signer { region: region.to_owned(), service, cached: Mutex::new(None) }
     }
 
     /// The value of the `Authorization` header.
     pub fn authorization(&self, credential: &AwsCredential, request: &ToSign<'_>) -> String {
         let day = request.date.get(..8).expect("amz_date gives at least eight digits");
-        let scope = format!("{day}/{}/s3/aws4_request", self.region);
+        let scope = format!("{day}/{}/{}/aws4_request", self.region, self.service);
         let names: Vec<&str> = request.headers.iter().map(|(name, _)| *name).collect();
         let names = names.join(";");
         let canonical = canonical_request(request, &names);
@@ -85,7 +91,7 @@ impl Signer {
             return held.key.clone();
         }
         let mut key = hmac::Key::new(hmac::HMAC_SHA256, format!("AWS4{secret}").as_bytes());
-        for part in [day, &self.region, "s3", "aws4_request"] {
+        for part in [day, &self.region, self.service, "aws4_request"] {
             key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, part.as_bytes()).as_ref());
         }
         *cached = Some(DayKey { day: day.to_owned(), secret: secret.to_owned(), key: key.clone() });

@@ -7,11 +7,15 @@
 //! What the bucket no longer has stays, unless option `prune` is `true`; what was made, moved or changed here stays in any case.
 
 mod guess;
+mod pace;
 mod page;
 mod spans;
 mod walk;
 
 use super::{Context, ErrorCode, Job, Step, TaskError, TaskKind, TaskRequest};
+pub(in crate::task) use pace::Pace;
+pub(in crate::task) use spans::Spans;
+
 use crate::format::located;
 use crate::format::rows::ImportCursor;
 use crate::meta::Missing;
@@ -19,16 +23,17 @@ use crate::repository::{ListRequest, StoreError};
 use crate::vfs::{ImportDir, ImportRoot, Unread, Vfs};
 use async_trait::async_trait;
 use guess::NextKey;
+use pace::Asked;
 use page::{Heads, Page, head_all};
-use spans::{Spans, Taken};
+use spans::Taken;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use walk::{Walk, above, astride};
 
-/// Spans listed at once. Enough to hide 100 ms a page at 50,000 keys a second, and some for what follows from them.
-const LISTINGS: usize = 12;
+/// Stands behind every key of a directory: no key has this character in it.
+const BEHIND: char = '\u{10FFFF}';
 /// How often a worker without a span looks for one to take or to cut.
 const IDLE: Duration = Duration::from_millis(10);
 /// The option that has names removed that the bucket no longer has.
@@ -70,7 +75,8 @@ impl Job for Import {
         let missing = if context.option(PRUNE).as_deref() == Some("true") { Missing::Remove } else { Missing::Keep };
         for (index, path) in (0u64..).zip(context.paths()).skip(cursor.path as usize) {
             let spans = Spans::of(index, &cursor);
-            let import = |root| Below { vfs: self.vfs.clone(), context: context.clone(), missing, root, spans };
+            let pace = Asked { context: context.clone(), vfs: self.vfs.clone(), missing };
+            let import = |root| Below::new(self.vfs.clone(), pace, root, spans);
             match self.vfs.import_root(&path).await? {
                 ImportRoot::Directory(root) => Arc::new(import(root)).run().await?,
                 ImportRoot::File(dir, name) => import(dir).file(&name).await?,
@@ -81,19 +87,24 @@ impl Job for Import {
     }
 }
 
-/// The import of what is below one directory.
-pub(super) struct Below {
+/// The walk over what is below one directory.
+pub(in crate::task) struct Below<P> {
     vfs: Vfs,
-    context: Context,
-    missing: Missing,
+    pace: P,
     root: ImportDir,
     spans: Spans,
 }
 
-impl Below {
-    async fn run(self: Arc<Self>) -> Result<(), TaskError> {
+impl<P: Pace> Below<P> {
+    /// A walk that is to be run.
+    pub(in crate::task) fn new(vfs: Vfs, pace: P, root: ImportDir, spans: Spans) -> Self {
+        Below { vfs, pace, root, spans }
+    }
+
+    /// Walks to the end.
+    pub(in crate::task) async fn run(self: Arc<Self>) -> Result<(), TaskError> {
         let mut workers = JoinSet::new();
-        for _ in 0..LISTINGS {
+        for _ in 0..self.pace.listings() {
             let import = Arc::clone(&self);
             workers.spawn(async move { import.work().await });
         }
@@ -113,12 +124,12 @@ impl Below {
 
     /// One file instead of a directory.
     async fn file(&self, name: &str) -> Result<(), TaskError> {
-        let turn = self.context.turn().await?;
-        let unread = self.vfs.import_name(&self.root, name, self.missing).await?;
+        let turn = self.pace.turn().await?;
+        let unread = self.pace.settle(&self.root, name).await?;
         drop(turn);
-        let heads = head_all(&self.vfs, &self.context, unread).await?;
+        let heads = head_all(&self.vfs, &self.pace, unread).await?;
         let failed = heads.failures.len() as u64;
-        self.context.record(Step { found: 1, succeeded: 1 - failed.min(1), failures: heads.failures, ..Step::default() });
+        self.pace.record(Step { found: 1, succeeded: 1 - failed.min(1), failures: heads.failures, ..Step::default() });
         Ok(())
     }
 
@@ -128,7 +139,7 @@ impl Below {
             if let Some(span) = self.spans.take() {
                 self.list_span(span).await?;
             } else if let Some(long) = self.spans.long() {
-                let turn = self.context.turn().await?;
+                let turn = self.pace.turn().await?;
                 let keys = Keys { import: self, end: long.end.as_deref() };
                 let at = guess::cut_after(self.root.prefix(), &long.listed, &keys).await?;
                 drop(turn);
@@ -137,7 +148,7 @@ impl Below {
                 }
             } else if self.spans.is_done() {
                 return Ok(());
-            } else if self.context.is_stopped() || self.spans.is_given_up() {
+            } else if self.pace.is_stopped() || self.spans.is_given_up() {
                 return Err(TaskError::Stopped);
             } else {
                 tokio::time::sleep(IDLE).await;
@@ -157,7 +168,7 @@ impl Below {
             if self.spans.is_given_up() {
                 return Err(TaskError::Stopped);
             }
-            let turn = self.context.turn().await?;
+            let turn = self.pace.turn().await?;
             let asked_ns = self.vfs.now_ns();
             let request = ListRequest {
                 prefix: self.root.prefix().to_owned(),
@@ -187,6 +198,11 @@ impl Below {
             if is_last {
                 return page.finish(self).await;
             }
+            if let Some(prefix) = self.passed_over(page.last_key(), &mut dirs)? {
+                // What is left of it is not listed at all.
+                walk.pass_over(&prefix);
+                (token, start_after) = (None, Some(format!("{prefix}{BEHIND}")));
+            }
             before = Some(page);
         }
     }
@@ -197,13 +213,13 @@ impl Below {
         for prefix in above(self.root.prefix(), cut) {
             let Some(dir) = self.dir_of(&prefix, dirs)? else { break };
             for name in astride(&prefix, cut) {
-                let turn = self.context.turn().await?;
-                let unread = self.vfs.import_name(&dir, &name, self.missing).await?;
+                let turn = self.pace.turn().await?;
+                let unread = self.pace.settle(&dir, &name).await?;
                 drop(turn);
-                heads.failures.extend(head_all(&self.vfs, &self.context, unread).await?.failures);
+                heads.failures.extend(head_all(&self.vfs, &self.pace, unread).await?.failures);
             }
         }
-        self.context.record(Step { failures: heads.failures, ..Step::default() });
+        self.pace.record(Step { failures: heads.failures, ..Step::default() });
         Ok(())
     }
 
@@ -228,7 +244,24 @@ impl Below {
         let at = located::parent_prefix(inner).len();
         let Some(parent) = self.dir_of(&prefix[..at], dirs)? else { return Ok(Vec::new()) };
         dirs.remove(prefix);
-        Ok(self.vfs.import_name(&parent, &inner[at..], self.missing).await?)
+        self.pace.settle(&parent, &inner[at..]).await
+    }
+
+    /// The outermost directory that a key is in and that the walk has nothing to do in.
+    fn passed_over(&self, key: Option<&str>, dirs: &mut HashMap<String, Option<ImportDir>>) -> Result<Option<String>, TaskError> {
+        let Some(key) = key.filter(|_| self.pace.passes_over()) else { return Ok(None) };
+        for prefix in above(self.root.prefix(), key) {
+            let dir = self.dir_of(&prefix, dirs)?;
+            if dir.is_none() {
+                // It may be there with the next page.
+                dirs.remove(&prefix);
+            }
+            let is_unseen = dir.map_or(Ok(true), |dir| self.vfs.is_unseen(&dir))?;
+            if is_unseen {
+                return Ok(Some(prefix));
+            }
+        }
+        Ok(None)
     }
 
     /// Every directory that a cut was in is known to its end, now that all spans are listed.
@@ -237,8 +270,8 @@ impl Below {
         let prefixes: BTreeSet<String> = cuts.iter().flat_map(|cut| above(self.root.prefix(), cut)).collect();
         let mut dirs = HashMap::from([(self.root.prefix().to_owned(), Some(self.root.clone()))]);
         for prefix in prefixes {
-            if let Some(dir) = self.dir_of(&prefix, &mut dirs)? {
-                self.vfs.import_complete(&dir, self.context.started_ns()).await?;
+            if let Some(dir) = self.dir_of(&prefix, &mut dirs)?.filter(|dir| self.pace.completes(dir)) {
+                self.vfs.import_complete(&dir, self.pace.started_ns()).await?;
             }
         }
         Ok(())
@@ -246,12 +279,12 @@ impl Below {
 }
 
 /// The keys of a span, one at a time.
-struct Keys<'a> {
-    import: &'a Below,
+struct Keys<'a, P> {
+    import: &'a Below<P>,
     end: Option<&'a str>,
 }
 
-impl NextKey for Keys<'_> {
+impl<P: Pace> NextKey for Keys<'_, P> {
     type Error = StoreError;
 
     async fn after(&self, key: String) -> Result<Option<String>, StoreError> {

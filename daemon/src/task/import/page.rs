@@ -1,9 +1,9 @@
 //! One page of keys: merged, then the objects' metadata read, then recorded.
 
 use super::walk::Said;
-use super::{Below, HIDDEN};
+use super::{Below, HIDDEN, Pace};
 use crate::repository::ObjectSummary;
-use crate::task::{Context, ErrorCode, Failure, Step, TaskError};
+use crate::task::{ErrorCode, Failure, Step, TaskError};
 use crate::vfs::{HeadFailure, ImportDir, ImportPart, Unread, Vfs};
 use futures::StreamExt;
 use std::collections::HashMap;
@@ -44,10 +44,15 @@ impl Page {
         }
     }
 
+    /// The last of its keys.
+    pub(super) fn last_key(&self) -> Option<&str> {
+        self.last_key.as_deref()
+    }
+
     /// Merges what the page said, outer directories before inner ones: a directory has to be there before its entries.
-    pub(super) async fn merge(
+    pub(super) async fn merge<P: Pace>(
         &mut self,
-        import: &Below,
+        import: &Below<P>,
         said: Said,
         dirs: &mut HashMap<String, Option<ImportDir>>,
     ) -> Result<(), TaskError> {
@@ -76,7 +81,7 @@ impl Page {
                     complete: part.complete,
                 });
             }
-            self.unread.extend(import.vfs.import_merge(level, import.missing).await?);
+            self.unread.extend(import.pace.merge(level).await?);
         }
         // Directories that are through need not be remembered, nor those that were not there: they may be with the next page.
         let last = self.last_key.as_deref().unwrap_or_default();
@@ -85,35 +90,35 @@ impl Page {
     }
 
     /// Begins to read the objects' metadata.
-    pub(super) fn start_heads(&mut self, import: &Below) {
+    pub(super) fn start_heads<P: Pace>(&mut self, import: &Below<P>) {
         let unread = std::mem::take(&mut self.unread);
         if unread.is_empty() || !import.vfs.reads_posix_metadata() {
             return;
         }
-        let (vfs, context) = (import.vfs.clone(), import.context.clone());
-        self.heads = Some(tokio::spawn(async move { head_all(&vfs, &context, unread).await }));
+        let (vfs, pace) = (import.vfs.clone(), import.pace.clone());
+        self.heads = Some(tokio::spawn(async move { head_all(&vfs, &pace, unread).await }));
     }
 
     /// Waits for them, and records the page.
-    pub(super) async fn finish(mut self, import: &Below) -> Result<(), TaskError> {
+    pub(super) async fn finish<P: Pace>(mut self, import: &Below<P>) -> Result<(), TaskError> {
         if let Some(heads) = self.heads.take() {
             self.failures.extend(heads.await.unwrap_or(Err(TaskError::Panicked))?.failures);
         }
         let succeeded = self.found.saturating_sub(self.failures.len() as u64);
         let step = Step { found: self.found, succeeded, bytes: self.bytes, failures: self.failures, cursor: None };
-        let record = |cursor| import.context.record(Step { cursor: Some(cursor), ..step });
+        let record = |cursor| import.pace.record(Step { cursor: Some(cursor), ..step });
         import.spans.done(self.span, self.last_key, self.is_last, record);
         Ok(())
     }
 }
 
 /// Reads the metadata of objects, each in a turn of its own.
-pub(super) async fn head_all(vfs: &Vfs, context: &Context, unread: Vec<Unread>) -> Result<Heads, TaskError> {
+pub(super) async fn head_all<P: Pace>(vfs: &Vfs, pace: &P, unread: Vec<Unread>) -> Result<Heads, TaskError> {
     if !vfs.reads_posix_metadata() {
         return Ok(Heads::default());
     }
     let head = |unread: Unread| async move {
-        let turn = context.turn().await?;
+        let turn = pace.turn().await?;
         let outcome = vfs.import_head(&unread).await;
         drop(turn);
         Ok(outcome.err().map(|failure| as_failure(vfs, &unread, failure)))

@@ -36,8 +36,9 @@ struct State {
 }
 
 /// The spans of one path.
-pub(super) struct Spans {
+pub(in crate::task) struct Spans {
     path: u64,
+    pages_before_cut: u64,
     state: Mutex<State>,
 }
 
@@ -60,7 +61,7 @@ pub(super) struct Long {
 
 impl Spans {
     /// What is left according to a cursor; all keys if it is not of this path.
-    pub(super) fn of(path: u64, cursor: &ImportCursor) -> Self {
+    pub(in crate::task) fn of(path: u64, cursor: &ImportCursor) -> Self {
         let left = if cursor.path == path && !cursor.left.is_empty() { cursor.left.clone() } else { vec![KeySpan::default()] };
         let mut cuts = if cursor.path == path { cursor.cuts.clone() } else { Vec::new() };
         // Where a span was when the task was stopped, it begins anew.
@@ -74,7 +75,12 @@ impl Spans {
         left.for_each(|KeySpan { start, end }| {
             state.add(start, end, false);
         });
-        Spans { path, state: Mutex::new(state) }
+        Spans { path, pages_before_cut: PAGES_BEFORE_CUT, state: Mutex::new(state) }
+    }
+
+    /// All keys, in spans that are cut when they prove longer than so many pages: where requests count for more than time.
+    pub(in crate::task) fn cut_after(pages: u64) -> Self {
+        Spans { pages_before_cut: pages, ..Self::of(0, &ImportCursor::default()) }
     }
 
     /// A span that nobody lists.
@@ -107,7 +113,10 @@ impl Spans {
             return None;
         }
         let is_long = |span: &&mut Span| {
-            span.is_taken && !span.is_being_cut && span.listed.is_some() && span.pages >= span.pages_at_cut + PAGES_BEFORE_CUT
+            span.is_taken
+                && !span.is_being_cut
+                && span.listed.is_some()
+                && span.pages >= span.pages_at_cut + self.pages_before_cut
         };
         let span = state.spans.iter_mut().filter(is_long).max_by_key(|span| span.pages - span.pages_at_cut)?;
         (span.is_being_cut, span.pages_at_cut) = (true, span.pages);

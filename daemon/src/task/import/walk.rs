@@ -9,7 +9,7 @@
 //!    ([`astride`]), and of all others what is true of the whole bucket.
 //! 3. Memory follows the depth of the tree and the length of a page.
 
-use crate::repository::keymap::{Classified, HiddenReason, PageClassifier, Segment, name_fault};
+use crate::repository::keymap::{Classified, HiddenReason, PageClassifier, name_fault};
 use crate::repository::{ListPage, ObjectSummary};
 use std::collections::BTreeSet;
 
@@ -20,6 +20,8 @@ pub(super) struct Walk {
     open: Vec<Open>,
     /// Names that the span's start stands in the middle of are left out of what directories say, by directory.
     start: Option<String>,
+    /// The directory passed over last: nothing is said of it, nor of what is below it.
+    passed_over: Option<String>,
 }
 
 struct Open {
@@ -89,7 +91,13 @@ impl Walk {
             None => vec![Open::new(root.to_owned(), asked_ns)],
             Some(start) => above(root, start).into_iter().map(|prefix| Open::cut(prefix, start, asked_ns)).collect(),
         };
-        Walk { root: root.to_owned(), open, start: start.map(str::to_owned) }
+        Walk { root: root.to_owned(), open, start: start.map(str::to_owned), passed_over: None }
+    }
+
+    /// The rest of a directory that the last key is in is not listed: nothing more is said of it.
+    pub(super) fn pass_over(&mut self, prefix: &str) {
+        self.open.retain(|open| !open.prefix.starts_with(prefix));
+        self.passed_over = Some(prefix.to_owned());
     }
 
     /// Takes the next keys. `end` is the last key of the span, as known now; `is_last` says that all keys up to it are here.
@@ -103,6 +111,10 @@ impl Walk {
         }
         for open in &mut self.open {
             open.say(self.start.as_deref(), end, None, &mut said);
+        }
+        if let Some(passed_over) = &self.passed_over {
+            // A cut may lie in it.
+            said.parts.retain(|part| !part.prefix.starts_with(passed_over.as_str()));
         }
         said.parts.sort_by_key(|part| part.prefix.bytes().filter(|byte| *byte == b'/').count());
         said
@@ -191,8 +203,9 @@ impl Open {
     fn emit(&mut self, mut classified: Classified, start: Option<&str>, end: Option<&str>, is_last: bool, said: &mut Said) {
         if self.is_cut {
             let mut left_out = BTreeSet::new();
-            [start, end].into_iter().flatten().for_each(|key| left_out.extend(astride(&self.prefix, key)));
-            classified.segments = classified.segments.into_iter().flat_map(|segment| without(segment, &left_out)).collect();
+            let names = |key| astride(&self.prefix, key).into_iter().map(String::into_bytes);
+            [start, end].into_iter().flatten().for_each(|key| left_out.extend(names(key)));
+            classified.segments = classified.segments.into_iter().flat_map(|segment| segment.without(&left_out)).collect();
         }
         let shadowed = classified.hidden.iter().filter(|hidden| hidden.reason == HiddenReason::ShadowedByDirectory);
         said.hidden.extend(shadowed.map(|hidden| (hidden.key.clone(), hidden.reason)));
@@ -208,28 +221,6 @@ impl Open {
             complete,
         });
     }
-}
-
-/// An interval of names but for some.
-fn without(segment: Segment, left_out: &BTreeSet<String>) -> Vec<Segment> {
-    let Segment { covers: (mut from, to), entries } = segment;
-    let mut entries = entries.into_iter().peekable();
-    let mut pieces = Vec::new();
-    for name in left_out.iter().map(|name| name.as_bytes()) {
-        let is_inside = from.as_deref().is_none_or(|from| name >= from) && to.as_deref().is_none_or(|to| name < to);
-        if !is_inside {
-            continue;
-        }
-        let before = std::iter::from_fn(|| entries.next_if(|entry| entry.name.as_slice() < name)).collect();
-        pieces.push(Segment { covers: (from, Some(name.to_vec())), entries: before });
-        entries.next_if(|entry| entry.name == name);
-        from = Some([name, b"\0"].concat());
-    }
-    pieces.push(Segment { covers: (from, to), entries: entries.collect() });
-    let is_empty =
-        |segment: &Segment| segment.covers.1.as_ref().is_some_and(|to| segment.covers.0.as_ref().is_some_and(|from| from >= to));
-    pieces.retain(|piece| !is_empty(piece));
-    pieces
 }
 
 #[cfg(test)]

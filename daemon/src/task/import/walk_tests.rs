@@ -151,3 +151,23 @@ proptest! {
         prop_assert_eq!(left, names.difference(&out).cloned().collect());
     }
 }
+
+#[test]
+fn what_is_passed_over_is_not_spoken_of_again_also_where_a_cut_lies_in_it() {
+    for end in [None, Some("a/5")] {
+        let mut walk = Walk::new("", None, 0);
+        let first = walk.page(vec![object("a/1"), object("a/2")], 0, None, false);
+        assert!(first.parts.iter().any(|part| part.prefix == "a/"), "what came before");
+        walk.pass_over("a/");
+        let rest = if end.is_none() { vec![object("b/1")] } else { Vec::new() };
+        let said = walk.page(rest, 0, end, true);
+        assert!(said.parts.iter().all(|part| !part.prefix.starts_with("a/")), "{said:?}");
+        let root = said.parts.iter().find(|part| part.prefix.is_empty()).expect("of the root");
+        let of_root = first.parts.iter().chain([root]).filter(|part| part.prefix.is_empty());
+        let entries = of_root.flat_map(|part| &part.classified.segments).flat_map(|segment| &segment.entries);
+        let names: BTreeSet<String> = entries.map(|entry| String::from_utf8(entry.name.clone()).expect("text")).collect();
+        if end.is_none() {
+            assert_eq!((names, root.complete), (["a", "b"].map(str::to_owned).into(), Some(2)));
+        }
+    }
+}

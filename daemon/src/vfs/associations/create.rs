@@ -1,12 +1,13 @@
 //! Making associations, and finding those that were made before.
 
-use super::{Association, AssociationView, nowhere};
+use super::{Association, AssociationView, EVENT_QUEUE_URL, nowhere};
 use crate::config::{AutoExport, OnConflict, RepositorySettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::located::{bare, locate};
 use crate::ids::{AssociationId, Ino};
 use crate::meta::{AssociationRow, AssociationState, EventBits, FileKind, NewNode};
 use crate::repository::keymap::mount_prefix;
+use crate::repository::queue;
 use crate::repository::url::RepositoryUrl;
 use crate::vfs::types::Lookup;
 use crate::vfs::{Inner, Vfs, metadata_error};
@@ -80,6 +81,9 @@ impl Vfs {
         let _alone = inner.associations.alone().await;
         let (store, prefix) = crate::repository::open(&new.settings).map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
         inner.check_overlaps(&new)?;
+        if let Some(url) = new.further.get(EVENT_QUEUE_URL) {
+            queue::open(url, &new.settings).map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
+        }
         let id = inner.meta.new_association().map_err(metadata_error)?;
         inner.repository.link(id, store);
         let made = inner.make_association(id, &new, &locate(id, &prefix)).await;
@@ -89,7 +93,7 @@ impl Vfs {
         let made = made?;
         inner.make_durable().await?;
         inner.auto.read_again();
-        Ok(made.view())
+        Ok(made.view(inner.config.store_deadline))
     }
 }
 

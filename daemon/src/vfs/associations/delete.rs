@@ -33,7 +33,7 @@ impl Vfs {
         let _alone = inner.associations.alone().await;
         let association = inner.association_of_directory(ino)?;
         if association.row.state == AssociationState::Deleting {
-            return Ok(association.view());
+            return Ok(association.view(inner.config.store_deadline));
         }
         let deleting = inner.note(&association, |row| {
             (row.state, row.delete_data) = (AssociationState::Deleting, delete_data);
@@ -41,7 +41,7 @@ impl Vfs {
         })?;
         inner.make_durable().await?;
         inner.go_on_deleting(&deleting);
-        Ok(deleting.view())
+        Ok(deleting.view(inner.config.store_deadline))
     }
 }
 

@@ -28,6 +28,9 @@ use std::time::Duration;
 /// How often an association that could not be used is looked at again.
 const RECHECK: Duration = Duration::from_secs(30);
 
+/// The option that names the queue of a bucket's events.
+pub const EVENT_QUEUE_URL: &str = "event-queue-url";
+
 /// What an association is changed to; `None` leaves it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AssociationChange {
@@ -48,9 +51,14 @@ impl AssociationChange {
 }
 
 impl Vfs {
+    /// Sets whom to tell that an association was made, changed or deleted.
+    pub fn on_change_of_associations(&self, listener: Box<dyn Fn() + Send + Sync>) {
+        self.0.associations.set_listener(listener);
+    }
+
     /// Every association, in the order of their paths.
     pub fn associations(&self) -> Vec<AssociationView> {
-        let mut all: Vec<_> = self.0.associations.all().iter().map(|association| association.view()).collect();
+        let mut all: Vec<_> = self.0.associations.all().iter().map(|association| association.view(self.0.config.store_deadline)).collect();
         all.sort_by(|a, b| a.path.cmp(&b.path));
         all
     }
@@ -63,7 +71,7 @@ impl Vfs {
     /// The association of exactly this directory.
     pub async fn association_at(&self, path: &[u8]) -> Result<AssociationView> {
         let ino = self.0.walk(path).await?;
-        self.0.association_of_directory(ino).map(|association| association.view())
+        self.0.association_of_directory(ino).map(|association| association.view(self.0.config.store_deadline))
     }
 
     /// Looks whether the buckets of associations can be used, and notes what came out.
@@ -88,7 +96,7 @@ impl Vfs {
         })?;
         inner.make_durable().await?;
         inner.auto.read_again();
-        Ok(updated.view())
+        Ok(updated.view(inner.config.store_deadline))
     }
 }
 

@@ -4,6 +4,7 @@ use crate::config::{AutoExport, OnConflict, RepositorySettings};
 use crate::ids::{AssociationId, Ino};
 use crate::meta::{AssociationRow, AssociationState, EventBits};
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,11 +30,17 @@ pub(in crate::vfs) struct Association {
 pub struct AssociationView {
     /// Its number.
     pub id: AssociationId,
+    /// Its directory.
+    pub root: Ino,
+    /// What its keys start with, located.
+    pub prefix: String,
+    /// How its bucket is reached.
+    pub settings: RepositorySettings,
     /// Its directory's path below the root; empty for the root.
     pub path: Vec<u8>,
     /// The bucket and prefix.
     pub url: String,
-    /// How the bucket is reached.
+    /// The same as names and values, with further options.
     pub options: BTreeMap<String, String>,
     /// Where it is in its life.
     pub state: AssociationState,
@@ -67,9 +74,12 @@ impl Association {
         format!("/{}", String::from_utf8_lossy(&self.path))
     }
 
-    pub(in crate::vfs) fn view(&self) -> AssociationView {
+    pub(in crate::vfs) fn view(&self, deadline: Duration) -> AssociationView {
         AssociationView {
             id: self.id,
+            root: self.row.root,
+            prefix: self.prefix.clone(),
+            settings: self.settings(deadline),
             path: self.path.clone(),
             url: self.row.url.clone(),
             options: self.row.options.clone(),
@@ -87,6 +97,8 @@ impl Association {
 /// The table. Read by every operation that derives a key, changed by few.
 #[derive(Default)]
 pub(in crate::vfs) struct Associations {
+    /// Told after each change.
+    listener: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
     table: ArcSwap<BTreeMap<AssociationId, Arc<Association>>>,
     /// One change at a time.
     alone: tokio::sync::Mutex<()>,
@@ -98,6 +110,21 @@ impl Associations {
         self.alone.lock().await
     }
 
+    pub(in crate::vfs) fn set_listener(&self, listener: Box<dyn Fn() + Send + Sync>) {
+        *self.listener.lock() = Some(listener.into());
+    }
+
+    pub(in crate::vfs) fn forget_listener(&self) {
+        self.listener.lock().take();
+    }
+
+    fn tell(&self) {
+        let listener = self.listener.lock().clone();
+        if let Some(listener) = listener {
+            listener();
+        }
+    }
+
     pub(in crate::vfs) fn enter(&self, association: Association) -> Arc<Association> {
         let association = Arc::new(association);
         self.table.rcu(|table| {
@@ -105,6 +132,7 @@ impl Associations {
             table.insert(association.id, Arc::clone(&association));
             table
         });
+        self.tell();
         association
     }
 
@@ -114,6 +142,7 @@ impl Associations {
             table.remove(&id);
             table
         });
+        self.tell();
     }
 
     pub(in crate::vfs) fn all(&self) -> Vec<Arc<Association>> {
