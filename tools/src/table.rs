@@ -1,6 +1,7 @@
 //! Text for people: what the commands print without `--json`.
 
 use forebay_daemon::control::types::{DeviceStatus, HiddenKeys, Status, StripeInfo, Unexported};
+use forebay_daemon::format::located::bare;
 use forebay_daemon::task::watch::{AutoImportStatus, QueueStatus};
 use forebay_daemon::units::ByteCount;
 use std::fmt::Write;
@@ -90,8 +91,9 @@ fn unexported(unexported: &Unexported) -> String {
 /// How automatic import is doing.
 pub(crate) fn auto_import(import: &AutoImportStatus) -> String {
     let mut text = import.events.join(",");
-    if !import.prefix.is_empty() {
-        write!(text, " of '{}'", import.prefix).expect("writing to a string");
+    let prefix = bare(&import.prefix);
+    if !prefix.is_empty() {
+        write!(text, " of '{prefix}'").expect("writing to a string");
     }
     match &import.last_pass {
         None => text += "; not listed yet",
