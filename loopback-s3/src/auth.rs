@@ -27,8 +27,10 @@ impl Keys {
     }
 
     pub(crate) fn replace(&self, credentials: Credentials) {
-        let before = std::mem::replace(&mut *self.now.lock(), credentials);
-        self.expired.lock().push(before.access_key);
+        // In this order: at no moment is a key neither good nor expired.
+        let before = self.now().access_key;
+        self.expired.lock().push(before);
+        *self.now.lock() = credentials;
     }
 
     pub(crate) fn refused(&self) -> u64 {

@@ -169,6 +169,8 @@ impl Drop for KeyLock {
 }
 
 const INO_BITS: u64 = (1 << 40) - 1;
+/// Rows of the log of deletions read at a time.
+const PAGE: usize = 1000;
 /// How often something makes way in one export: itself, and directories above it.
 const WAYS_MADE: usize = 8;
 
@@ -187,8 +189,12 @@ impl Vfs {
     /// How many changes the bucket does not have, with those of objects that are to go, or without. Looks at all of them.
     pub fn unexported(&self, with_removals: bool) -> crate::error::Result<u64> {
         let (mut count, _) = self.0.meta.count_changes().map_err(metadata_error)?;
-        if with_removals {
-            count += self.0.meta.doomed(None, usize::MAX).map_err(metadata_error)?.len() as u64;
+        let mut after = None::<String>;
+        while with_removals {
+            let page = self.0.meta.doomed(after.as_deref(), PAGE).map_err(metadata_error)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.key.clone());
+            count += page.len() as u64;
         }
         Ok(count)
     }
