@@ -276,6 +276,8 @@ fn a_message_stays_until_what_it_led_to_is_durable() {
     let engine = Arc::new(Unflushed { inner: MemoryEngine::default(), fails: AtomicBool::new(false) });
     let metadata: Arc<dyn Engine> = engine.clone();
     let mount = told.mount_with(&Options { replace_metadata: Some(metadata), ..told.options(ALL) });
+    assert!(has(&mount, "d/f", "old"), "here already, as above");
+    mount.settle();
     engine.fails.store(true, Ordering::Release);
     let asked = told.queue.asked(QueueOp::Backlog);
     told.put("d/f", "newer");

@@ -51,7 +51,7 @@ fn a_replaced_file_begins_anew() {
 #[test]
 fn what_is_taken_over_is_said_and_what_both_sides_changed_is_told() {
     let listed = [object("changes", "two"), object("comes", "one"), object("mine", "two"), object("stays", "one")];
-    let part = || ListedPart { parent: Ino::ROOT, segments: vec![((None, None), &listed)], asked_ns: NOW, state: None };
+    let part = || ListedPart { parent: Ino::ROOT, segments: vec![((None, None), listed.as_slice())], asked_ns: NOW, state: None };
     for bits in 0..8 {
         let accept = Accept { new: bits & 1 != 0, changed: bits & 2 != 0, deleted: bits & 4 != 0 };
         let store = in_memory();

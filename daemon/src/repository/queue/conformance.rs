@@ -34,7 +34,7 @@ macro_rules! conform {
     ($($queue:ident: $($property:ident)*;)*) => { $( mod $queue { $(
         #[tokio::test]
         async fn $property() {
-            super::$property(&super::super::conformance::$queue().await).await;
+            super::$property(&super::super::$queue().await).await;
         }
     )* } )* };
 }
