@@ -7,11 +7,12 @@
 //! | `memory`, `faulty` | stores for tests |
 //! | `write`, `limits`, `token` | the vocabulary of writes, what no store can hold, who wrote what |
 //! | `client`, `writer` | [`Repository`]: what the rest of Forebay uses, reads and writes |
-//! | `retry`, `pacing`, `resume` | when to try again, how many at once, how a broken body goes on |
+//! | `retry`, `pacing`, `resume`, `body` | when to try again, how many at once, how a broken body goes on, where its bytes go |
 //! | `access` | the question asked before a mount |
 //! | `keymap`, `posix` | keys as names, user metadata as attributes |
 
 mod access;
+mod body;
 mod client;
 #[cfg(test)]
 mod conformance;
@@ -43,6 +44,7 @@ mod writer;
 mod writer_tests;
 
 pub use access::AccessError;
+pub use body::{Body, ReadBody, read_into};
 pub use client::{Repository, RepositoryConfig, RequestCounts};
 pub use environment::Environment;
 pub use open::{OpenError, Opened, open, open_with};
@@ -50,8 +52,6 @@ pub use token::WriteToken;
 pub use write::{ObjectHeaders, Payload, Precondition};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::BoxStream;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -103,7 +103,7 @@ pub struct GetResponse {
     /// The range of `body`.
     pub range: Range<u64>,
     /// The bytes. Ends with an error if the connection gave fewer (or more) bytes than `range`.
-    pub body: BoxStream<'static, Result<Bytes, StoreError>>,
+    pub body: Body,
 }
 
 /// One page of a listing.
