@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 pub(super) const PART: u64 = 8 * MIB;
 /// What a core can take in at the very most, in bytes per second.
 const CORE: f64 = (512u64 << 20) as f64;
+/// What the caches of processors may hold, in bytes: for less under way, every byte more does harm.
+const NEAR: u64 = 32 * MIB;
 /// GETs of fewer bytes say little of how long a whole part takes.
 const TELLING: u64 = MIB / 2;
 /// The fastest GET of the last one to two of these counts: under load every GET is slow, and not for the network's sake.
@@ -51,7 +53,7 @@ impl Pipe {
         let best = fastest.seconds[0].map_or(seconds, |best| best.min(seconds));
         fastest.seconds[0] = Some(best);
         let best = fastest.seconds[1].map_or(best, |last| best.min(last));
-        self.bytes.store((self.cores * CORE * best) as u64, Ordering::Relaxed);
+        self.bytes.store(with_slack((self.cores * CORE * best) as u64), Ordering::Relaxed);
     }
 
     /// Bytes that the machine can take in while one GET runs: what all streams together should have under way. `None`
@@ -59,6 +61,12 @@ impl Pipe {
     pub(super) fn bytes(&self) -> Option<u64> {
         Some(self.bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
+}
+
+/// A window of what the fastest GET needs is empty whenever one takes longer. Beyond what caches hold there is nothing to lose but memory, and the
+/// window is half as long again.
+fn with_slack(bytes: u64) -> u64 {
+    bytes + bytes.saturating_sub(NEAR) / 2
 }
 
 #[cfg(test)]
@@ -75,7 +83,7 @@ mod tests {
         let (far, near) = (Pipe::new(2), Pipe::new(2));
         assert_eq!(near.bytes(), None);
         far.note(PART, ms(20), ms(113), now);
-        assert_eq!(far.bytes().expect("told") / MIB, 115);
+        assert_eq!(far.bytes().expect("told") / MIB, 157, "115 for the fastest GET, and slack");
         near.note(MIB, ms(1), ms(2), now);
         near.note(PART, ms(60), ms(300), now);
         near.note(4096, ms(0), ms(0), now);
@@ -90,6 +98,6 @@ mod tests {
         pipe.note(PART, ms(20), ms(100), start + MEMORY);
         assert_eq!(pipe.bytes().expect("told") / MIB, 4, "the last period still counts");
         pipe.note(PART, ms(20), ms(100), start + MEMORY * 2);
-        assert_eq!(pipe.bytes().expect("told") / MIB, 51);
+        assert_eq!(pipe.bytes().expect("told") / MIB, 60);
     }
 }
