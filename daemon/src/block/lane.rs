@@ -338,6 +338,23 @@ impl Lane {
         Ok(())
     }
 
+    /// Adds a frame as [`Self::append`] does, but only to a segment that is open; `false`: there is none with room for it.
+    pub(super) fn append_to_open(&mut self, site: Site, frame: &Frame, cargo: Cargo, writes: &mut Vec<Write>) -> bool {
+        if self.filling.as_mut().is_some_and(|filling| filling.add(site.pool, frame, &cargo)) {
+            self.filling.as_mut().expect("just added to").cargo.push(cargo);
+            return true;
+        }
+        // What is being filled is full and ends here in any case.
+        self.cut(site, writes);
+        self.has_room(site.disk) && self.append(site, frame, cargo, writes).is_ok()
+    }
+
+    /// Whether the open segment takes another extent.
+    fn has_room(&self, disk: &Disk) -> bool {
+        let is_sound = self.open.as_ref().is_some_and(|open| !open.has_failed());
+        is_sound && room(disk, self.next_sector, self.frames) >= least_extent(disk)
+    }
+
     /// Ends the extent being filled, if there is one, and pushes it to `writes`.
     pub(super) fn cut(&mut self, site: Site, writes: &mut Vec<Write>) {
         let Some(Filling { layout, body, lead, cargo }) = self.filling.take() else { return };
@@ -398,9 +415,7 @@ impl Lane {
 
     fn start_filling(&mut self, site: Site, begins_at_rest: bool) -> Option<Filling> {
         let disk = site.disk;
-        let fits = self.open.as_ref().is_some_and(|open| !open.has_failed())
-            && room(disk, self.next_sector, self.frames) >= least_extent(disk);
-        if !fits {
+        if !self.has_room(disk) {
             self.close(disk);
             self.open_segment(site)?;
         }

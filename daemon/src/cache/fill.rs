@@ -34,7 +34,7 @@ impl Cache {
             drop(permit);
             cache.filled(&file, index, len, asked, outcome);
         };
-        self.store.put(Bytes::from_owner(bytes), place, Box::new(done));
+        self.store.put_now(Bytes::from_owner(bytes), place, Box::new(done));
         true
     }
 

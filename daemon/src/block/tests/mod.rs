@@ -4,6 +4,7 @@ mod devices;
 mod faults;
 mod health;
 mod local;
+mod now;
 mod overtaken;
 mod reclaim;
 mod restart;
