@@ -14,6 +14,8 @@ pub(super) const PART: u64 = 8 * MIB;
 const CORE: f64 = (512u64 << 20) as f64;
 /// What the caches of processors may hold, in bytes: for less under way, every byte more does harm.
 const NEAR: u64 = 32 * MIB;
+/// Never less, in bytes: it would only be asked for in more and smaller GETs, which the store pays for as well (decision 0017).
+const LEAST: u64 = 16 * MIB;
 /// GETs of fewer bytes say little of how long a whole part takes.
 const TELLING: u64 = MIB / 2;
 /// The fastest GET of the last one to two of these counts: under load every GET is slow, and not for the network's sake.
@@ -66,7 +68,7 @@ impl Pipe {
 /// A window of what the fastest GET needs is empty whenever one takes longer. Beyond what caches hold there is nothing to lose but memory, and the
 /// window is half as long again.
 fn with_slack(bytes: u64) -> u64 {
-    bytes + bytes.saturating_sub(NEAR) / 2
+    (bytes + bytes.saturating_sub(NEAR) / 2).max(LEAST)
 }
 
 #[cfg(test)]
@@ -84,19 +86,21 @@ mod tests {
         assert_eq!(near.bytes(), None);
         far.note(PART, ms(20), ms(113), now);
         assert_eq!(far.bytes().expect("told") / MIB, 157, "115 for the fastest GET, and slack");
-        near.note(MIB, ms(1), ms(2), now);
+        near.note(MIB, ms(6), ms(8), now);
         near.note(PART, ms(60), ms(300), now);
         near.note(4096, ms(0), ms(0), now);
-        assert_eq!(near.bytes().expect("told") / MIB, 9, "the fastest counts; a tiny one says nothing");
+        assert_eq!(near.bytes().expect("told") / MIB, 22, "the fastest counts; a tiny one says nothing");
+        near.note(PART, ms(1), ms(2), now);
+        assert_eq!(near.bytes(), Some(LEAST), "and however near, the least");
     }
 
     #[test]
     fn what_was_fast_long_ago_is_forgotten() {
         let pipe = Pipe::new(1);
         let start = Instant::now();
-        pipe.note(PART, ms(1), ms(8), start);
+        pipe.note(PART, ms(1), ms(50), start);
         pipe.note(PART, ms(20), ms(100), start + MEMORY);
-        assert_eq!(pipe.bytes().expect("told") / MIB, 4, "the last period still counts");
+        assert_eq!(pipe.bytes().expect("told") / MIB, 25, "the last period still counts");
         pipe.note(PART, ms(20), ms(100), start + MEMORY * 2);
         assert_eq!(pipe.bytes().expect("told") / MIB, 60);
     }
