@@ -35,8 +35,8 @@ pub struct StartError(pub String);
 
 /// How often orphaned rows are swept, commits are made durable, and devices out of service are tried again.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
-/// Largest read-ahead window of one stream: 24 ranges of 8 MiB, 16 of which it takes to fill 1.4 GB/s at 90 MB/s per connection.
-const WINDOW: u64 = 192 * MIB;
+/// Largest read-ahead window of one stream: 16 ranges of 8 MiB, what it takes to fill 1.4 GB/s at 90 MB/s per connection.
+const WINDOW: u64 = 128 * MIB;
 
 /// The components that a test may replace; [`FileSystem::start`] makes the real ones.
 pub struct World {

@@ -12,8 +12,6 @@ use std::time::{Duration, Instant};
 pub(super) const PART: u64 = 8 * MIB;
 /// What a core can take in at the very most, in bytes per second.
 const CORE: f64 = (512u64 << 20) as f64;
-/// What the caches of processors may hold, in bytes: for less under way, every byte more does harm.
-const NEAR: u64 = 32 * MIB;
 /// Never less, in bytes: it would only be asked for in more and smaller GETs, which the store pays for as well (decision 0017).
 const LEAST: u64 = 16 * MIB;
 /// GETs of fewer bytes say little of how long a whole part takes.
@@ -55,7 +53,7 @@ impl Pipe {
         let best = fastest.seconds[0].map_or(seconds, |best| best.min(seconds));
         fastest.seconds[0] = Some(best);
         let best = fastest.seconds[1].map_or(best, |last| best.min(last));
-        self.bytes.store(with_slack((self.cores * CORE * best) as u64), Ordering::Relaxed);
+        self.bytes.store(((self.cores * CORE * best) as u64).max(LEAST), Ordering::Relaxed);
     }
 
     /// Bytes that the machine can take in while one GET runs: what all streams together should have under way. `None`
@@ -63,12 +61,6 @@ impl Pipe {
     pub(super) fn bytes(&self) -> Option<u64> {
         Some(self.bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
-}
-
-/// A window of what the fastest GET needs is empty whenever one takes longer. Beyond what caches hold there is nothing to lose but memory, and the
-/// window is half as long again.
-fn with_slack(bytes: u64) -> u64 {
-    (bytes + bytes.saturating_sub(NEAR) / 2).max(LEAST)
 }
 
 #[cfg(test)]
@@ -85,7 +77,7 @@ mod tests {
         let (far, near) = (Pipe::new(2), Pipe::new(2));
         assert_eq!(near.bytes(), None);
         far.note(PART, ms(20), ms(113), now);
-        assert_eq!(far.bytes().expect("told") / MIB, 157, "115 for the fastest GET, and slack");
+        assert_eq!(far.bytes().expect("told") / MIB, 115);
         near.note(MIB, ms(6), ms(8), now);
         near.note(PART, ms(60), ms(300), now);
         near.note(4096, ms(0), ms(0), now);
@@ -102,6 +94,6 @@ mod tests {
         pipe.note(PART, ms(20), ms(100), start + MEMORY);
         assert_eq!(pipe.bytes().expect("told") / MIB, 25, "the last period still counts");
         pipe.note(PART, ms(20), ms(100), start + MEMORY * 2);
-        assert_eq!(pipe.bytes().expect("told") / MIB, 60);
+        assert_eq!(pipe.bytes().expect("told") / MIB, 51);
     }
 }
