@@ -12,12 +12,12 @@ struct Gated {
 }
 
 impl Gated {
-    fn new(may: bool) -> Arc<Self> {
-        Arc::new(Gated { inner: memory(64), may: Lock::new(may), changed: Condvar::new() })
+    fn new() -> Arc<Self> {
+        Arc::new(Gated { inner: memory(64), may: Lock::new(true), changed: Condvar::new() })
     }
 
-    fn open(&self) {
-        *self.may.lock() = true;
+    fn set(&self, may: bool) {
+        *self.may.lock() = may;
         self.changed.notify_all();
     }
 }
@@ -55,9 +55,10 @@ fn start_put_now(store: &BlockStore, plain: &[u8], device: u8) -> mpsc::Receiver
 
 #[test]
 fn what_has_to_wait_is_left_to_others_and_the_rest_is_done_at_once() {
-    let gated = Gated::new(false);
+    let gated = Gated::new();
     let config = BlockStoreConfig { encoder_threads: 1, ..small_config() };
     let store = try_open(vec![memory(64), gated.clone()], config).expect("good devices");
+    gated.set(false);
     // Opens a segment on the first device, and has the only encoder wait for one on the second.
     let blocks: Vec<_> = (0..12).map(|seed| noise(seed, BLOCK)).collect();
     start_put_now(&store, &blocks[0], 0).recv().expect("answered").expect("stored");
@@ -68,7 +69,7 @@ fn what_has_to_wait_is_left_to_others_and_the_rest_is_done_at_once() {
         answer.recv().expect("answered").expect("stored");
     }
     assert!(waiting.iter().all(|answer| answer.try_recv().is_err()), "no space is reserved yet");
-    gated.open();
+    gated.set(true);
     for answer in waiting {
         answer.recv().expect("answered").expect("stored");
     }
@@ -87,7 +88,9 @@ fn many_are_put_at_once_and_no_block_twice() {
             scope.spawn(move || {
                 let order = (0..blocks.len()).map(|at| (at + first * 10) % blocks.len());
                 let answers: Vec<_> = order.map(|at| start_put_now(store, &blocks[at], at as u8 % 2)).collect();
-                answers.into_iter().for_each(|answer| drop(answer.recv().expect("answered").expect("stored")));
+                for answer in answers {
+                    answer.recv().expect("answered").expect("stored");
+                }
             });
         }
     });
