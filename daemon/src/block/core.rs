@@ -297,6 +297,7 @@ impl Core {
                 op,
                 offset: write.offset,
                 buf: write.buf,
+                behind: write.behind,
                 done: Box::new(move |outcome| core.written(disk_at, op, &segment, ticket, outcome.result)),
             }
         });

@@ -358,6 +358,11 @@ impl Disk {
         self.lanes[class as usize].lock()
     }
 
+    /// The same unless somebody has it, who may be opening a segment.
+    pub(super) fn lane_if_free(&self, class: SegmentClass) -> Option<MutexGuard<'_, Lane>> {
+        self.lanes[class as usize].try_lock()
+    }
+
     pub(super) fn free_segments(&self) -> usize {
         self.space.lock().free.len()
     }

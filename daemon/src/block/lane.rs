@@ -13,7 +13,7 @@ use super::pair::Leg;
 use super::reclaim::MoveGroup;
 use crate::format::{Encoding, ExtentBuilder, ExtentHeader, Footer, FrameSpec, FrameSummary, SegmentClass, SegmentHeader, Stamp};
 use crate::ids::{BlockId, FsId};
-use crate::io::{BufferPool, Device, IoBuf, IoError};
+use crate::io::{BufferPool, Device, IoBuf, IoError, is_whole_sectors};
 use crate::units::{SECTOR, sector_up};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -205,9 +205,18 @@ impl Order {
 /// An extent being filled. `lead` is a sector when the segment's header goes out in front of it.
 struct Filling {
     layout: ExtentBuilder,
-    buf: IoBuf,
+    body: Body,
     lead: usize,
     cargo: Vec<Cargo>,
+}
+
+/// What an extent is written from.
+enum Body {
+    /// The headers' sectors, and behind them the frames, from where their blocks lie: each is whole sectors, so that there is no gap. The blocks are
+    /// kept for a second try anyway.
+    Apart { head: IoBuf, frames: Vec<Bytes> },
+    /// One buffer, with room for all of it.
+    Copied(IoBuf),
 }
 
 /// Appends to one class of one device.
@@ -258,15 +267,58 @@ pub(super) struct Write {
     /// Byte offset on the device.
     pub(super) offset: u64,
     pub(super) buf: IoBuf,
+    /// What goes behind `buf`.
+    pub(super) behind: Vec<Bytes>,
+}
+
+impl Cargo {
+    /// The memory of a block that a frame stores as it is, if a device can take it from there.
+    fn at_rest(&self, frame: &Frame) -> Option<&Bytes> {
+        let Cargo::Put { plain, .. } = self else { return None };
+        (frame.encoding == Encoding::Raw && std::ptr::eq(frame.stored, &plain[..]) && is_whole_sectors(plain)).then_some(plain)
+    }
+}
+
+impl Body {
+    /// For an extent that begins with such a frame and grows to `limit` bytes, the lead included.
+    fn new(pool: &BufferPool, lead: usize, limit: usize, begins_at_rest: bool) -> Self {
+        if begins_at_rest {
+            return Body::Apart { head: pool.alloc(lead + SECTOR), frames: Vec::new() };
+        }
+        Body::Copied(pool.alloc(limit))
+    }
+
+    /// The one buffer of so many bytes, with what there is of the extent in it.
+    fn copied(&mut self, pool: &BufferPool, limit: usize) -> &mut IoBuf {
+        if let Body::Apart { head, frames } = self {
+            let mut buf = pool.alloc(limit);
+            let mut at = head.len();
+            for frame in frames {
+                buf[at..at + frame.len()].copy_from_slice(frame);
+                at += frame.len();
+            }
+            *self = Body::Copied(buf);
+        }
+        match self {
+            Body::Copied(buf) => buf,
+            Body::Apart { .. } => unreachable!("just made one buffer"),
+        }
+    }
 }
 
 impl Filling {
-    fn add(&mut self, frame: &Frame) -> bool {
+    fn add(&mut self, pool: &BufferPool, frame: &Frame, cargo: &Cargo) -> bool {
         let gap = self.lead + self.layout.end();
         let Some(offset) = self.layout.push(&frame.spec()) else { return false };
         let start = self.lead + offset;
-        self.buf[gap..start].fill(0);
-        self.buf[start..start + frame.stored.len()].copy_from_slice(frame.stored);
+        if let (Body::Apart { frames, .. }, Some(plain)) = (&mut self.body, cargo.at_rest(frame)) {
+            debug_assert_eq!(gap, start, "frames of whole sectors have no gap between them");
+            frames.push(plain.clone());
+            return true;
+        }
+        let buf = self.body.copied(pool, self.lead + self.layout.limit());
+        buf[gap..start].fill(0);
+        buf[start..start + frame.stored.len()].copy_from_slice(frame.stored);
         true
     }
 }
@@ -274,35 +326,58 @@ impl Filling {
 impl Lane {
     /// Adds a frame; extents that became full on the way are pushed to `writes`. Without a free segment the cargo comes back.
     pub(super) fn append(&mut self, site: Site, frame: &Frame, cargo: Cargo, writes: &mut Vec<Write>) -> Result<(), Cargo> {
-        if self.filling.as_mut().is_some_and(|filling| filling.add(frame)) {
+        if self.filling.as_mut().is_some_and(|filling| filling.add(site.pool, frame, &cargo)) {
             self.filling.as_mut().expect("just added to").cargo.push(cargo);
             return Ok(());
         }
         self.cut(site, writes);
-        let Some(mut filling) = self.start_filling(site) else { return Err(cargo) };
-        assert!(filling.add(frame), "an empty extent holds any block");
+        let Some(mut filling) = self.start_filling(site, cargo.at_rest(frame).is_some()) else { return Err(cargo) };
+        assert!(filling.add(site.pool, frame, &cargo), "an empty extent holds any block");
         filling.cargo.push(cargo);
         self.filling = Some(filling);
         Ok(())
     }
 
+    /// Adds a frame as [`Self::append`] does, but only to a segment that is open; `false`: there is none with room for it.
+    pub(super) fn append_to_open(&mut self, site: Site, frame: &Frame, cargo: Cargo, writes: &mut Vec<Write>) -> bool {
+        if self.filling.as_mut().is_some_and(|filling| filling.add(site.pool, frame, &cargo)) {
+            self.filling.as_mut().expect("just added to").cargo.push(cargo);
+            return true;
+        }
+        // What is being filled is full and ends here in any case.
+        self.cut(site, writes);
+        self.has_room(site.disk) && self.append(site, frame, cargo, writes).is_ok()
+    }
+
+    /// Whether the open segment takes another extent.
+    fn has_room(&self, disk: &Disk) -> bool {
+        let is_sound = self.open.as_ref().is_some_and(|open| !open.has_failed());
+        is_sound && room(disk, self.next_sector, self.frames) >= least_extent(disk)
+    }
+
     /// Ends the extent being filled, if there is one, and pushes it to `writes`.
     pub(super) fn cut(&mut self, site: Site, writes: &mut Vec<Write>) {
-        let Some(Filling { layout, mut buf, lead, cargo }) = self.filling.take() else { return };
+        let Some(Filling { layout, body, lead, cargo }) = self.filling.take() else { return };
         let segment = self.open.clone().expect("an extent is filled for an open segment");
         let end = lead + layout.end();
-        buf[end..lead + sector_up(layout.end())].fill(0);
+        let (mut buf, behind) = match body {
+            Body::Apart { head, frames } => (head, frames),
+            Body::Copied(mut buf) => {
+                buf[end..lead + sector_up(layout.end())].fill(0);
+                buf.truncate(sector_up(end));
+                (buf, Vec::new())
+            }
+        };
         self.frames += layout.len();
         let header = layout.finish(segment.stamp, self.next_sector);
         header.encode_into(&mut buf[lead..lead + SECTOR]);
         if lead > 0 {
             SegmentHeader { stamp: segment.stamp, class: segment.class }.encode_into(&mut buf[..SECTOR]);
         }
-        buf.truncate(sector_up(end));
         let offset = site.disk.offset(segment.stamp.segment, self.next_sector) - lead as u64;
         self.next_sector += header.sectors;
         let ticket = segment.launch(header, cargo);
-        writes.push(Write { segment, ticket, offset, buf });
+        writes.push(Write { segment, ticket, offset, buf, behind });
     }
 
     /// Goes on with a segment that recovery found unsealed.
@@ -338,19 +413,17 @@ impl Lane {
         self.open.take()
     }
 
-    fn start_filling(&mut self, site: Site) -> Option<Filling> {
+    fn start_filling(&mut self, site: Site, begins_at_rest: bool) -> Option<Filling> {
         let disk = site.disk;
-        let fits = self.open.as_ref().is_some_and(|open| !open.has_failed())
-            && room(disk, self.next_sector, self.frames) >= least_extent(disk);
-        if !fits {
+        if !self.has_room(disk) {
             self.close(disk);
             self.open_segment(site)?;
         }
         // Nothing has been written to a segment whose first extent comes now: its header goes with it.
         let lead = if self.next_sector == 1 { SECTOR } else { 0 };
         let limit = disk.geometry.extent_bytes().min(room(disk, self.next_sector, self.frames)) - lead;
-        let buf = site.pool.alloc(limit + lead);
-        Some(Filling { layout: ExtentBuilder::new(limit), buf, lead, cargo: Vec::new() })
+        let body = Body::new(site.pool, lead, limit + lead, begins_at_rest);
+        Some(Filling { layout: ExtentBuilder::new(limit), body, lead, cargo: Vec::new() })
     }
 
     fn open_segment(&mut self, site: Site) -> Option<()> {

@@ -25,6 +25,7 @@ mod index;
 mod keeper;
 mod lane;
 mod mend;
+mod now;
 mod open;
 mod pair;
 mod pins;
@@ -243,6 +244,15 @@ impl BlockStore {
     pub fn put(&self, plain: Bytes, place: DeviceId, done: PutDone) {
         if let Some(put) = self.admit(plain, place, false, done) {
             self.core().take_in_elsewhere(put);
+        }
+    }
+    /// The same for a thread that serves others as well: what would have to wait is left to other threads.
+    ///
+    /// # Panics
+    /// If the block is empty or larger than the block size.
+    pub fn put_now(&self, plain: Bytes, place: DeviceId, done: PutDone) {
+        if let Some(put) = self.admit(plain, place, false, done) {
+            self.core().take_in_now(put);
         }
     }
     /// Waits until everything put so far is on its device, then makes it durable.

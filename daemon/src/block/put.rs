@@ -53,6 +53,18 @@ pub(super) struct Put {
     pub(super) waiter: Waiter,
 }
 
+/// A block that has been put, and for which there is no other.
+pub(super) struct Joined {
+    /// Its identity, under which those who wait for it are registered.
+    pub(super) id: BlockId,
+    /// Its bytes.
+    pub(super) plain: Bytes,
+    /// Where it should go.
+    pub(super) place: DeviceId,
+    /// Whether it is to be held.
+    pub(super) local: bool,
+}
+
 /// A block whose write failed.
 pub(super) struct Again {
     /// Its identity.
@@ -73,6 +85,8 @@ pub(super) struct Again {
 pub(super) enum Work {
     /// A block just put.
     Put(Put),
+    /// A block whose rest would have to wait for something.
+    Joined(Joined),
     /// A block whose write failed.
     Again(Again),
     /// End of the thread.
@@ -212,6 +226,7 @@ pub(super) fn encode_loop(core: &Arc<Core>, work: &crossbeam_channel::Receiver<W
     while let Ok(next) = work.recv() {
         match next {
             Work::Put(put) => core.take_in(&mut tools, put),
+            Work::Joined(joined) => core.take_in_joined(&mut tools, joined),
             Work::Again(again) => core.try_again(&mut tools, again),
             Work::Stop => return,
         }
@@ -239,22 +254,33 @@ impl Core {
     }
 
     fn take_in(self: &Arc<Self>, tools: &mut Tools, put: Put) {
+        if let Some(joined) = self.join(put) {
+            self.take_in_joined(tools, joined);
+        }
+    }
+
+    /// Hashes a block; `None` if it need not be stored.
+    pub(super) fn join(&self, put: Put) -> Option<Joined> {
         let Put { plain, place, local, waiter } = put;
         let id = BlockId::of(&plain);
         let len = plain.len() as u64;
         if !self.desk.join(id, waiter) {
             self.counters.dedup_bytes.fetch_add(len, Ordering::Relaxed);
-            return;
+            return None;
         }
         let cached = !local && self.config.dedup && self.find_served(&id, Some(len as u32)).is_some();
         if cached {
             self.counters.dedup_bytes.fetch_add(len, Ordering::Relaxed);
             if self.desk.finish_clean(&id) {
-                return;
+                return None;
             }
         }
         // Local puts that joined a clean one want more than a cached copy.
-        let local = local || cached;
+        Some(Joined { id, plain, place, local: local || cached })
+    }
+
+    fn take_in_joined(self: &Arc<Self>, tools: &mut Tools, joined: Joined) {
+        let Joined { id, plain, place, local } = joined;
         if local && self.is_settled_by_existing(&id, &plain) {
             return;
         }
@@ -322,13 +348,13 @@ impl Core {
     }
 
     /// Devices in service, the preferred one first.
-    fn candidates(&self, place: DeviceId, without: Option<DeviceId>) -> Vec<usize> {
+    pub(super) fn candidates(&self, place: DeviceId, without: Option<DeviceId>) -> Vec<usize> {
         let count = self.disks.len();
         let order = (0..count).map(|step| (usize::from(place.0) + step) % count);
         order.filter(|at| self.serves(&self.disks[*at]) && Some(self.disks[*at].id) != without).collect()
     }
 
-    fn encode<'a>(&self, tools: &'a mut Tools, id: BlockId, plain: &'a [u8], local_only: bool) -> Frame<'a> {
+    pub(super) fn encode<'a>(&self, tools: &'a mut Tools, id: BlockId, plain: &'a [u8], local_only: bool) -> Frame<'a> {
         let (encoding, stored) = tools.encoder.encode(plain, self.config.compress);
         tools.checks.clear();
         match encoding {
@@ -338,7 +364,7 @@ impl Core {
         Frame { id, encoding, plain_len: plain.len() as u32, local_only, second: false, stored, checks: &tools.checks }
     }
 
-    fn class_for(&self, id: &BlockId) -> SegmentClass {
+    pub(super) fn class_for(&self, id: &BlockId) -> SegmentClass {
         if self.ghosts.recall(id.fingerprint()) { SegmentClass::Main } else { SegmentClass::Probation }
     }
 

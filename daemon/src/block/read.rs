@@ -160,7 +160,7 @@ fn start(job: Job, buffers: Vec<Option<IoBuf>>) {
         let gathering = gathering.clone();
         let buf = buf.expect("every transfer was given a buffer");
         let done = Box::new(move |outcome| arrived(&gathering, at, outcome));
-        batches[disk].push(IoRequest { op: IoOp::Read, offset, buf, done });
+        batches[disk].push(IoRequest::new(IoOp::Read, offset, buf, done));
     }
     for (disk, batch) in batches.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty()) {
         core.array.device(core.disks[disk].id).submit(batch);

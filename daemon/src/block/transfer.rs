@@ -17,7 +17,7 @@ pub(super) fn start_reads(device: &dyn Device, pool: &BufferPool, ranges: &[(u64
         let done = Box::new(move |outcome| {
             let _ = answers.send((at, outcome));
         });
-        IoRequest { op: IoOp::Read, offset: *offset, buf: pool.alloc(*len), done }
+        IoRequest::new(IoOp::Read, *offset, pool.alloc(*len), done)
     };
     device.submit(ranges.iter().enumerate().map(request).collect());
     Reads { arrived, count: ranges.len() }

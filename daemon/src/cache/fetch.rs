@@ -8,8 +8,6 @@ use super::preload::Stored;
 use super::region::{REGION, RegionWriter};
 use crate::error::{Error, ErrorKind};
 use crate::repository::{GetRequest, ObjectHead, StoreError, Urgency};
-use bytes::{Buf, Bytes};
-use futures::StreamExt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -73,8 +71,6 @@ impl Cache {
         let waited = started.elapsed();
         self.note_head(&file, &response.head);
         let mut region = self.next_region(fetch, start..end);
-        // What arrived and does not fit into the region being filled.
-        let mut rest = Bytes::new();
         while !owed.blocks.is_empty() {
             let index = owed.blocks.start;
             if region.is_done() {
@@ -83,13 +79,11 @@ impl Cache {
             // As it was when the fetch began: a file may be cut meanwhile.
             let wanted = ((index + 1) * packed.block_size).min(end).saturating_sub(index * packed.block_size) as usize;
             let block = loop {
-                rest.advance(region.write(&rest));
                 if let Some(block) = region.next(wanted) {
                     break block;
                 }
-                match response.body.next().await {
-                    Some(chunk) => rest = chunk?,
-                    None => return Err(Stop::Failed(short_body(&file.key()))),
+                if !region.read_from(&mut response.body).await? {
+                    return Err(Stop::Failed(short_body(&file.key())));
                 }
             };
             self.counters.fetched_bytes.fetch_add(wanted as u64, Ordering::Relaxed);

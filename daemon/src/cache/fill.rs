@@ -47,7 +47,7 @@ impl Cache {
                 stored.arrived(told);
             }
         };
-        self.store.put(Bytes::from_owner(bytes), place, Box::new(done));
+        self.store.put_now(Bytes::from_owner(bytes), place, Box::new(done));
         true
     }
 

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 pub(super) const PART: u64 = 8 * MIB;
 /// What a core can take in at the very most, in bytes per second.
 const CORE: f64 = (512u64 << 20) as f64;
+/// Never less, in bytes: it would only be asked for in more and smaller GETs, which the store pays for as well (decision 0017).
+const LEAST: u64 = 16 * MIB;
 /// GETs of fewer bytes say little of how long a whole part takes.
 const TELLING: u64 = MIB / 2;
 /// The fastest GET of the last one to two of these counts: under load every GET is slow, and not for the network's sake.
@@ -51,7 +53,7 @@ impl Pipe {
         let best = fastest.seconds[0].map_or(seconds, |best| best.min(seconds));
         fastest.seconds[0] = Some(best);
         let best = fastest.seconds[1].map_or(best, |last| best.min(last));
-        self.bytes.store((self.cores * CORE * best) as u64, Ordering::Relaxed);
+        self.bytes.store(((self.cores * CORE * best) as u64).max(LEAST), Ordering::Relaxed);
     }
 
     /// Bytes that the machine can take in while one GET runs: what all streams together should have under way. `None`
@@ -76,19 +78,21 @@ mod tests {
         assert_eq!(near.bytes(), None);
         far.note(PART, ms(20), ms(113), now);
         assert_eq!(far.bytes().expect("told") / MIB, 115);
-        near.note(MIB, ms(1), ms(2), now);
+        near.note(MIB, ms(6), ms(8), now);
         near.note(PART, ms(60), ms(300), now);
         near.note(4096, ms(0), ms(0), now);
-        assert_eq!(near.bytes().expect("told") / MIB, 9, "the fastest counts; a tiny one says nothing");
+        assert_eq!(near.bytes().expect("told") / MIB, 22, "the fastest counts; a tiny one says nothing");
+        near.note(PART, ms(1), ms(2), now);
+        assert_eq!(near.bytes(), Some(LEAST), "and however near, the least");
     }
 
     #[test]
     fn what_was_fast_long_ago_is_forgotten() {
         let pipe = Pipe::new(1);
         let start = Instant::now();
-        pipe.note(PART, ms(1), ms(8), start);
+        pipe.note(PART, ms(1), ms(50), start);
         pipe.note(PART, ms(20), ms(100), start + MEMORY);
-        assert_eq!(pipe.bytes().expect("told") / MIB, 4, "the last period still counts");
+        assert_eq!(pipe.bytes().expect("told") / MIB, 25, "the last period still counts");
         pipe.note(PART, ms(20), ms(100), start + MEMORY * 2);
         assert_eq!(pipe.bytes().expect("told") / MIB, 51);
     }

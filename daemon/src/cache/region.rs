@@ -8,12 +8,15 @@
 //! 2. A region's share of the memory budget is given back with its last piece, not before.
 
 use super::budget::Reservation;
+use crate::repository::{Body, StoreError, read_into};
 use crate::units::MIB;
 use parking_lot::Mutex;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use tokio::io::ReadBuf;
 
 /// Regions end on multiples of this many bytes of their file: what the kernel asks for at once.
 pub(super) const REGION: u64 = MIB;
@@ -160,11 +163,31 @@ pub(super) struct RegionWriter {
 }
 
 impl RegionWriter {
-    /// Copies as much of `bytes` as there is room for to the end of what is written; returns how much.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> usize {
-        let len = bytes.len().min(self.len - self.written);
-        // SAFETY: the region has room for `len` more bytes, and nobody reads behind `written` (invariant 1).
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.region.start().add(self.written), len) };
+    /// What is not written yet.
+    fn room(&mut self) -> ReadBuf<'_> {
+        let len = self.len - self.written;
+        // SAFETY: the region has room for `len` more bytes, and nobody reads or writes behind `written` but the one writer (invariant 1), which
+        // is borrowed meanwhile.
+        let room =
+            unsafe { std::slice::from_raw_parts_mut(self.region.start().add(self.written).cast::<MaybeUninit<u8>>(), len) };
+        ReadBuf::uninit(room)
+    }
+
+    /// Has a body go on where it was written to, which is not the region's end; `false` if the body has ended.
+    pub(super) async fn read_from(&mut self, body: &mut Body) -> Result<bool, StoreError> {
+        debug_assert!(self.written < self.len, "there is room as long as not all was given out");
+        let mut room = self.room();
+        read_into(body, &mut room).await?;
+        let got = room.filled().len();
+        self.written += got;
+        Ok(got > 0)
+    }
+
+    #[cfg(test)]
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let mut room = self.room();
+        let len = bytes.len().min(room.remaining());
+        room.put_slice(&bytes[..len]);
         self.written += len;
         len
     }

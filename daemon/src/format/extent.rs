@@ -279,6 +279,11 @@ impl ExtentBuilder {
         if must_align || (encoding == Encoding::Raw && len >= SECTOR) { sector_up(free) } else { free }
     }
 
+    /// Bytes it may grow to.
+    pub fn limit(&self) -> usize {
+        self.limit_bytes
+    }
+
     /// First byte behind the last frame.
     pub fn end(&self) -> usize {
         self.end

@@ -9,8 +9,10 @@ pub(super) const LEN: u64 = 4 << 20;
 
 /// Runs the whole suite, each part on a fresh device of [`LEN`] bytes.
 pub(super) fn run(make: impl Fn() -> (Arc<dyn Device>, BufferPool)) {
-    let suite: [fn(Arc<dyn Device>, BufferPool); 9] = [
+    let suite: [fn(Arc<dyn Device>, BufferPool); 11] = [
         reads_give_what_was_written,
+        memory_in_several_places_is_written_as_one,
+        memory_that_is_not_whole_sectors_is_refused,
         fresh_devices_read_as_zeros,
         ranges_are_checked,
         batches_complete_each_request_once,
@@ -38,13 +40,51 @@ fn request(op: IoOp, offset: u64, buf: IoBuf) -> (IoRequest, Receiver<IoOutcome>
     let done: Completion = Box::new(move |outcome| {
         let _ = tx.send(outcome);
     });
-    (IoRequest { op, offset, buf, done }, rx)
+    (IoRequest::new(op, offset, buf, done), rx)
 }
 
 fn outcome_of(device: &dyn Device, op: IoOp, offset: u64, buf: IoBuf) -> IoOutcome {
     let (request, answer) = request(op, offset, buf);
     device.submit(vec![request]);
     answer.recv().expect("a completion runs")
+}
+
+fn pieces(pool: &BufferPool) -> Vec<Bytes> {
+    let two = Bytes::from_owner(marked(pool, 3 * SECTOR, 2));
+    vec![two.slice(..SECTOR), Bytes::from_owner(marked(pool, SECTOR, 3)), two.slice(SECTOR..2 * SECTOR), two.slice(2 * SECTOR..)]
+}
+
+fn memory_in_several_places_is_written_as_one(device: Arc<dyn Device>, pool: BufferPool) {
+    for (op, offset) in [(IoOp::Write, 8192), (IoOp::WriteThrough, 1 << 20)] {
+        let (mut request, answer) = request(op, offset, marked(&pool, 2 * SECTOR, 1));
+        request.behind = pieces(&pool);
+        assert_eq!(request.bytes(), 6 * SECTOR);
+        device.submit(vec![request]);
+        let outcome = answer.recv().expect("a completion runs");
+        outcome.result.unwrap();
+        assert_eq!(outcome.buf.map(|buf| buf.len()), Some(2 * SECTOR), "the buffer comes back as it was");
+        let read = read_blocking(&*device, &pool, offset, 7 * SECTOR).unwrap();
+        let marks: Vec<u8> = read.chunks(SECTOR).map(|sector| sector[SECTOR - 1]).collect();
+        assert_eq!(marks, [1, 1, 2, 3, 2, 2, 0], "{op:?}");
+    }
+    assert_eq!(device.counters().written_bytes, 12 * SECTOR as u64);
+    assert_eq!(pool.stats().arena_in_use_bytes, 0, "nothing is held any more");
+}
+
+fn memory_that_is_not_whole_sectors_is_refused(device: Arc<dyn Device>, pool: BufferPool) {
+    let whole = Bytes::from_owner(marked(&pool, 2 * SECTOR, 2));
+    for piece in [whole.slice(..100), whole.slice(1..SECTOR + 1)] {
+        let (mut request, answer) = request(IoOp::Write, 0, marked(&pool, SECTOR, 1));
+        request.behind = vec![piece];
+        device.submit(vec![request]);
+        let error = answer.recv().expect("a completion runs").result.unwrap_err();
+        assert!(matches!(error, IoError::Os { errno: libc::EINVAL, .. }), "{error}");
+    }
+    let (mut request, answer) = request(IoOp::Read, 0, pool.alloc(SECTOR));
+    request.behind = vec![whole];
+    device.submit(vec![request]);
+    assert!(answer.recv().expect("a completion runs").result.is_err(), "a read has nowhere else to go");
+    assert!(read_blocking(&*device, &pool, 0, SECTOR).unwrap().iter().all(|byte| *byte == 0), "nothing was written");
 }
 
 fn reads_give_what_was_written(device: Arc<dyn Device>, pool: BufferPool) {
@@ -149,7 +189,7 @@ fn the_last_reference_may_go_in_a_completion(device: Arc<dyn Device>, pool: Buff
         drop(kept);
         tx.send(outcome.result.is_ok()).unwrap();
     });
-    device.submit(vec![IoRequest { op: IoOp::Read, offset: 0, buf: pool.alloc(SECTOR), done }]);
+    device.submit(vec![IoRequest::new(IoOp::Read, 0, pool.alloc(SECTOR), done)]);
     drop(device);
     drop(hold.0);
     assert_eq!(rx.recv(), Ok(true));

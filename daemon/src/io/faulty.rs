@@ -1,7 +1,7 @@
 //! A device that fails as told: errors, torn writes, flipped bits, silence. It wraps any other device.
 
 use super::worker::Worker;
-use super::{Completion, Device, DeviceCounters, IoBuf, IoError, IoOp, IoOutcome, IoRequest, complete};
+use super::{BufferPool, Completion, Device, DeviceCounters, IoBuf, IoError, IoOp, IoOutcome, IoRequest, complete};
 use crate::units::sector_down;
 use parking_lot::Mutex;
 use std::ops::Range;
@@ -149,7 +149,8 @@ impl FaultyDevice {
 
     /// Carries out a request that meets a fault; returns what the device below is to do.
     fn spoil(&self, request: IoRequest, fault: Fault) -> Option<IoRequest> {
-        let (op, offset, len) = (request.op, request.offset, request.buf.len());
+        let request = in_one_buffer(request);
+        let (op, offset, len) = (request.op, request.offset, request.bytes());
         let os = move |errno| IoError::Os { op: op.name(), offset, len, errno };
         match fault {
             Fault::Errno(errno) => {
@@ -192,6 +193,26 @@ impl Script {
         let at = struck?;
         Some(if self.rules[at].once { self.rules.remove(at).fault } else { self.rules[at].fault.clone() })
     }
+}
+
+/// The same request with all its memory in one buffer, which can be cut and spoilt anywhere. The caller gets back what it gave.
+fn in_one_buffer(mut request: IoRequest) -> IoRequest {
+    if request.behind.is_empty() {
+        return request;
+    }
+    let (own, mut at) = (request.buf.len(), request.buf.len());
+    let mut whole = BufferPool::new(0).alloc(request.bytes());
+    whole[..own].copy_from_slice(&request.buf);
+    for piece in std::mem::take(&mut request.behind) {
+        whole[at..at + piece.len()].copy_from_slice(&piece);
+        at += piece.len();
+    }
+    let done = request.done;
+    let back = move |mut outcome: IoOutcome| {
+        outcome.buf.iter_mut().for_each(|buf| buf.truncate(own));
+        done(outcome);
+    };
+    IoRequest { buf: whole, done: Box::new(back), ..request }
 }
 
 /// Transfers the first `bytes` of a request only, and answers `error`.
@@ -239,7 +260,7 @@ impl Device for FaultyDevice {
     fn submit(&self, batch: Vec<IoRequest>) {
         let pass = batch.into_iter().filter_map(|request| {
             let op = if request.op == IoOp::Read { FaultOp::Read } else { FaultOp::Write };
-            match self.strike(op, request.offset, request.buf.len() as u64) {
+            match self.strike(op, request.offset, request.bytes() as u64) {
                 Some(fault) => self.spoil(request, fault),
                 None => Some(request),
             }

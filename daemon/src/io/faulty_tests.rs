@@ -35,12 +35,37 @@ fn a_short_write_is_torn_and_says_so() {
 }
 
 #[test]
+fn memory_in_several_places_is_spoilt_as_if_it_were_in_one() {
+    let (device, pool) = device();
+    let write = |fault| {
+        let marked = |mark| {
+            let mut buf = pool.alloc(2 * SECTOR);
+            buf.fill(mark);
+            buf
+        };
+        let (tx, rx) = channel();
+        let done: Completion = Box::new(move |outcome| tx.send(outcome).unwrap());
+        let behind = vec![bytes::Bytes::from_owner(marked(4))];
+        device.script(FaultOp::Write, ANYWHERE, When::Next, fault);
+        device.submit(vec![IoRequest { behind, ..IoRequest::new(IoOp::Write, 0, marked(2), done) }]);
+        let outcome = rx.recv().unwrap();
+        assert_eq!(outcome.buf.map(|buf| buf.len()), Some(2 * SECTOR));
+        outcome.result
+    };
+    assert!(write(Fault::Short(3 * SECTOR)).is_err());
+    let read = |at: usize| read_blocking(&device, &pool, 0, 4 * SECTOR).unwrap()[at];
+    assert_eq!((read(2 * SECTOR), read(3 * SECTOR)), (4, 0), "torn behind the first piece");
+    write(Fault::FlipBit { byte: 3 * SECTOR + 5, bit: 0 }).unwrap();
+    assert_eq!((read(3 * SECTOR + 4), read(3 * SECTOR + 5)), (4, 5));
+}
+
+#[test]
 fn a_short_read_meets_the_end_and_gives_the_whole_buffer_back() {
     let (device, pool) = device();
     device.script(FaultOp::Read, ANYWHERE, When::Next, Fault::Short(SECTOR));
     let (tx, rx) = channel();
     let done: Completion = Box::new(move |outcome| tx.send(outcome).unwrap());
-    device.submit(vec![IoRequest { op: IoOp::Read, offset: 0, buf: pool.alloc(2 * SECTOR), done }]);
+    device.submit(vec![IoRequest::new(IoOp::Read, 0, pool.alloc(2 * SECTOR), done)]);
     let outcome = rx.recv().unwrap();
     assert!(matches!(outcome.result, Err(IoError::UnexpectedEnd { offset: 0, len: 8192 })));
     assert_eq!(outcome.buf.map(|buf| buf.len()), Some(2 * SECTOR));
@@ -71,7 +96,7 @@ fn a_hung_request_is_carried_out_when_released() {
     let mut buf = pool.alloc(SECTOR);
     buf.fill(4);
     let done: Completion = Box::new(move |outcome| tx.send(outcome.result.is_ok()).unwrap());
-    device.submit(vec![IoRequest { op: IoOp::Write, offset: 0, buf, done }]);
+    device.submit(vec![IoRequest::new(IoOp::Write, 0, buf, done)]);
     assert_eq!(read_blocking(&device, &pool, 0, SECTOR).unwrap()[0], 0);
     assert!(rx.try_recv().is_err());
     assert_eq!(device.release(), 1);

@@ -7,7 +7,7 @@
 
 use super::counters::LiveCounters;
 use super::worker::Worker;
-use super::{Device, DeviceCounters, IoError, IoOp, IoOutcome, IoRequest, check_range, complete};
+use super::{Device, DeviceCounters, IoError, IoOp, IoOutcome, IoRequest, complete};
 use crate::units::SECTOR;
 use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -147,15 +147,25 @@ impl MemoryDevice {
 }
 
 fn serve(shared: &Shared, len: u64, mut request: IoRequest) {
-    let result = check_range(request.op, request.offset, request.buf.len(), len);
+    let result = request.check(len);
     if result.is_ok() {
         let mut images = shared.images.lock();
+        let through = request.op == IoOp::WriteThrough;
+        let mut put =
+            |offset, bytes: &[u8]| if through { images.write_through(offset, bytes) } else { images.write(offset, bytes) };
         match request.op {
             IoOp::Read => images.read(request.offset, &mut request.buf),
-            IoOp::Write => images.write(request.offset, &request.buf),
-            IoOp::WriteThrough => images.write_through(request.offset, &request.buf),
+            IoOp::Write | IoOp::WriteThrough => {
+                put(request.offset, &request.buf);
+                let mut offset = request.offset + request.buf.len() as u64;
+                for piece in &request.behind {
+                    put(offset, piece);
+                    offset += piece.len() as u64;
+                }
+            }
         }
-        shared.counters.transferred(request.op, request.buf.len());
+        drop(images);
+        shared.counters.transferred(request.op, request.bytes());
     }
     shared.counters.completed();
     complete(request.done, IoOutcome { buf: Some(request.buf), result });

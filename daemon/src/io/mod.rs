@@ -28,6 +28,9 @@ pub use memory::MemoryDevice;
 pub use throttled::ThrottledDevice;
 pub use uring::{UringDevice, UringOptions};
 
+use crate::units::SECTOR;
+use bytes::Bytes;
+
 /// Why a device did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum IoError {
@@ -103,8 +106,8 @@ pub struct IoOutcome {
 /// Called once, on a thread of the device. Must not block.
 pub type Completion = Box<dyn FnOnce(IoOutcome) + Send>;
 
-/// One contiguous transfer. `offset`, the buffer's address and its length are multiples of [`crate::units::SECTOR`]; a
-/// request whose offset is not completes with `EINVAL`, a read past the device's end with [`IoError::UnexpectedEnd`], and a
+/// One contiguous transfer. `offset`, and the address and length of each piece of memory, are multiples of [`crate::units::SECTOR`]; a
+/// request where they are not completes with `EINVAL`, a read past the device's end with [`IoError::UnexpectedEnd`], and a
 /// write past it with `ENOSPC`.
 pub struct IoRequest {
     /// Read or write.
@@ -113,8 +116,36 @@ pub struct IoRequest {
     pub offset: u64,
     /// The memory; its whole length is transferred.
     pub buf: IoBuf,
+    /// Of a write: what goes behind `buf`, from where it lies. The device keeps it as long as it keeps `buf`. A read has none.
+    pub behind: Vec<Bytes>,
     /// What to do afterwards.
     pub done: Completion,
+}
+
+impl IoRequest {
+    /// A transfer of one buffer.
+    pub fn new(op: IoOp, offset: u64, buf: IoBuf, done: Completion) -> Self {
+        IoRequest { op, offset, buf, behind: Vec::new(), done }
+    }
+
+    /// Bytes to be transferred.
+    pub fn bytes(&self) -> usize {
+        self.buf.len() + self.behind.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    /// What every device refuses before it looks at the data.
+    fn check(&self, device_len: u64) -> Result<(), IoError> {
+        let (op, offset, len) = (self.op, self.offset, self.bytes());
+        if !self.behind.iter().all(|piece| op.is_write() && is_whole_sectors(piece)) {
+            return Err(IoError::Os { op: op.name(), offset, len, errno: libc::EINVAL });
+        }
+        check_range(op, offset, len, device_len)
+    }
+}
+
+/// Whether memory begins and ends with a sector, so that a device can take it from where it lies.
+pub fn is_whole_sectors(bytes: &[u8]) -> bool {
+    bytes.as_ptr().addr().is_multiple_of(SECTOR) && bytes.len().is_multiple_of(SECTOR)
 }
 
 /// A device: one file or block special file, read and written by offset.
@@ -139,10 +170,9 @@ pub trait Device: Send + Sync + 'static {
     fn counters(&self) -> DeviceCounters;
 }
 
-/// What every device refuses before it looks at the data.
 fn check_range(op: IoOp, offset: u64, len: usize, device_len: u64) -> Result<(), IoError> {
     let os = |op, errno| Err(IoError::Os { op, offset, len, errno });
-    if !offset.is_multiple_of(crate::units::SECTOR as u64) {
+    if !offset.is_multiple_of(SECTOR as u64) {
         return os(op.name(), libc::EINVAL);
     }
     if offset.checked_add(len as u64).is_some_and(|end| end <= device_len) {
@@ -176,7 +206,7 @@ fn transfer_blocking(device: &dyn Device, op: IoOp, offset: u64, buf: IoBuf) -> 
     let done: Completion = Box::new(move |outcome| {
         let _ = tx.send(outcome);
     });
-    device.submit(vec![IoRequest { op, offset, buf, done }]);
+    device.submit(vec![IoRequest::new(op, offset, buf, done)]);
     let outcome = rx.recv().map_err(|_| IoError::Offline)?;
     outcome.result?;
     Ok(outcome.buf.expect("a successful transfer gives its buffer back"))

@@ -20,7 +20,7 @@ impl ThrottledDevice {
         let below = inner.clone();
         let mut free_at = Instant::now();
         let worker = Worker::start("fby-throttled", move |request: IoRequest| {
-            let takes = Duration::from_secs_f64(request.buf.len() as f64 / bytes_per_second.max(1) as f64);
+            let takes = Duration::from_secs_f64(request.bytes() as f64 / bytes_per_second.max(1) as f64);
             free_at = free_at.max(Instant::now()) + takes;
             std::thread::sleep(free_at.saturating_duration_since(Instant::now()));
             below.submit(vec![request]);

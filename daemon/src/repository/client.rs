@@ -6,7 +6,6 @@ use super::resume::ResumingBody;
 use super::retry::{RetryConfig, Verdict};
 use super::{GetRequest, GetResponse, ListPage, ListRequest, ObjectHead, ObjectStore, StoreError, Urgency};
 use crate::clock::SharedClock;
-use futures::StreamExt;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -157,7 +156,7 @@ impl Bucket {
         let (response, permit) = self.core.get(&request, urgency, &mut attempts).await?;
         let GetResponse { head, range, body } = response;
         let body = ResumingBody::new(self.core.clone(), request.key, head.clone(), range.clone(), urgency, body, permit);
-        Ok(GetResponse { head, range, body: body.boxed() })
+        Ok(GetResponse { head, range, body: Box::pin(body) })
     }
 
     /// HEAD with retries.

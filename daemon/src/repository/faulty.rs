@@ -1,5 +1,6 @@
 //! A store that fails as told, before another one: for tests of everything that must survive a bad store.
 
+use super::body::pieces;
 use super::write::{
     BeginRequest, CompleteRequest, CopyPartRequest, CopyRequest, DeleteRequest, Part, PartRequest, PutRequest, Upload,
     UploadsPage, UploadsRequest, WriteKind,
@@ -267,7 +268,11 @@ impl ObjectStore for FaultyStore {
         let response = self.inner.get(request).await?;
         lost(fault.as_ref(), &key)?;
         let length = response.range.end - response.range.start;
-        Ok(GetResponse { body: spoil(response.body, fault, key, length), ..response })
+        let body = match fault {
+            Some(_) => pieces(spoil(response.body.boxed(), fault, key, length)),
+            None => response.body,
+        };
+        Ok(GetResponse { body, ..response })
     }
 
     async fn head(&self, key: &str) -> Result<ObjectHead, StoreError> {

@@ -166,7 +166,7 @@ impl ObjectStore for MemoryStore {
         let range = clamp(&key, range, stored.head.size)?;
         let data = stored.data.slice(range.start as usize..range.end as usize);
         let pieces: Vec<_> = (0..data.len()).step_by(PIECE).map(|at| Ok(data.slice(at..data.len().min(at + PIECE)))).collect();
-        Ok(GetResponse { head: stored.head, range, body: futures::stream::iter(pieces).boxed() })
+        Ok(GetResponse { head: stored.head, range, body: super::body::pieces(futures::stream::iter(pieces).boxed()) })
     }
 
     async fn head(&self, key: &str) -> Result<ObjectHead, StoreError> {

@@ -8,12 +8,13 @@
 //! | `write`, `limits`, `token` | the vocabulary of writes, what no store can hold, who wrote what |
 //! | `buckets` | [`Repository`]: what the rest of Forebay uses: the buckets of all associations behind one space of keys |
 //! | `client`, `writer` | one bucket, with retries and pacing: its reads and its writes |
-//! | `retry`, `pacing`, `resume` | when to try again, how many at once, how a broken body goes on |
+//! | `retry`, `pacing`, `resume`, `body` | when to try again, how many at once, how a broken body goes on, where its bytes go |
 //! | `access` | the question asked before a mount |
 //! | `keymap`, `posix` | keys as names, user metadata as attributes |
 //! | `queue` | queues in which the store tells of changes |
 
 mod access;
+mod body;
 mod buckets;
 mod client;
 #[cfg(test)]
@@ -47,6 +48,7 @@ mod writer;
 mod writer_tests;
 
 pub use access::AccessError;
+pub use body::{Body, ReadBody, read_into};
 pub use buckets::Repository;
 pub use client::{RepositoryConfig, RequestCounts};
 pub use environment::Environment;
@@ -55,8 +57,6 @@ pub use token::WriteToken;
 pub use write::{ObjectHeaders, Payload, Precondition};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::BoxStream;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -108,7 +108,7 @@ pub struct GetResponse {
     /// The range of `body`.
     pub range: Range<u64>,
     /// The bytes. Ends with an error if the connection gave fewer (or more) bytes than `range`.
-    pub body: BoxStream<'static, Result<Bytes, StoreError>>,
+    pub body: Body,
 }
 
 /// One page of a listing.

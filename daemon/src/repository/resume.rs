@@ -5,19 +5,19 @@
 //! 2. every response a body is taken from has the head's ETag and size;
 //! 3. a permit is held exactly while a response is open.
 
+use super::body::{Body, ReadBody, fill_part};
 use super::client::{Attempts, Core};
 use super::pacing::Permit;
 use super::{GetRequest, GetResponse, ObjectHead, StoreError, Urgency};
 use bytes::Bytes;
 use futures::Stream;
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use tokio::io::ReadBuf;
 
-type Body = BoxStream<'static, Result<Bytes, StoreError>>;
 type Reopened = Result<(GetResponse, Permit, Attempts), StoreError>;
 
 enum State {
@@ -53,8 +53,7 @@ impl ResumingBody {
         ResumingBody { core, key, head, range, urgency, attempts: None, state }
     }
 
-    fn take(&mut self, piece: Bytes) -> Result<Bytes, StoreError> {
-        let length = piece.len() as u64;
+    fn take(&mut self, length: u64) -> Result<(), StoreError> {
         if length > self.range.end - self.range.start {
             let message = "the store sent more bytes than asked for".to_owned();
             return Err(StoreError::Transient { what: self.key.clone(), message });
@@ -62,7 +61,7 @@ impl ResumingBody {
         self.range.start += length;
         self.core.counters.add_bytes(length);
         self.attempts = None;
-        Ok(piece)
+        Ok(())
     }
 
     fn reopen(&mut self, error: StoreError) -> State {
@@ -81,45 +80,76 @@ impl ResumingBody {
             Ok((response, permit, attempts))
         }))
     }
+
+    /// Asks the body for bytes, as often and on as many connections as it takes. `ask` says how many came, and in what; `None` at the end.
+    fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut ask: impl FnMut(&mut Body, &mut Context<'_>) -> Poll<Option<Result<(u64, T), StoreError>>>,
+    ) -> Poll<Option<Result<T, StoreError>>> {
+        loop {
+            match &mut self.state {
+                State::Over => return Poll::Ready(None),
+                State::Streaming { body, .. } => match ready!(ask(body, cx)) {
+                    Some(Ok((0, _))) => {}
+                    Some(Ok((length, got))) => match self.take(length) {
+                        Ok(()) => {
+                            if self.range.is_empty() {
+                                self.state = State::Over;
+                            }
+                            return Poll::Ready(Some(Ok(got)));
+                        }
+                        Err(error) => self.state = self.reopen(error),
+                    },
+                    Some(Err(error)) => self.state = self.reopen(error),
+                    None => {
+                        let message = format!("body ended {} bytes short", self.range.end - self.range.start);
+                        let error = StoreError::Transient { what: self.key.clone(), message };
+                        self.state = self.reopen(error);
+                    }
+                },
+                State::Reopening(reopening) => match ready!(reopening.as_mut().poll(cx)) {
+                    Ok((response, permit, attempts)) => {
+                        self.attempts = Some(attempts);
+                        self.state = State::Streaming { body: response.body, _permit: permit };
+                    }
+                    Err(error) => {
+                        self.state = State::Over;
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                },
+            }
+        }
+    }
 }
 
 impl Stream for ResumingBody {
     type Item = Result<Bytes, StoreError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll(cx, |body, cx| {
+            let piece = ready!(body.as_mut().poll_next(cx));
+            Poll::Ready(piece.map(|piece| piece.map(|piece| (piece.len() as u64, piece))))
+        })
+    }
+}
+
+impl ReadBody for ResumingBody {
+    fn poll_into(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<(), StoreError>> {
         let this = self.get_mut();
-        loop {
-            match &mut this.state {
-                State::Over => return Poll::Ready(None),
-                State::Streaming { body, .. } => match ready!(body.as_mut().poll_next(cx)) {
-                    Some(Ok(piece)) if piece.is_empty() => {}
-                    Some(Ok(piece)) => match this.take(piece) {
-                        Ok(piece) => {
-                            if this.range.is_empty() {
-                                this.state = State::Over;
-                            }
-                            return Poll::Ready(Some(Ok(piece)));
-                        }
-                        Err(error) => this.state = this.reopen(error),
-                    },
-                    Some(Err(error)) => this.state = this.reopen(error),
-                    None => {
-                        let message = format!("body ended {} bytes short", this.range.end - this.range.start);
-                        let error = StoreError::Transient { what: this.key.clone(), message };
-                        this.state = this.reopen(error);
-                    }
-                },
-                State::Reopening(reopening) => match ready!(reopening.as_mut().poll(cx)) {
-                    Ok((response, permit, attempts)) => {
-                        this.attempts = Some(attempts);
-                        this.state = State::Streaming { body: response.body, _permit: permit };
-                    }
-                    Err(error) => {
-                        this.state = State::Over;
-                        return Poll::Ready(Some(Err(error)));
-                    }
-                },
-            }
-        }
+        let before = into.filled().len();
+        // Beyond what is owed nothing is written, whatever a store sends.
+        let owed = usize::try_from(this.range.end - this.range.start).unwrap_or(usize::MAX);
+        let polled = this.poll(cx, |body, cx| {
+            // What came with an error does not count: it is asked for again.
+            into.set_filled(before);
+            let result = ready!(fill_part(into, owed, |part| body.as_mut().poll_into(cx, part)));
+            Poll::Ready(match result {
+                Err(error) => Some(Err(error)),
+                Ok(0) => None,
+                Ok(got) => Some(Ok((got as u64, ()))),
+            })
+        });
+        Poll::Ready(ready!(polled).transpose().map(|_| ()))
     }
 }

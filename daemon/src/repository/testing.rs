@@ -1,11 +1,9 @@
 //! What the tests of this module share.
 
 use super::write::PutRequest;
-use super::{GetRequest, ListRequest, ObjectStore, Precondition, StoreError};
+use super::{Body, GetRequest, ListRequest, ObjectStore, Precondition, StoreError};
 use crate::clock::{Clock, SharedClock};
-use bytes::Bytes;
 use futures::TryStreamExt;
-use futures::stream::BoxStream;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +44,7 @@ pub fn list_request(prefix: &str, delimited: bool) -> ListRequest {
 }
 
 /// All bytes of a body, or the error it ends with.
-pub async fn collect(body: BoxStream<'static, Result<Bytes, StoreError>>) -> Result<Vec<u8>, StoreError> {
+pub async fn collect(body: Body) -> Result<Vec<u8>, StoreError> {
     Ok(body.try_collect::<Vec<_>>().await?.concat())
 }
 

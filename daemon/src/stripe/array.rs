@@ -150,7 +150,7 @@ impl DeviceArray {
     fn probe(&self, id: DeviceId) {
         let shared = self.shared.clone();
         let done = Box::new(move |outcome: crate::io::IoOutcome| shared.probed(id, outcome.result));
-        self.device(id).submit(vec![IoRequest { op: IoOp::Read, offset: 0, buf: self.pool.alloc(SECTOR), done }]);
+        self.device(id).submit(vec![IoRequest::new(IoOp::Read, 0, self.pool.alloc(SECTOR), done)]);
     }
 }
 

@@ -120,7 +120,7 @@ fn all_devices_of_a_striped_file_work_at_once() {
         let (tx, id) = (tx.clone(), array.place(ALL, 11, stripe * ALL.stripe_size));
         let done = Box::new(move |outcome: crate::io::IoOutcome| tx.send(outcome.result.map(|()| id)).unwrap());
         let buf = pool.alloc(ALL.stripe_size as usize);
-        array.device(id).submit(vec![IoRequest { op: IoOp::Write, offset: stripe * ALL.stripe_size, buf, done }]);
+        array.device(id).submit(vec![IoRequest::new(IoOp::Write, stripe * ALL.stripe_size, buf, done)]);
     }
     drop(tx);
     let served: Vec<DeviceId> = rx.iter().map(|id| id.unwrap()).collect();

@@ -4,6 +4,7 @@ mod devices;
 mod faults;
 mod health;
 mod local;
+mod now;
 mod overtaken;
 mod pins;
 mod reclaim;
@@ -83,11 +84,24 @@ fn text(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Starts a put; the receiver has its answer.
+/// A block in memory that a device can take as it lies, if its length allows.
+fn at_rest(plain: &[u8]) -> Bytes {
+    let mut memory = BufferPool::new(0).alloc(plain.len());
+    memory[..plain.len()].copy_from_slice(plain);
+    Bytes::from_owner(memory).slice(..plain.len())
+}
+
+/// A block in memory that no device can take as it lies.
+fn askew(plain: &[u8]) -> Bytes {
+    at_rest(&[&[0], plain].concat()).slice(1..)
+}
+
+/// Starts a put; the receiver has its answer. The blocks of a test lie in either way, by their first byte.
 fn start_put(store: &BlockStore, plain: &[u8], device: u8) -> mpsc::Receiver<Result<BlockId, PutError>> {
     let (answer, receiver) = mpsc::channel();
     let done = Box::new(move |result| drop(answer.send(result)));
-    store.put(Bytes::copy_from_slice(plain), DeviceId(device), done);
+    let lies = if plain.first().is_some_and(|byte| byte % 2 == 0) { at_rest(plain) } else { askew(plain) };
+    store.put(lies, DeviceId(device), done);
     receiver
 }
 

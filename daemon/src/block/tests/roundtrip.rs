@@ -1,6 +1,8 @@
 //! What goes in comes out: sizes, encodings, ranges, duplicates.
 
 use super::*;
+use crate::io::FaultyDevice;
+use crate::io::faulty::{Fault, FaultOp, When};
 use crate::units::SECTOR;
 
 fn many_sizes() -> Vec<Vec<u8>> {
@@ -18,6 +20,48 @@ fn blocks_of_every_size_come_back() {
     let blocks = many_sizes();
     let ids = put_all(&store, &blocks);
     assert_eq!(ids, blocks.iter().map(|plain| BlockId::of(plain)).collect::<Vec<_>>());
+    assert_holds(&store, &blocks);
+    assert_sound(&store);
+}
+
+#[test]
+fn a_block_is_written_from_where_it_lies_if_it_lies_on_sectors() {
+    for (lie, is_copied) in [(at_rest as fn(&[u8]) -> Bytes, false), (askew, true)] {
+        let device = Arc::new(FaultyDevice::new(memory(64)));
+        let pool = BufferPool::new(8 << 20);
+        let store = BlockStore::open(DeviceArray::new(vec![device.clone() as _]), pool.clone(), FS, small_config());
+        let store = store.expect("a good device");
+        let before = pool.stats().arena_in_use_bytes;
+        device.script(FaultOp::Write, 0..u64::MAX, When::Every, Fault::Hang);
+        let (answer, answered) = mpsc::channel();
+        let plain = noise(5, BLOCK);
+        store.put(lie(&plain), DeviceId(0), Box::new(move |result| drop(answer.send(result))));
+        eventually(|| device.struck() > 0);
+        assert_eq!(pool.stats().arena_in_use_bytes - before >= BLOCK as u64, is_copied);
+        device.heal();
+        device.release();
+        assert_eq!(answered.recv().expect("answered").expect("stored"), BlockId::of(&plain));
+        assert_holds(&store, &[plain]);
+    }
+}
+
+#[test]
+fn an_extent_may_begin_with_blocks_at_rest_and_go_on_with_others() {
+    let store = open(vec![memory(64)]);
+    let blocks: Vec<Vec<u8>> = (0..12).map(|at| if at == 3 { text(at, BLOCK) } else { noise(at, BLOCK) }).collect();
+    let answers: Vec<_> = blocks
+        .iter()
+        .enumerate()
+        .map(|(at, plain)| {
+            let (answer, receiver) = mpsc::channel();
+            let lies = if at % 4 == 1 { askew(plain) } else { at_rest(plain) };
+            store.put(lies, DeviceId(0), Box::new(move |result| drop(answer.send(result))));
+            receiver
+        })
+        .collect();
+    for answer in answers {
+        answer.recv().expect("answered").expect("stored");
+    }
     assert_holds(&store, &blocks);
     assert_sound(&store);
 }

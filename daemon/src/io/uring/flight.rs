@@ -1,6 +1,7 @@
 //! One request on its way: what it asks for, how far it got, and what a completion of the kernel means for it.
 
-use crate::io::{Completion, IoBuf, IoError, IoOp, IoOutcome};
+use super::gather::Gather;
+use crate::io::{Completion, IoBuf, IoError, IoOp, IoOutcome, IoRequest};
 use crate::units::SECTOR;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,8 @@ pub(super) struct Flight {
     /// Bytes transferred by the pieces so far.
     moved: usize,
     pub(super) buf: Option<IoBuf>,
+    /// What is to be written behind it.
+    behind: Gather,
     /// `None` once the caller has been told that the deadline passed.
     pub(super) done: Option<Completion>,
     pub(super) since: Instant,
@@ -54,14 +57,32 @@ pub(super) struct Piece {
     pub(super) offset: u64,
 }
 
+/// The same for memory in several places.
+pub(super) struct Pieces {
+    /// Stays where it is until the request is over, or asked for again.
+    pub(super) list: *const libc::iovec,
+    pub(super) count: u32,
+    pub(super) offset: u64,
+}
+
 impl Flight {
-    pub(super) fn transfer(op: IoOp, offset: u64, buf: IoBuf, done: Completion, since: Instant) -> Self {
-        let len = buf.len() as u64;
-        Flight { work: Work::Transfer(op), offset, len, moved: 0, buf: Some(buf), done: Some(done), since, tries: 0 }
+    pub(super) fn transfer(request: IoRequest, since: Instant) -> Self {
+        let len = request.bytes() as u64;
+        let IoRequest { op, offset, buf, behind, done } = request;
+        let behind = Gather::new(behind);
+        Flight { work: Work::Transfer(op), offset, len, moved: 0, buf: Some(buf), behind, done: Some(done), since, tries: 0 }
     }
 
     pub(super) fn control(work: Work, offset: u64, len: u64, done: Completion) -> Self {
-        Flight { work, offset, len, moved: 0, buf: None, done: Some(done), since: Instant::now(), tries: 0 }
+        let behind = Gather::default();
+        Flight { work, offset, len, moved: 0, buf: None, behind, done: Some(done), since: Instant::now(), tries: 0 }
+    }
+
+    /// What is left to write of a request with memory in several places.
+    pub(super) fn pieces(&mut self) -> Option<Pieces> {
+        let buf = self.buf.as_mut().filter(|_| !self.behind.is_empty())?;
+        let (list, count) = self.behind.list(buf, self.moved);
+        Some(Pieces { list, count, offset: self.offset + self.moved as u64 })
     }
 
     /// What is left to transfer.
@@ -139,7 +160,8 @@ mod tests {
     use crate::io::BufferPool;
 
     fn flight(op: IoOp, len: usize) -> Flight {
-        Flight::transfer(op, 8192, BufferPool::new(0).alloc(len), Box::new(|_| ()), Instant::now())
+        let request = IoRequest::new(op, 8192, BufferPool::new(0).alloc(len), Box::new(|_| ()));
+        Flight::transfer(request, Instant::now())
     }
 
     #[test]

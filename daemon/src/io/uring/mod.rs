@@ -6,13 +6,14 @@
 
 mod fixed;
 mod flight;
+mod gather;
 mod reaper;
 mod ring;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use crate::io::{BufferPool, Completion, Device, DeviceCounters, IoError, IoOutcome, IoRequest, check_range};
+use crate::io::{BufferPool, Completion, Device, DeviceCounters, IoError, IoOutcome, IoRequest};
 use flight::{Flight, Work};
 use ring::Ring;
 use std::fs::{File, OpenOptions};
@@ -162,8 +163,8 @@ impl Device for UringDevice {
         let now = Instant::now();
         let mut flights = Vec::with_capacity(batch.len());
         for request in batch {
-            match check_range(request.op, request.offset, request.buf.len(), self.len) {
-                Ok(()) => flights.push(Flight::transfer(request.op, request.offset, request.buf, request.done, now)),
+            match request.check(self.len) {
+                Ok(()) => flights.push(Flight::transfer(request, now)),
                 Err(error) => self.reject(request, error),
             }
         }

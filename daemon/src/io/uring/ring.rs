@@ -212,8 +212,11 @@ impl Ring {
             Work::Fallocate(mode) => return opcode::Fallocate::new(fd, flight.len).offset(flight.offset).mode(mode).build(),
             Work::Transfer(op) => op,
         };
-        let piece = flight.piece();
         let durability = if op == IoOp::WriteThrough { libc::RWF_DSYNC } else { 0 };
+        if let Some(pieces) = flight.pieces() {
+            return opcode::Writev::new(fd, pieces.list, pieces.count).offset(pieces.offset).rw_flags(durability).build();
+        }
+        let piece = flight.piece();
         match (op, self.fixed.index_of(piece.address)) {
             (IoOp::Read, Some(index)) => opcode::ReadFixed::new(fd, piece.address, piece.len, index).offset(piece.offset).build(),
             (IoOp::Read, None) => opcode::Read::new(fd, piece.address, piece.len).offset(piece.offset).build(),

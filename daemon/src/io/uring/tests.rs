@@ -30,7 +30,7 @@ impl Pipe {
         let done: Completion = Box::new(move |outcome| {
             let _ = tx.send(outcome);
         });
-        self.device.submit(vec![IoRequest { op: IoOp::Read, offset: 0, buf: self.pool.alloc(len), done }]);
+        self.device.submit(vec![IoRequest::new(IoOp::Read, 0, self.pool.alloc(len), done)]);
         rx
     }
 }
@@ -139,7 +139,7 @@ fn more_requests_than_slots_all_complete() {
     let batch = (0..2000u64).map(|i| {
         let tx = tx.clone();
         let done: Completion = Box::new(move |outcome| tx.send(outcome.result.is_ok()).unwrap());
-        IoRequest { op: IoOp::Read, offset: i * 4096, buf: pool.alloc(SECTOR), done }
+        IoRequest::new(IoOp::Read, i * 4096, pool.alloc(SECTOR), done)
     });
     device.submit(batch.collect());
     drop(tx);
@@ -180,7 +180,7 @@ fn requests_outlive_the_thread_that_made_them() {
         // Writes that extend into holes are queued for a worker of the submitting thread, which is gone at once.
         let submit = move || {
             let done: Completion = Box::new(move |outcome| tx.send(outcome.result).unwrap());
-            device.submit(vec![IoRequest { op: IoOp::Write, offset: i * (64 << 10), buf, done }]);
+            device.submit(vec![IoRequest::new(IoOp::Write, i * (64 << 10), buf, done)]);
         };
         std::thread::spawn(submit).join().unwrap();
     }
@@ -193,7 +193,7 @@ fn a_completion_that_panics_does_not_stop_the_device() {
     let dir = tempfile::tempdir().unwrap();
     let (device, pool) = open(&dir, 1 << 20, 8);
     let done: Completion = Box::new(|_| panic!("a test's panic"));
-    device.submit(vec![IoRequest { op: IoOp::Read, offset: 0, buf: pool.alloc(SECTOR), done }]);
+    device.submit(vec![IoRequest::new(IoOp::Read, 0, pool.alloc(SECTOR), done)]);
     assert!(read_blocking(&device, &pool, 0, SECTOR).is_ok());
 }
 

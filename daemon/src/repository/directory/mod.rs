@@ -21,6 +21,7 @@ use self::attributes::Attributes;
 use self::draft::Refused;
 use self::list::Listings;
 use self::tree::Tree;
+use super::body::pieces;
 use super::range::clamp;
 use super::write::{
     BeginRequest, CompleteRequest, CopyPartRequest, CopyRequest, DeleteRequest, Part, PartRequest, PutRequest, Upload,
@@ -176,7 +177,7 @@ impl ObjectStore for DirectoryStore {
             Some(file) => body(file, key, range.clone(), head.pin.etag.clone()),
             None => futures::stream::empty().boxed(),
         };
-        Ok(GetResponse { head, range, body })
+        Ok(GetResponse { head, range, body: pieces(body) })
     }
 
     async fn head(&self, key: &str) -> Result<ObjectHead, StoreError> {

@@ -8,6 +8,7 @@
 
 mod write;
 
+use super::body::pieces;
 use super::range::clamp;
 use super::time::since_epoch;
 use super::write::{
@@ -133,7 +134,7 @@ impl<S: object_store::ObjectStore + PaginatedListStore + MultipartStore> ObjectS
             return Err(StoreError::Permanent { what: key, message });
         }
         let body = result.into_stream().map(move |piece| piece.map_err(|error| failed(&key, &error))).boxed();
-        Ok(GetResponse { head, range: got, body })
+        Ok(GetResponse { head, range: got, body: pieces(body) })
     }
 
     async fn head(&self, key: &str) -> Result<ObjectHead, StoreError> {

@@ -1,19 +1,23 @@
 //! A response's body, held to its announced length: short, long, broken and silent bodies end in an error.
 
-use super::wire::innermost;
-use crate::repository::StoreError;
-use bytes::Bytes;
+use super::direct::DirectBody;
+use crate::repository::{ReadBody, StoreError};
+use bytes::{Bytes, BytesMut};
 use futures::Stream;
-use hyper::body::{Body, Incoming};
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep};
+
+/// The largest piece that is made where no memory is given, in bytes.
+const PIECE: usize = 256 << 10;
 
 /// A body of exactly `remaining` bytes more, or an error.
 pub struct ExactBody {
-    body: Incoming,
+    body: DirectBody,
     remaining: u64,
     silence: Duration,
     alarm: Pin<Box<Sleep>>,
@@ -26,14 +30,14 @@ pub struct ExactBody {
 
 impl ExactBody {
     /// Takes over a body that should have `length` bytes.
-    pub fn new(body: Incoming, length: u64, silence: Duration, key: &str) -> Self {
+    pub fn new(body: DirectBody, length: u64, silence: Duration, key: &str) -> Self {
         let alarm = Box::pin(tokio::time::sleep(silence));
         ExactBody { body, remaining: length, silence, alarm, armed: false, over: false, key: key.to_owned() }
     }
 
-    fn fail(&mut self, message: String) -> Poll<Option<Result<Bytes, StoreError>>> {
+    fn fail<T>(&mut self, message: String) -> Poll<Result<T, StoreError>> {
         self.over = true;
-        Poll::Ready(Some(Err(StoreError::Transient { what: self.key.clone(), message })))
+        Poll::Ready(Err(StoreError::Transient { what: self.key.clone(), message }))
     }
 
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -44,39 +48,69 @@ impl ExactBody {
         }
         self.alarm.as_mut().poll(cx)
     }
+
+    /// Has the body append to `into`; how many bytes it did.
+    fn poll_body(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<u64, StoreError>> {
+        let before = into.filled().len();
+        let Poll::Ready(polled) = self.body.poll_into(cx, into) else {
+            ready!(self.poll_alarm(cx));
+            return self.fail(format!("no data for {:?}, {} bytes short", self.silence, self.remaining));
+        };
+        self.armed = false;
+        let got = (into.filled().len() - before) as u64;
+        match polled {
+            Ok(()) => Poll::Ready(Ok(got)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.fail(format!("body ended {} bytes short", self.remaining))
+            }
+            Err(error) => self.fail(format!("body broken, {} bytes short: {error}", self.remaining)),
+        }
+    }
+
+    /// Behind the last byte there must be no other.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StoreError>> {
+        let mut one = [0];
+        if ready!(self.poll_body(cx, &mut ReadBuf::new(&mut one)))? > 0 {
+            return self.fail("the store sent more bytes than it announced".to_owned());
+        }
+        self.over = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl ReadBody for ExactBody {
+    fn poll_into(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<(), StoreError>> {
+        let this = self.get_mut();
+        if this.over {
+            return Poll::Ready(Ok(()));
+        }
+        if this.remaining == 0 {
+            return this.poll_end(cx);
+        }
+        let limit = usize::try_from(this.remaining).unwrap_or(usize::MAX);
+        let got = ready!(crate::repository::body::fill_part(into, limit, |part| this.poll_body(cx, part).map_ok(drop)))?;
+        if got == 0 {
+            return this.fail(format!("body ended {} bytes short", this.remaining));
+        }
+        this.remaining -= got as u64;
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl Stream for ExactBody {
     type Item = Result<Bytes, StoreError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        loop {
-            if this.over {
-                return Poll::Ready(None);
-            }
-            let Poll::Ready(polled) = Pin::new(&mut this.body).poll_frame(cx) else {
-                ready!(this.poll_alarm(cx));
-                return this.fail(format!("no data for {:?}, {} bytes short", this.silence, this.remaining));
-            };
-            this.armed = false;
-            match polled {
-                Some(Ok(frame)) => {
-                    let Ok(piece) = frame.into_data() else { continue };
-                    let Some(left) = this.remaining.checked_sub(piece.len() as u64) else {
-                        return this.fail("the store sent more bytes than it announced".to_owned());
-                    };
-                    this.remaining = left;
-                    if !piece.is_empty() {
-                        return Poll::Ready(Some(Ok(piece)));
-                    }
-                }
-                Some(Err(error)) => {
-                    return this.fail(format!("body broken, {} bytes short: {}", this.remaining, innermost(&error)));
-                }
-                None if this.remaining > 0 => return this.fail(format!("body ended {} bytes short", this.remaining)),
-                None => this.over = true,
-            }
+        let len = self.remaining.min(PIECE as u64) as usize;
+        let mut piece = BytesMut::with_capacity(len.max(1));
+        let mut into = ReadBuf::uninit(piece.spare_capacity_mut());
+        let result = ready!(self.poll_into(cx, &mut into));
+        let got = into.filled().len();
+        if let Err(error) = result {
+            return Poll::Ready(Some(Err(error)));
         }
+        // SAFETY: the front of the spare memory, so many bytes of it, was filled.
+        unsafe { piece.set_len(got) };
+        Poll::Ready((got > 0).then(|| Ok(piece.freeze())))
     }
 }

@@ -1,5 +1,6 @@
 //! One request to the bucket: formed, signed, sent, and sent once more where fresh credentials or another checksum will do.
 
+use super::direct::Answer;
 use super::refusal::{Refusal, Subject};
 use super::send_body::SendBody;
 use super::sign::{EMPTY_SHA256, ToSign, UNSIGNED, amz_date, sha256_hex};
@@ -16,6 +17,7 @@ use hyper::body::Incoming;
 use md5::{Digest, Md5};
 use std::borrow::Cow;
 use std::time::Duration;
+use tokio::io::ReadBuf;
 
 /// The most of an error document that is read, in bytes.
 const MAX_ERROR: usize = 64 << 10;
@@ -149,12 +151,50 @@ impl S3Store {
         }
     }
 
-    pub(super) async fn send_once(&self, call: &Call<'_>) -> Result<Response<Incoming>, StoreError> {
+    /// The same for a GET of an object, whose body goes where it is wanted.
+    pub(super) async fn send_direct(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let answer = self.ask_direct(call).await?;
+        if answer.status.is_success() {
+            return Ok(answer);
+        }
+        let refusal = self.refusal_of(answer).await;
+        if !(refusal.is_expired() && self.config.credentials.forget()) {
+            return Err(self.refused(refusal, call));
+        }
+        let answer = self.ask_direct(call).await?;
+        match answer.status.is_success() {
+            true => Ok(answer),
+            false => Err(self.refused(self.refusal_of(answer).await, call)),
+        }
+    }
+
+    async fn ask_direct(&self, call: &Call<'_>) -> Result<Answer, StoreError> {
         let request = self.signed(call).await?;
-        self.wire.send(request, call.patience).await.map_err(|error| match error {
+        self.wire.get(&request, call.patience).await.map_err(|error| self.unsent(error, call))
+    }
+
+    async fn refusal_of(&self, answer: Answer) -> Refusal {
+        let Answer { status, headers, mut body } = answer;
+        let silence = self.wire.limits().silence;
+        let mut document = BytesMut::zeroed(MAX_ERROR);
+        let mut into = ReadBuf::new(&mut document);
+        // The status says enough if the document breaks off.
+        while into.remaining() > 0 && body.read_some(&mut into, silence).await {}
+        let len = into.filled().len();
+        document.truncate(len);
+        Refusal::new(status, &headers, &document)
+    }
+
+    fn unsent(&self, error: WireError, call: &Call<'_>) -> StoreError {
+        match error {
             WireError::Unreachable { endpoint, cause } => StoreError::Unreachable { endpoint, message: cause },
             other => StoreError::Transient { what: self.what(call.subject), message: other.to_string() },
-        })
+        }
+    }
+
+    pub(super) async fn send_once(&self, call: &Call<'_>) -> Result<Response<Incoming>, StoreError> {
+        let request = self.signed(call).await?;
+        self.wire.send(request, call.patience).await.map_err(|error| self.unsent(error, call))
     }
 
     /// The request as it goes out.

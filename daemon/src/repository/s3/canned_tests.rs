@@ -31,11 +31,80 @@ async fn a_connection_serves_many_requests() {
     for _ in 0..20 {
         let response = store.get(get_range("key", 0..4)).await.expect("answered");
         assert_eq!(collect(response.body).await.expect("read"), b"abcd");
-        // The connection is given back by a task of its own.
-        tokio::task::yield_now().await;
     }
     assert_eq!(server.requests().len(), 20);
-    assert!(server.connections() <= 2, "{} connections", server.connections());
+    assert_eq!(server.connections(), 1, "it is given back with the last byte");
+}
+
+/// Two GETs of "abcd" in a row, from a server with these answers; the connections it took.
+async fn two_gets(answers: &[&str]) -> Result<usize, StoreError> {
+    let server = Canned::start(answers).await;
+    let store = server.client(Credentials::unsigned());
+    for _ in 0..2 {
+        let response = store.get(get_range("key", 0..4)).await?;
+        assert_eq!(collect(response.body).await?, b"abcd");
+    }
+    assert_eq!(server.requests().len(), answers.len(), "every answer was asked for");
+    Ok(server.connections())
+}
+
+#[tokio::test]
+async fn a_connection_that_closed_while_it_idled_is_replaced_and_no_other() {
+    let good = part("0-3/10", "abcd");
+    assert_eq!(two_gets(&[&good, "", &good]).await.expect("asked again on a new one"), 2);
+    assert!(matches!(two_gets(&["", &good]).await, Err(StoreError::Transient { .. })), "a new one that closes is an error");
+    let broken = &good[..20];
+    assert!(matches!(get_once(broken, get_range("key", 0..4)).await, Err(StoreError::Transient { .. })), "so is half a head");
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_only_behind_exactly_one_answer() {
+    let good = part("0-3/10", "abcd");
+    let closing = good.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+    assert_eq!(two_gets(&[&closing, &good]).await.expect("answered"), 2);
+    let longer = format!("{good}HTTP/1.1 200 OK\r\n");
+    assert_eq!(two_gets(&[&longer, &good]).await.expect("answered"), 2);
+    let endless = good.replacen("Content-Length: 4\r\n", "", 1);
+    let short = get_once(&endless[..endless.len() - 1], get_range("key", 0..4));
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(200), short).await.is_err(), "it ends with the connection");
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_to_its_end_takes_its_connection_along() {
+    let good = part("0-3/10", "abcd");
+    let server = Canned::start(&[&good, &good]).await;
+    let store = server.client(Credentials::unsigned());
+    drop(store.get(get_range("key", 0..4)).await.expect("answered"));
+    let response = store.get(get_range("key", 0..4)).await.expect("answered");
+    assert_eq!(collect(response.body).await.expect("read"), b"abcd");
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_idled_long_is_not_used_again() {
+    let good = part("0-3/10", "abcd");
+    let server = Canned::start(&[&good, &good]).await;
+    let store = server.client(Credentials::unsigned());
+    collect(store.get(get_range("key", 0..4)).await.expect("answered").body).await.expect("read");
+    tokio::time::pause();
+    tokio::time::advance(super::wire::IDLE_TIME).await;
+    tokio::time::resume();
+    collect(store.get(get_range("key", 0..4)).await.expect("answered").body).await.expect("read");
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn bytes_go_where_they_are_wanted_and_no_further() {
+    let server = Canned::start(&[&part("0-9/10", "0123456789")]).await;
+    let mut body = server.client(Credentials::unsigned()).get(get_range("key", 0..10)).await.expect("answered").body;
+    let mut memory = [b'-'; 6];
+    let mut into = tokio::io::ReadBuf::new(&mut memory);
+    into.put_slice(b"ab");
+    while into.remaining() > 0 {
+        crate::repository::read_into(&mut body, &mut into).await.expect("read");
+    }
+    assert_eq!(into.filled(), b"ab0123");
+    assert_eq!(collect(body).await.expect("the rest"), b"456789");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! S3 and what speaks its protocol. Requests are formed here, so that every key the store can hold can be named; keys and
-//! their rotation come from `object_store`, HTTP from hyper.
+//! their rotation come from `object_store`, HTTP from hyper, save for GETs of objects, whose bytes have to go where they belong at once (`direct`).
 //!
 //! Guarantees of every answer handed on:
 //! 1. a GET's body is exactly the announced range of exactly the pinned version, or ends with an error;
@@ -12,9 +12,11 @@ mod answer;
 mod body;
 mod call;
 mod credentials;
+mod direct;
 pub(super) mod encode;
 mod encryption;
 mod habits;
+mod http1;
 mod list;
 
 pub mod profile;
@@ -43,6 +45,7 @@ pub use wire::Limits;
 
 use self::body::ExactBody;
 use self::call::Failure;
+use self::direct::Answer;
 use self::habits::Habits;
 use self::refusal::Subject;
 use self::sign::Signer;
@@ -54,7 +57,6 @@ use super::write::{
 use super::{GetRequest, GetResponse, ListPage, ListRequest, ObjectHead, ObjectStore, Pin, Precondition, StoreError};
 use crate::clock::SharedClock;
 use async_trait::async_trait;
-use futures::StreamExt;
 use http::{Method, StatusCode};
 use std::io;
 
@@ -107,11 +109,11 @@ impl S3Store {
             }
             call.headers.set("range", format!("bytes={}-{}", range.start, range.end - 1));
         }
-        let (parts, body) = self.send(&call).await?.into_parts();
-        let announced = answer::check_get(request, parts.status, &parts.headers).map_err(|bad| bad.into_error(&request.key))?;
+        let Answer { status, headers, body } = self.send_direct(&call).await?;
+        let announced = answer::check_get(request, status, &headers).map_err(|bad| bad.into_error(&request.key))?;
         let length = announced.range.end - announced.range.start;
-        let body = ExactBody::new(body, length, self.wire.limits().silence, &request.key).boxed();
-        Ok(GetResponse { head: announced.head, range: announced.range, body })
+        let body = ExactBody::new(body, length, self.wire.limits().silence, &request.key);
+        Ok(GetResponse { head: announced.head, range: announced.range, body: Box::pin(body) })
     }
 }
 

@@ -68,7 +68,7 @@ impl Subject for S3Subject {
     }
 }
 
-/// A server that gives the answers it was told, word for word, whatever the requests.
+/// A server that gives the answers it was told, word for word, whatever the requests. For an empty one it closes the connection.
 pub struct Canned {
     pub endpoint: String,
     shared: Arc<Mutex<CannedState>>,
@@ -118,7 +118,7 @@ impl Canned {
                 state.bodies.push(String::from_utf8_lossy(&body).into_owned());
                 state.answers.pop_front()
             };
-            let Some(answer) = answer else { return };
+            let Some(answer) = answer.filter(|answer| !answer.is_empty()) else { return };
             if stream.write_all(answer.as_bytes()).await.is_err() {
                 return;
             }

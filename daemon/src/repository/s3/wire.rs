@@ -1,9 +1,10 @@
-//! HTTP/1.1 to the store: pooled connections through hyper, time limits on connecting, on the first byte and on silence.
+//! HTTP/1.1 to the store: pooled connections, through hyper or our own, time limits on connecting, on the first byte and on silence.
 //!
 //! Not `reqwest`: it parses every URL with a library that folds `.` and `..` parts of keys, and costs more CPU per body
 //! (docs/decisions/0003-s3-client.md).
 
 use super::address::Address;
+use super::direct::{Answer, Direct};
 use super::send_body::SendBody;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -56,6 +57,7 @@ pub enum WireError {
 /// A pool of connections.
 pub struct Wire {
     client: Client<HttpsConnector<HttpConnector>, SendBody>,
+    direct: Direct,
     endpoint: String,
     limits: Limits,
 }
@@ -63,9 +65,9 @@ pub struct Wire {
 /// What a read from a socket may bring at once, in bytes: hyper grows its buffer up to this while bodies keep it full.
 const READ_BUFFER: usize = 512 << 10;
 /// Idle connections kept. As many as the most concurrent requests, else every wave of requests reconnects.
-const IDLE_CONNECTIONS: usize = 256;
+pub(super) const IDLE_CONNECTIONS: usize = 256;
 /// S3 closes connections that idle for about 20 s to several minutes; closing first avoids a lost request.
-const IDLE_TIME: Duration = Duration::from_secs(15);
+pub(super) const IDLE_TIME: Duration = Duration::from_secs(15);
 
 impl Wire {
     /// A pool for one endpoint. Reads the system's root certificates if it is `https`.
@@ -77,18 +79,25 @@ impl Wire {
         http.set_connect_timeout(Some(limits.connect));
         let tls = tls_config(address.is_https())?;
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
+        let direct = Direct::new(https.clone(), address.endpoint());
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .http1_max_buf_size(READ_BUFFER)
             .build(https);
-        Ok(Wire { client, endpoint: address.endpoint(), limits })
+        Ok(Wire { client, direct, endpoint: address.endpoint(), limits })
     }
 
     /// The time limits.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Sends a request without a body, for an answer whose body goes straight to where it is wanted; returns once the headers are there, which may
+    /// take `patience`.
+    pub async fn get(&self, request: &Request<SendBody>, patience: Duration) -> Result<Answer, WireError> {
+        self.direct.get(request, patience).await
     }
 
     /// Sends a request; returns once the headers are there. They may take `patience` (at most twice that) from when the connection last took
