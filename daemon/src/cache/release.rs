@@ -33,6 +33,8 @@ impl Cache {
         // Nobody begins to change the file, and nothing is entered in its map.
         let _unclaimed = file.unclaimed();
         let _map = file.map_gate().write();
+        // What was entered just now is on its way to the metadata, and is to be let go of as well.
+        self.maps.commit_pending();
         let _maps = self.maps.without_pending(file.ino());
         if file.is_claimed_now() || !file.written().lock().is_settled() {
             return Ok(FileRelease::OnlyHere);

@@ -62,11 +62,12 @@ impl Invalidator {
 
 fn deliver(notices: &Receiver<Notice>, kernel: &OnceLock<Arc<dyn KernelCache>>) {
     for notice in notices {
-        let Some(kernel) = kernel.get() else { continue };
-        match notice {
-            Notice::Entry(parent, name) => kernel.forget_entry(parent, &name),
-            Notice::Inode(ino) => kernel.forget_inode(ino),
-            Notice::Stop => return,
+        match (notice, kernel.get()) {
+            // Also where nothing was ever mounted.
+            (Notice::Stop, _) => return,
+            (Notice::Entry(parent, name), Some(kernel)) => kernel.forget_entry(parent, &name),
+            (Notice::Inode(ino), Some(kernel)) => kernel.forget_inode(ino),
+            (Notice::Entry(..) | Notice::Inode(_), None) => {}
         }
     }
 }

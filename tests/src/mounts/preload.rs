@@ -109,7 +109,7 @@ fn what_the_store_denies_or_lost_fails_by_itself() {
     assert_eq!((row.state, row.counters.total, row.counters.failed), (TaskState::Failed, 6, 3), "{row:?}");
     assert_eq!(row.counters.succeeded, 3);
     let report: String = walk(reports.path());
-    for line in ["denied,FAILED,S3AccessDenied", "gone,FAILED,S3ObjectNotFound", "large,FAILED,S3Error"] {
+    for line in ["denied,failed,S3AccessDenied", "gone,failed,S3ObjectNotFound", "large,failed,S3Error"] {
         assert!(report.lines().filter(|found| found.trim_start_matches('/') == line).count() == 1, "{line}: {report}");
     }
     site.server.requests().reset();
