@@ -37,9 +37,9 @@ fn defaults_are_the_documented_ones() {
 #[test]
 fn what_comes_in_by_itself_is_named() {
     let url = "https://sqs.eu-west-1.amazonaws.com/1/q";
-    assert_eq!(planned(&[]).settings.auto_import, AutoImport::default());
+    assert_eq!(planned(&[]).settings.auto_import, None);
     let plan = planned(&["--read-only", "--auto-import=new, Deleted", &format!("--event-queue-url={url}")]);
-    assert_eq!(plan.settings.auto_import, AutoImport { new: true, changed: false, deleted: true });
+    assert_eq!(plan.settings.auto_import, Some(AutoImport { new: true, changed: false, deleted: true }));
     assert_eq!(plan.settings.event_queue_url.as_deref(), Some(url));
 }
 

@@ -189,14 +189,16 @@ impl Vfs {
     /// How many changes the bucket does not have, with those of objects that are to go, or without. Looks at all of them.
     pub fn unexported(&self, with_removals: bool) -> crate::error::Result<u64> {
         let (mut count, _) = self.0.meta.count_changes().map_err(metadata_error)?;
+        if !with_removals {
+            return Ok(count);
+        }
         let mut after = None::<String>;
-        while with_removals {
+        loop {
             let page = self.0.meta.doomed(after.as_deref(), PAGE).map_err(metadata_error)?;
-            let Some(last) = page.last() else { break };
+            let Some(last) = page.last() else { return Ok(count) };
             after = Some(last.key.clone());
             count += page.len() as u64;
         }
-        Ok(count)
     }
 
     /// Makes the bucket have an inode as it is now.
