@@ -59,9 +59,9 @@ fn locked() -> LoopbackConfig {
 #[tokio::test]
 async fn the_right_credentials_open() {
     let (server, client) = start_with(locked()).await;
-    let put = signed(&client, server.credentials(), Method::PUT, "/data/k", "content").await;
+    let put = signed(&client, &server.credentials(), Method::PUT, "/data/k", "content").await;
     assert_eq!(put.status, 200, "{}", put.text());
-    assert_eq!(signed(&client, server.credentials(), Method::GET, "/data/k", "").await.body, "content");
+    assert_eq!(signed(&client, &server.credentials(), Method::GET, "/data/k", "").await.body, "content");
 }
 
 #[tokio::test]
