@@ -2,6 +2,8 @@
 
 use crate::error::CliError;
 use crate::settings::User;
+use forebay_daemon::control::dra::AssociationInfo;
+use forebay_daemon::control::task::decode_path;
 use forebay_daemon::control::types::Status;
 use forebay_daemon::control::{Client, SocketDir};
 use forebay_fuse::mountinfo::{self, MountEntry};
@@ -69,10 +71,10 @@ pub(crate) fn daemons() -> Result<Vec<(Client, Status)>, CliError> {
 pub(crate) fn daemon_of_url(url: &str) -> Result<(Client, Vec<u8>), CliError> {
     let mut found: Vec<_> = daemons()?
         .into_iter()
-        .filter_map(|(client, status)| Some((client, below(&status.repository, url)?.to_owned(), status.mountpoint)))
+        .filter_map(|(client, status)| Some((client, below_root(&status, url)?, status.mountpoint)))
         .collect();
     match (found.pop(), found.pop()) {
-        (Some((client, below, _)), None) => Ok((client, below.into_bytes())),
+        (Some((client, below, _)), None) => Ok((client, below)),
         (Some((_, _, one)), Some((_, _, other))) => {
             Err(CliError::words(format!("'{url}' is mounted at '{one}' and at '{other}'; give a path in one of them")))
         }
@@ -80,6 +82,16 @@ pub(crate) fn daemon_of_url(url: &str) -> Result<(Client, Vec<u8>), CliError> {
             Err(CliError::words(format!("'{url}' is not mounted, nor anything above it; 'forebay status' lists the mounts")))
         }
     }
+}
+
+/// The path below a mount's root of what a URL names, if it is mounted there or linked to a directory there.
+fn below_root(status: &Status, url: &str) -> Option<Vec<u8>> {
+    let linked = |association: &AssociationInfo| {
+        let below = below(&association.url, url)?;
+        let path = decode_path(association.path.trim_matches('/'));
+        Some([path.as_slice(), below.as_bytes()].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(&b'/'))
+    };
+    status.associations.iter().find_map(linked)
 }
 
 /// What is left of a URL below a mounted one.

@@ -86,6 +86,8 @@ fn associations_are_made_shown_changed_and_deleted() {
     let list = place.json(&["dra", "list", "--mount", &mnt]);
     assert_eq!((list[0]["path"].as_str(), list[0]["lifecycle"].as_str()), (Some("/a/b"), Some("AVAILABLE")));
     assert_eq!((list[0]["auto_export"].clone(), list[0]["on_conflict"].as_str()), (serde_json::json!(["NEW", "DELETED"]), Some("skip")));
+    let imported = place.forebay(&["import", "s3://one/p"]);
+    assert_eq!(imported.code, Some(0), "{}", imported.stderr);
     let changed = place.json(&["dra", "update", &place.path("a/b"), "--auto-export", "none", "--on-conflict", "fail"]);
     assert_eq!(changed["auto_export"], serde_json::json!([]));
     assert_eq!(place.json(&["status", &mnt])[0]["associations"][0]["url"], "s3://one/p");

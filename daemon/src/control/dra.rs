@@ -1,7 +1,7 @@
 //! Data repository associations, as they go over the control socket.
 
 use super::server::{Target, parameter};
-use super::task::encode_path;
+use super::task::{decode_path, encode_path};
 use super::types::{ApiError, ApiErrorKind};
 use crate::config::{AutoExport, OnConflict, RepositorySettings};
 use crate::meta::EventBits;
@@ -10,7 +10,6 @@ use crate::vfs::{AssociationChange, AssociationView, NewAssociation};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{RawQuery, State};
-use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,7 +65,7 @@ impl AssociationOrder {
         let has = |event| self.auto_export.contains(&event);
         let (new, changed, deleted) = (has(Event::New), has(Event::Changed), has(Event::Deleted));
         NewAssociation {
-            path: percent_decode_str(&self.path).collect(),
+            path: decode_path(&self.path),
             auto_import: bits(&self.auto_import),
             auto_export: AutoExport { new, changed, deleted, on_conflict: self.on_conflict },
             further: self.options.into_iter().filter(|(name, _)| !known.contains_key(name)).collect(),

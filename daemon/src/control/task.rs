@@ -80,10 +80,15 @@ pub fn encode_path(path: &[u8]) -> String {
     path.utf8_chunks().map(piece).collect()
 }
 
+/// The path that [`encode_path`] made a text of.
+pub fn decode_path(text: &str) -> Vec<u8> {
+    percent_decode_str(text).collect()
+}
+
 impl TaskOrder {
     /// The paths, as bytes.
     pub fn paths(&self) -> Vec<Vec<u8>> {
-        self.paths.iter().map(|path| percent_decode_str(path).collect()).collect()
+        self.paths.iter().map(|path| decode_path(path)).collect()
     }
 
     /// What is asked for.

@@ -9,8 +9,7 @@
 //! U+10FFFF 7 : raw/a.bin    key raw/a.bin in the bucket of association 7
 //! ```
 //!
-//! [`TAG`] is the last character of Unicode, which stands for nothing; a key of the root's bucket that begins with it is hidden, and nothing is
-//! exported to one.
+//! [`TAG`] is the last code point of Unicode, which is no character; names that begin with it are hidden, and nothing is exported under one.
 
 use crate::ids::AssociationId;
 

@@ -12,6 +12,7 @@
 //! 4. what is carried over is at most one object per character below `/` in the last key, however long the listing.
 
 use super::{ListPage, ObjectSummary};
+use crate::format::located::TAG;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Bound;
@@ -30,6 +31,8 @@ pub enum HiddenReason {
     NameTooLong,
     /// A part with a NUL byte.
     NulByte,
+    /// A part that begins with U+10FFFF, which stands for nothing and marks keys here ([`crate::format::located`]).
+    Reserved,
     /// There are keys below it, so that its name is a directory's.
     ShadowedByDirectory,
 }
@@ -41,6 +44,7 @@ impl fmt::Display for HiddenReason {
             HiddenReason::DotName => "a part of the key is '.' or '..'",
             HiddenReason::NameTooLong => "a part of the key is longer than 255 bytes",
             HiddenReason::NulByte => "the key has a NUL byte",
+            HiddenReason::Reserved => "a part of the key begins with U+10FFFF, which is no character",
             HiddenReason::ShadowedByDirectory => "a directory has the same name",
         })
     }
@@ -152,6 +156,7 @@ pub fn name_fault(name: &str) -> Option<HiddenReason> {
         "." | ".." => Some(HiddenReason::DotName),
         _ if name.len() > NAME_MAX => Some(HiddenReason::NameTooLong),
         _ if name.contains('\0') => Some(HiddenReason::NulByte),
+        _ if name.starts_with(TAG) => Some(HiddenReason::Reserved),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{ErrorCode, ExportFailure, ExportResult, Inner, OnConflict};
 use crate::format::located;
-use crate::ids::{AssociationId, Ino};
+use crate::ids::Ino;
 use crate::meta::{FileKind, Inode, Link, Origin};
 use crate::repository::limits::MOST_KEY;
 use crate::repository::{Pin, Precondition, StoreError, Urgency};
@@ -33,13 +33,13 @@ impl Inner {
             ExportFailure::new(ErrorCode::S3ObjectPathNotPosixCompliant, format!("'{name}' is not UTF-8, and keys are"))
         })?;
         let key = format!("{}{name}", directory.target);
-        let (association, in_bucket) = located::split(&key);
+        let in_bucket = located::bare(&key);
         if in_bucket.len() > MOST_KEY {
             let message = format!("the key would have {} bytes, and {MOST_KEY} is the most", in_bucket.len());
             return Err(ExportFailure::new(ErrorCode::PathSizeTooLong, message));
         }
-        if association == AssociationId::ROOT && key.starts_with(located::TAG) {
-            let message = "names at the top that begin with U+10FFFF are not exported".to_owned();
+        if name.starts_with(located::TAG) {
+            let message = "a name that begins with U+10FFFF, which is no character, is not exported".to_owned();
             return Err(ExportFailure::new(ErrorCode::S3ObjectPathNotPosixCompliant, message));
         }
         let unlinked = || ExportFailure::new(ErrorCode::S3ObjectNotFound, "it is in no directory that is linked to a bucket");
