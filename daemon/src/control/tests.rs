@@ -77,7 +77,7 @@ impl ControlTarget for FakeMount {
         let paths = order.paths();
         self.orders.lock().unwrap().push(order.clone());
         let row = TaskRow { options: order.options, ..TaskRow::new(TaskKind::Import, paths, 1_000_000_000) };
-        Ok(TaskInfo::from(Shown { id: 7, row }))
+        Ok(TaskInfo::from(Shown { id: 7, expected: None, row }))
     }
     async fn tasks(&self) -> Result<Vec<TaskInfo>, ApiError> {
         Ok(vec![self.task(1, Duration::ZERO).await?])
@@ -86,7 +86,7 @@ impl ControlTarget for FakeMount {
         if wait > Duration::from_secs(1) {
             return Err(TaskError::NoSuchTask(id).into());
         }
-        Ok(TaskInfo::from(Shown { id, row: TaskRow::new(TaskKind::Export, Vec::new(), 0) }))
+        Ok(TaskInfo::from(Shown { id, expected: None, row: TaskRow::new(TaskKind::Export, Vec::new(), 0) }))
     }
     async fn cancel_task(&self, id: u64) -> Result<TaskInfo, ApiError> {
         Err(TaskError::Ended { id, state: "SUCCEEDED" }.into())
