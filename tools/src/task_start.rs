@@ -57,11 +57,11 @@ fn daemon_of_all(paths: &[PathBuf]) -> Result<(Client, Vec<Vec<u8>>), CliError> 
 fn report_directory(report: &Path, client: &Client) -> Result<String, CliError> {
     let shown = report.display();
     let text = report.to_str().ok_or_else(|| CliError::usage(format!("--report: '{shown}' is not UTF-8")))?;
-    if text.contains("://") && !text.starts_with("file://") {
+    let in_url = text.strip_prefix("file://").filter(|path| path.starts_with('/'));
+    if in_url.is_none() && text.contains("://") {
         return Ok(text.to_owned());
     }
-    // What a relative path comes to is the daemon's to refuse in a URL.
-    let report = text.strip_prefix("file://").filter(|path| path.starts_with('/')).map_or(report, Path::new);
+    let report = in_url.map_or(report, Path::new);
     let absolute = std::path::absolute(report).map_err(|error| CliError::words(format!("--report '{shown}': {error}")))?;
     if absolute.ancestors().any(|dir| places::daemon_of(dir).is_ok_and(|(holder, _)| holder.is_same(client))) {
         return Err(CliError::usage(format!("--report '{shown}' is in the mount that the task is of; give a directory outside")));

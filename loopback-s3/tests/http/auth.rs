@@ -67,14 +67,14 @@ async fn the_right_credentials_open() {
 #[tokio::test]
 async fn a_wrong_secret_is_403() {
     let (server, client) = start_with(locked()).await;
-    let wrong = Credentials { secret_key: "wrong".to_owned(), ..server.credentials().clone() };
+    let wrong = Credentials { secret_key: "wrong".to_owned(), ..server.credentials() };
     signed(&client, &wrong, Method::GET, "/data/k", "").await.is_error(403, "SignatureDoesNotMatch");
 }
 
 #[tokio::test]
 async fn an_unknown_access_key_is_403() {
     let (server, client) = start_with(locked()).await;
-    let wrong = Credentials { access_key: "NOBODY".to_owned(), ..server.credentials().clone() };
+    let wrong = Credentials { access_key: "NOBODY".to_owned(), ..server.credentials() };
     signed(&client, &wrong, Method::GET, "/data/k", "").await.is_error(403, "InvalidAccessKeyId");
 }
 
@@ -88,6 +88,17 @@ async fn unsigned_requests_are_403_where_not_allowed() {
 #[tokio::test]
 async fn where_unsigned_requests_are_allowed_a_wrong_signature_still_is_not() {
     let (server, client) = start().await;
-    let wrong = Credentials { secret_key: "wrong".to_owned(), ..server.credentials().clone() };
+    let wrong = Credentials { secret_key: "wrong".to_owned(), ..server.credentials() };
     signed(&client, &wrong, Method::GET, "/data/k", "").await.is_error(403, "SignatureDoesNotMatch");
+}
+
+#[tokio::test]
+async fn credentials_that_were_replaced_have_expired() {
+    let (server, client) = start_with(locked()).await;
+    let before = server.credentials();
+    let after = Credentials { access_key: "SECOND".to_owned(), secret_key: "another".to_owned() };
+    server.replace_credentials(after.clone());
+    signed(&client, &before, Method::PUT, "/data/k", "old").await.is_error(400, "ExpiredToken");
+    assert_eq!(server.expired_requests(), 1);
+    assert_eq!(signed(&client, &after, Method::PUT, "/data/k", "new").await.status, 200);
 }
