@@ -21,10 +21,11 @@ const SHUTDOWN_SECONDS: i64 = 60;
 pub(super) fn run(args: &UmountArgs) -> Result<(), CliError> {
     let mountpoint = places::mountpoint(&args.mountpoint)?;
     match Client::of_mountpoint(&places::socket_dir(), &mountpoint) {
-        Ok(client) => {
-            see_to_changes(&client, args)?;
-            through_daemon(&client, &mountpoint)
-        }
+        Ok(client) => match see_to_changes(&client, args).and_then(|()| through_daemon(&client, &mountpoint)) {
+            // It was killed, and its socket outlived it for a moment.
+            Err(_) if client.status().is_err() && is_dead(&mountpoint) => without_daemon(&mountpoint),
+            done => done,
+        },
         Err(_) => without_daemon(&mountpoint),
     }
 }
