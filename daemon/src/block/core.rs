@@ -316,4 +316,21 @@ impl Core {
             }
         }
     }
+
+    /// Writes what is being filled on the lanes that nobody has; whether somebody has one. Who has one for long, because its device hangs, does not keep the
+    /// others from being written.
+    pub(super) fn cut_what_is_free(self: &Arc<Self>) -> bool {
+        let mut is_any_taken = false;
+        for (at, disk) in self.disks.iter().enumerate() {
+            for class in SegmentClass::ALL {
+                let mut writes = Vec::new();
+                match disk.lane_if_free(class) {
+                    Some(mut lane) => lane.cut(self.site(disk, class, false), &mut writes),
+                    None => is_any_taken = true,
+                }
+                self.launch(at, IoOp::Write, writes);
+            }
+        }
+        is_any_taken
+    }
 }

@@ -1,7 +1,7 @@
 //! The store's housekeeping threads: one seals, reclaims and looks after devices; one writes extents that nobody fills up.
 
 use super::attach::{AttachError, Expected, Head, geometry, read_head, settle};
-use super::core::{Core, Cut};
+use super::core::Core;
 use super::disk::{Disk, SegmentState};
 use super::held::Lost;
 use super::lane::OpenSegment;
@@ -67,7 +67,9 @@ impl Bell {
 /// The body of the thread that writes extents which nobody fills up.
 pub(super) fn linger_loop(core: &Arc<Core>) {
     while core.linger.wait(None) && core.linger.pause(LINGER) {
-        core.cut_all(Cut::Written);
+        if core.cut_what_is_free() {
+            core.linger.ring();
+        }
     }
 }
 
