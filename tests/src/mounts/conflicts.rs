@@ -147,6 +147,8 @@ fn what_became_something_else_there_makes_way() {
         assert!(mount.path(&empty).is_dir());
         assert_eq!(all.len(), 6, "{all:?}");
     };
+    // The kernel is told from a thread of its own.
+    eventually("the kernel has heard of it", || ["dir", "empty"].iter().all(|name| mount.path(name).is_file()));
     check(&mount);
     assert_eq!(export(&mount), Vec::<PathBuf>::new());
     let elsewhere = site.place().elsewhere();
