@@ -1,7 +1,7 @@
 //! The states of files' data: what follows from what happens, and what people set.
 
 use crate::fixtures::mounted::{Mounted, Options, Site, eventually};
-use forebay_daemon::config::{AutoExport, OnConflict};
+use forebay_daemon::config::{AutoExport, MetadataTtl, OnConflict};
 use forebay_daemon::control::hsm::{self, HsmInfo, HsmRequest};
 use forebay_daemon::control::types::ApiError;
 use forebay_daemon::ids::Ino;
@@ -152,9 +152,9 @@ fn what_is_not_to_be_archived_is_passed_over_and_still_counts_as_only_here() {
     eventually("it goes out by itself", || site.bucket().bytes("secret").is_some_and(|bytes| bytes.as_ref() == b"more"));
 }
 
-/// A cache of 64 MiB, much smaller than what is read through it.
+/// A cache of 64 MiB, much smaller than what is read through it; what comes into the bucket meanwhile shows at once.
 fn small() -> Options {
-    Options { cache_size: ByteCount(64 * MIB), ..Options::default() }
+    Options { cache_size: ByteCount(64 * MIB), ttl: MetadataTtl::For(Duration::ZERO), ..Options::default() }
 }
 
 fn scan(site: &Site, mount: &Mounted, round: u64) {
