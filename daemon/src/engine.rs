@@ -458,7 +458,9 @@ fn identity(meta: &MetaStore, settings: &Settings) -> Result<FsId, StartError> {
         if of.trim_end() != here.trim_end() {
             let url = &settings.repository.url;
             let why = match of.trim() {
-                RepositorySettings::NONE => format!("has a root without a bucket; mount it as 'none', or give {url} its own --cache"),
+                RepositorySettings::NONE => {
+                    format!("has a root without a bucket; mount it as 'none', or give {url} its own --cache")
+                }
                 of if settings.repository.is_none() => format!("belongs to {of}; mount it so, or give another --cache"),
                 of => format!("belongs to {of}; give {url} its own --cache"),
             };

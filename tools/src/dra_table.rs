@@ -23,7 +23,8 @@ pub(crate) fn associations(all: &[AssociationInfo]) -> String {
         return "nothing is linked; 'forebay dra create DIR s3://bucket' links a directory".into();
     }
     let width = all.iter().map(|info| info.path.chars().count()).max().unwrap_or(0).max(4);
-    let mut out = format!("{:<7} {:<width$} {:<13} {:<19} {:<19} REPOSITORY\n", "ID", "PATH", "LIFECYCLE", "AUTO-IMPORT", "AUTO-EXPORT");
+    let mut out =
+        format!("{:<7} {:<width$} {:<13} {:<19} {:<19} REPOSITORY\n", "ID", "PATH", "LIFECYCLE", "AUTO-IMPORT", "AUTO-EXPORT");
     for info in all {
         let (import, export) = (events(&info.auto_import), events(&info.auto_export));
         writeln!(out, "{:<7} {:<width$} {:<13} {import:<19} {export:<19} {}", info.id, info.path, info.lifecycle, info.url)

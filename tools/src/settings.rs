@@ -165,7 +165,9 @@ fn events(option: &str, list: Option<&str>) -> Checked<[bool; 3]> {
         }
         match names.iter().position(|name| *name == event) {
             Some(at) => named[at] = true,
-            None => return bad(option, format!("'{event}' is no event"), "use new, changed, deleted, separated by commas, or none"),
+            None => {
+                return bad(option, format!("'{event}' is no event"), "use new, changed, deleted, separated by commas, or none");
+            }
         }
     }
     Ok(named)

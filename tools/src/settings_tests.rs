@@ -201,7 +201,11 @@ fn every_bad_value_gives_its_line() {
         (S3, &["--gid=4294967295"], "--gid '4294967295': not a numeric id; write a number, as 'id' prints it"),
         (S3, &["--file-mode=rw"], "--file-mode 'rw': not permission bits in octal; write it as in 0644"),
         (S3, &["--dir-mode=10000"], "--dir-mode '10000': not permission bits in octal; write it as in 0644"),
-        (S3, &["--auto-import=newest"], "--auto-import: 'newest' is no event; use new, changed, deleted, separated by commas, or none"),
+        (
+            S3,
+            &["--auto-import=newest"],
+            "--auto-import: 'newest' is no event; use new, changed, deleted, separated by commas, or none",
+        ),
         (
             S3,
             &["--event-queue-url=https://sqs.x.amazonaws.com/1/q"],
@@ -217,7 +221,11 @@ fn every_bad_value_gives_its_line() {
             &["--auto-import=new", "--event-queue-url=https://sqs.x.amazonaws.com/1/q"],
             "--event-queue-url 'https://sqs.x.amazonaws.com/1/q': only s3:// repositories tell of changes in a queue; leave it out; the bucket is listed instead",
         ),
-        (S3, &["--auto-export=newest"], "--auto-export: 'newest' is no event; use new, changed, deleted, separated by commas, or none"),
+        (
+            S3,
+            &["--auto-export=newest"],
+            "--auto-export: 'newest' is no event; use new, changed, deleted, separated by commas, or none",
+        ),
     ];
     for (url, extra, line) in table {
         let error = plan(&args(&[&[*url, "/mnt"], *extra].concat()), &user()).map(drop).unwrap_err();

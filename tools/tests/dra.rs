@@ -85,7 +85,10 @@ fn associations_are_made_shown_changed_and_deleted() {
     let mnt = place.path("");
     let list = place.json(&["dra", "list", "--mount", &mnt]);
     assert_eq!((list[0]["path"].as_str(), list[0]["lifecycle"].as_str()), (Some("/a/b"), Some("AVAILABLE")));
-    assert_eq!((list[0]["auto_export"].clone(), list[0]["on_conflict"].as_str()), (serde_json::json!(["NEW", "DELETED"]), Some("skip")));
+    assert_eq!(
+        (list[0]["auto_export"].clone(), list[0]["on_conflict"].as_str()),
+        (serde_json::json!(["NEW", "DELETED"]), Some("skip"))
+    );
     let imported = place.forebay(&["import", "s3://one/p"]);
     assert_eq!(imported.code, Some(0), "{}", imported.stderr);
     let changed = place.json(&["dra", "update", &place.path("a/b"), "--auto-export", "none", "--on-conflict", "fail"]);
@@ -113,7 +116,13 @@ fn what_cannot_be_linked_is_refused_in_one_line() {
         ("b", "s3://absent", &[], 1, "does not exist"),
         ("b", "one", &[], 2, "has no scheme"),
         ("b", "s3://two", &["--auto-export", "old"], 2, "'old' is no event"),
-        ("b", "s3://two", &["--sse", "sse-c", "--sse-kms-key-id", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="], 2, "is remembered"),
+        (
+            "b",
+            "s3://two",
+            &["--sse", "sse-c", "--sse-kms-key-id", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="],
+            2,
+            "is remembered",
+        ),
     ] {
         let run = place.create(dir, url, further);
         assert_eq!(run.code, Some(code), "{url} {further:?}: {}", run.stderr);

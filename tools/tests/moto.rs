@@ -274,7 +274,7 @@ async fn write_round_trip(endpoint: &str) {
     let pin = repository.copy(copy, token, urgency).await.unwrap();
     assert_eq!(repository.head(key, urgency).await.unwrap().user_metadata["file-owner"], "7");
 
-    let upload = repository.begin_multipart(BeginRequest { key: "large".into(), headers }, token, urgency).await.unwrap();
+    let upload = repository.begin_multipart(BeginRequest { key: "large".into(), headers }, token, urgency).await.unwrap().upload;
     let pending = repository.list_multipart(UploadsRequest::default(), urgency).await.unwrap();
     assert_eq!(pending.uploads.iter().map(|pending| &pending.upload).collect::<Vec<_>>(), [&upload]);
     let body = vec![7; limits::LEAST_PART as usize].into();

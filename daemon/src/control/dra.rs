@@ -32,7 +32,12 @@ pub fn bits(events: &[Event]) -> EventBits {
 }
 
 fn events(bits: EventBits) -> Vec<Event> {
-    [Event::New, Event::Changed, Event::Deleted].into_iter().zip(bits.parts()).filter(|(_, is_in)| *is_in).map(|(event, _)| event).collect()
+    [Event::New, Event::Changed, Event::Deleted]
+        .into_iter()
+        .zip(bits.parts())
+        .filter(|(_, is_in)| *is_in)
+        .map(|(event, _)| event)
+        .collect()
 }
 
 /// An association to make.

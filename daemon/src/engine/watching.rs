@@ -1,5 +1,6 @@
 //! What automatic import watches: the associations as they stand, with their queues.
 
+use crate::config::AutoImport;
 use crate::format::located::locate;
 use crate::ids::{AssociationId, Ino};
 use crate::meta::AssociationState;
@@ -7,7 +8,6 @@ use crate::repository::Repository;
 use crate::repository::queue::{self, EventQueue};
 use crate::task::watch::{Watch, Watched};
 use crate::vfs::{AssociationView, EVENT_QUEUE_URL, Vfs};
-use crate::config::AutoImport;
 use std::sync::Arc;
 
 /// Keeps the watch in step with the associations.

@@ -74,7 +74,15 @@ mod tests {
 
     #[test]
     fn what_was_never_located_is_the_roots() {
-        for odd in ["\u{10FFFF}", "\u{10FFFF}:", "\u{10FFFF}x:y", "\u{10FFFF}07:y", "\u{10FFFF}0:y", "\u{10FFFF}99999999999:y", "\u{10FFFF}7"] {
+        for odd in [
+            "\u{10FFFF}",
+            "\u{10FFFF}:",
+            "\u{10FFFF}x:y",
+            "\u{10FFFF}07:y",
+            "\u{10FFFF}0:y",
+            "\u{10FFFF}99999999999:y",
+            "\u{10FFFF}7",
+        ] {
             assert_eq!(split(odd), (AssociationId::ROOT, odd), "{odd}");
         }
     }

@@ -11,8 +11,8 @@ use super::inode::read_for_change;
 use super::rows::damaged;
 use super::{AssociationRow, FileKind, MetaError, MetaStore, Origin, Refusal};
 use crate::format::located::association_of;
-use crate::format::rows::{RowError, decode_number, encode_number, key};
 use crate::format::rows::key::Space;
+use crate::format::rows::{RowError, decode_number, encode_number, key};
 use crate::ids::{AssociationId, Ino};
 use std::ops::ControlFlow;
 
@@ -58,7 +58,8 @@ impl MetaStore {
             if row.root == Ino::ROOT {
                 return Ok(());
             }
-            let mut root = read_for_change(txn, row.root)?.filter(|root| root.kind == FileKind::Directory).ok_or(Refusal::NotDirectory)?;
+            let mut root =
+                read_for_change(txn, row.root)?.filter(|root| root.kind == FileKind::Directory).ok_or(Refusal::NotDirectory)?;
             let origin = Some(Origin::prefix(prefix.to_owned()));
             if root.origin != origin || !root.local {
                 (root.origin, root.local) = (origin, true);

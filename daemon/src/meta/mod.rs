@@ -46,11 +46,11 @@ mod xattr;
 #[cfg(test)]
 mod tests;
 
+pub use crate::format::rows::{AssociationRow, AssociationState, EventBits};
 pub use crate::format::rows::{
     BLOCKS_PER_CHUNK, Dirent, FileKind, HOLE, InodeRow as Inode, Intent, Limit, Link, ListingState, MapChunk, Origin, QuotaId,
     QuotaKind, QuotaLimits, TaskCounters, TaskKind, TaskReport, TaskRow, TaskState, Usage,
 };
-pub use crate::format::rows::{AssociationRow, AssociationState, EventBits};
 pub use crate::format::rows::{ChangeRow, DoomedRow, UploadKind, UploadRow};
 pub use acl::AclKind;
 pub use allocated::{allocated_bytes, claim, is_uncounted};
@@ -74,9 +74,9 @@ use crate::ids::{Epoch, Ino};
 use engine::Engine;
 use engine::local::LocalEngine;
 use ino::InoAllocator;
+use parking_lot::RwLock;
 use quota::{Entry, Quotas, Spending};
 use rows::{Reading, Txn};
-use parking_lot::RwLock;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;

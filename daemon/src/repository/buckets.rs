@@ -4,12 +4,10 @@
 use super::access::AccessError;
 use super::client::{Bucket, RepositoryConfig, RequestCounts};
 use super::write::{
-    BeginRequest, CompleteRequest, CopyPartRequest, CopyRequest, DeleteRequest, Part, PartRequest, PutRequest, Upload,
+    BeginRequest, Begun, CompleteRequest, CopyPartRequest, CopyRequest, DeleteRequest, Part, PartRequest, PutRequest, Upload,
     UploadsPage, UploadsRequest,
 };
-use super::{
-    GetRequest, GetResponse, ListPage, ListRequest, ObjectHead, ObjectStore, Pin, StoreError, Urgency, WriteToken,
-};
+use super::{GetRequest, GetResponse, ListPage, ListRequest, ObjectHead, ObjectStore, Pin, StoreError, Urgency, WriteToken};
 use crate::clock::SharedClock;
 use crate::format::located::{association_of, bare, locate, split};
 use crate::ids::AssociationId;
@@ -146,11 +144,11 @@ impl Repository {
         mut request: BeginRequest,
         token: WriteToken,
         urgency: Urgency,
-    ) -> Result<Upload, StoreError> {
+    ) -> Result<Begun, StoreError> {
         let (bucket, key) = (self.bucket(&request.key)?, request.key.clone());
         shorten(&mut request.key);
-        let Upload { id, .. } = bucket.begin_multipart(request, token, urgency).await?;
-        Ok(Upload { key, id })
+        let begun = bucket.begin_multipart(request, token, urgency).await?;
+        Ok(Begun { upload: Upload { key, ..begun.upload }, ..begun })
     }
 
     /// Sends a part. Sent again, it replaces the one before.

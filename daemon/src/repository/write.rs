@@ -213,6 +213,15 @@ pub struct Upload {
     pub id: String,
 }
 
+/// A multipart upload that was just begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// The upload.
+    pub upload: Upload,
+    /// Whether a try before may have begun another one, whose reply was lost: that is nobody's.
+    pub may_be_one_of_several: bool,
+}
+
 /// Bytes of a multipart upload.
 #[derive(Clone, Debug)]
 pub struct PartRequest {

@@ -11,7 +11,7 @@ use super::client::{Attempts, Bucket, Op};
 use super::limits;
 use super::posix::AGENT;
 use super::write::{
-    BeginRequest, CompleteRequest, CopyPartRequest, CopyRequest, DeleteRequest, Part, PartRequest, PutRequest, Upload,
+    BeginRequest, Begun, CompleteRequest, CopyPartRequest, CopyRequest, DeleteRequest, Part, PartRequest, PutRequest, Upload,
     UploadsPage, UploadsRequest, WriteKind, same_etag,
 };
 use super::{ObjectHead, ObjectHeaders, Pin, Precondition, StoreError, Urgency, WriteToken};
@@ -129,15 +129,13 @@ impl Bucket {
     }
 
     /// Begins a multipart upload. `token` goes into the object's metadata; its completion needs the same one.
-    pub async fn begin_multipart(
-        &self,
-        request: BeginRequest,
-        token: WriteToken,
-        urgency: Urgency,
-    ) -> Result<Upload, StoreError> {
+    pub async fn begin_multipart(&self, request: BeginRequest, token: WriteToken, urgency: Urgency) -> Result<Begun, StoreError> {
         limits::check_key(&request.key)?;
         let request = BeginRequest { headers: signed(request.headers, token)?, ..request };
-        self.plain(&request.key, urgency, Duration::ZERO, || self.core.store.begin_multipart(request.clone())).await
+        let mut attempts = self.core.begin_with(Duration::ZERO);
+        let send = || self.core.store.begin_multipart(request.clone());
+        let (upload, _) = self.core.retried(Op::Multipart, &request.key, urgency, &mut attempts, send).await?;
+        Ok(Begun { upload, may_be_one_of_several: attempts.tries() > 1 })
     }
 
     /// Sends a part. Sent again, it replaces the one before.

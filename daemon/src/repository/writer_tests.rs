@@ -44,7 +44,7 @@ impl Fixture {
 
     async fn begin(&self) -> (Upload, Part) {
         let request = BeginRequest { key: "key".into(), ..BeginRequest::default() };
-        let upload = self.repository.begin_multipart(request, TOKEN(), Urgency::Ahead).await.expect("begun");
+        let upload = self.repository.begin_multipart(request, TOKEN(), Urgency::Ahead).await.expect("begun").upload;
         let request = PartRequest { upload: upload.clone(), number: 1, body: "in parts".into() };
         let part = self.repository.put_part(request, Urgency::Ahead).await.expect("kept");
         (upload, part)

@@ -174,7 +174,7 @@ async fn send_parts(
 ) -> Result<(), Unsent> {
     let part = limits::part_size_for(size).unwrap_or(USUAL_PART);
     let begin = BeginRequest { key: key.to_owned(), headers };
-    let upload = repository.begin_multipart(begin, token, Urgency::Ahead).await?;
+    let upload = repository.begin_multipart(begin, token, Urgency::Ahead).await?.upload;
     let done = join(repository, upload.clone(), file, size, part, token).await;
     if done.is_err()
         && let Err(error) = repository.abort_multipart(&upload, Urgency::Ahead).await

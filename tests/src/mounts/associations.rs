@@ -97,8 +97,14 @@ fn two_buckets_in_one_tree_are_read_and_written_also_after_a_remount() {
         linked(&site, &mount, "a", "s3://one");
         let made = link(&site, &mount, "deep/down", "s3://two/data", EVERYTHING).expect("links");
         assert_eq!(made.url, "s3://two/data");
-        assert_eq!((names(&mount, ""), names(&mount, "deep/down")), (vec!["a".into(), "deep".into(), "here".into()], vec!["z".to_owned()]));
-        assert_eq!((mount.read("a/x/y").expect("reads"), mount.read("deep/down/z").expect("reads")), (b"first".to_vec(), b"second".to_vec()));
+        assert_eq!(
+            (names(&mount, ""), names(&mount, "deep/down")),
+            (vec!["a".into(), "deep".into(), "here".into()], vec!["z".to_owned()])
+        );
+        assert_eq!(
+            (mount.read("a/x/y").expect("reads"), mount.read("deep/down/z").expect("reads")),
+            (b"first".to_vec(), b"second".to_vec())
+        );
         std::fs::write(mount.path("deep/down/new"), "sent").expect("writes");
         std::fs::write(mount.path("a/new"), "not sent").expect("writes");
         std::fs::remove_file(mount.path("deep/down/z")).expect("removes");
@@ -109,9 +115,15 @@ fn two_buckets_in_one_tree_are_read_and_written_also_after_a_remount() {
     let mount = site.mount(&unlinked());
     let all: Vec<_> = mount.fs.vfs().associations().into_iter().map(|view| (view.path, view.url)).collect();
     assert_eq!(all, [(b"a".to_vec(), "s3://one".to_owned()), (b"deep/down".to_vec(), "s3://two/data".to_owned())]);
-    assert_eq!((mount.read("deep/down/new").expect("reads"), mount.read("here").expect("reads")), (b"sent".to_vec(), b"only here".to_vec()));
+    assert_eq!(
+        (mount.read("deep/down/new").expect("reads"), mount.read("here").expect("reads")),
+        (b"sent".to_vec(), b"only here".to_vec())
+    );
     assert_eq!(export(&mount), Vec::<String>::new());
-    assert_eq!((one.keys(), one.bytes("new").expect("sent").as_ref()), (vec!["new".to_owned(), "x/y".to_owned()], b"not sent".as_slice()));
+    assert_eq!(
+        (one.keys(), one.bytes("new").expect("sent").as_ref()),
+        (vec!["new".to_owned(), "x/y".to_owned()], b"not sent".as_slice())
+    );
     assert_eq!(two.keys(), ["data/new", "elsewhere"], "nothing from outside goes anywhere");
     std::fs::write(mount.path("deep/down/later"), "sent too").expect("writes");
     eventually("the policy is remembered", || two.bytes("data/later").is_some());
@@ -138,7 +150,11 @@ fn nothing_overlaps_on_either_side() {
         assert!(refused.message.contains(why), "{path} {url}: {refused}");
     }
     linked(&site, &mount, "ab", "s3://one/pq");
-    assert_eq!((mount.fs.vfs().associations().len(), names(&mount, "")), (2, vec!["a".to_owned(), "ab".to_owned()]), "nothing else was made");
+    assert_eq!(
+        (mount.fs.vfs().associations().len(), names(&mount, "")),
+        (2, vec!["a".to_owned(), "ab".to_owned()]),
+        "nothing else was made"
+    );
     let rooted = other.place.mount(&Options::default());
     let refused = link(&site, &rooted, "c", "s3://one", AutoExport::default()).expect_err("the root has all of it");
     assert!(refused.message.contains("mount a file system of several buckets with 'none'"), "{refused}");
@@ -177,7 +193,10 @@ fn what_moves_from_one_bucket_to_another_is_sent_there_and_goes_here() {
     assert_eq!(export(&mount), Vec::<String>::new());
     let there: Vec<_> = two.keys().into_iter().filter(|key| !key.ends_with('/')).collect();
     assert_eq!(there, ["in/file", "in/tree/a", "in/tree/sub/b"]);
-    assert_eq!((two.bytes("in/file").expect("sent").as_ref(), two.bytes("in/tree/sub/b").expect("sent").as_ref()), (large.as_slice(), b"b".as_slice()));
+    assert_eq!(
+        (two.bytes("in/file").expect("sent").as_ref(), two.bytes("in/tree/sub/b").expect("sent").as_ref()),
+        (large.as_slice(), b"b".as_slice())
+    );
     assert_eq!(one.keys(), Vec::<String>::new(), "nothing is left where it came from");
     assert_eq!((mount.read("two/file").expect("reads"), mount.read("two/tree/a").expect("reads")), (large, b"a".to_vec()));
 }
@@ -219,9 +238,15 @@ fn a_deleted_association_leaves_all_files_here_and_all_objects_there() {
         std::fs::rename(mount.path("d"), mount.path("e")).expect("it moves again");
     }
     let mount = site.mount(&unlinked());
-    assert_eq!((names(&mount, "e"), names(&mount, "e/tree")), (vec!["made".into(), "small".into(), "tree".into()], vec!["empty".to_owned(), "large".into()]));
+    assert_eq!(
+        (names(&mount, "e"), names(&mount, "e/tree")),
+        (vec!["made".into(), "small".into(), "tree".into()], vec!["empty".to_owned(), "large".into()])
+    );
     assert_eq!((mount.read("e/tree/large").expect("reads"), mount.read("e/small").expect("reads")), (large, b"changed".to_vec()));
-    assert_eq!((mount.read("e/tree/empty").expect("reads"), mount.read("e/made").expect("reads")), (Vec::new(), b"here".to_vec()));
+    assert_eq!(
+        (mount.read("e/tree/empty").expect("reads"), mount.read("e/made").expect("reads")),
+        (Vec::new(), b"here".to_vec())
+    );
 }
 
 #[test]
@@ -312,7 +337,10 @@ fn a_bucket_that_is_gone_is_said_and_hurts_nothing_else() {
     let mount = site.mount(&options);
     eventually("it is noticed", || at(&mount, "two").is_some_and(|view| view.state == AssociationState::Misconfigured));
     assert!(at(&mount, "two").expect("it is there").failure.contains("access denied"), "{:?}", at(&mount, "two"));
-    assert_eq!((mount.read("one/x").expect("reads"), names(&mount, "")), (b"1".to_vec(), vec!["one".to_owned(), "two".to_owned()]));
+    assert_eq!(
+        (mount.read("one/x").expect("reads"), names(&mount, "")),
+        (b"1".to_vec(), vec!["one".to_owned(), "two".to_owned()])
+    );
     site.server.faults().clear();
     mount.fs.runtime().block_on(mount.fs.vfs().check_associations());
     assert_eq!(at(&mount, "two").expect("it is there").state, AssociationState::Available);

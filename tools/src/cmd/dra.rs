@@ -62,9 +62,11 @@ fn on_conflict(text: &Option<String>) -> Result<Option<OnConflict>, CliError> {
 }
 
 fn create(args: &DraCreateArgs, json: bool) -> Result<(), CliError> {
-    let settings = store_settings::repository(&args.repository, &args.store).map_err(|error| CliError::usage(error.to_string()))?;
+    let settings =
+        store_settings::repository(&args.repository, &args.store).map_err(|error| CliError::usage(error.to_string()))?;
     if settings.sse.as_deref() == Some("sse-c") {
-        let message = "--sse sse-c: an association is remembered, and a key is not to be; use aws:kms, or mount that bucket by itself";
+        let message =
+            "--sse sse-c: an association is remembered, and a key is not to be; use aws:kms, or mount that bucket by itself";
         return Err(CliError::usage(message));
     }
     let (client, below) = daemon_of_new(&args.path)?;

@@ -461,7 +461,21 @@ fn golden_association() {
         options: [("region".to_owned(), "r".to_owned())].into(),
         failure: "no".into(),
     };
-    let golden = concat!("01", "ac02", "02", "01", "0500000000000000", "05", "02", "02", "0873333a2f2f622f70", "01", "06726567696f6e", "0172", "026e6f");
+    let golden = concat!(
+        "01",
+        "ac02",
+        "02",
+        "01",
+        "0500000000000000",
+        "05",
+        "02",
+        "02",
+        "0873333a2f2f622f70",
+        "01",
+        "06726567696f6e",
+        "0172",
+        "026e6f"
+    );
     assert_eq!(hex(&row.encode()), golden);
     assert_eq!(AssociationRow::decode(&row.encode()), Ok(row.clone()));
     let with = |at: usize, byte: u8| {

@@ -79,7 +79,8 @@ impl Vfs {
     pub async fn create_association(&self, new: NewAssociation) -> Result<AssociationView> {
         let inner = &self.0;
         let _alone = inner.associations.alone().await;
-        let (store, prefix) = crate::repository::open(&new.settings).map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
+        let (store, prefix) =
+            crate::repository::open(&new.settings).map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
         inner.check_overlaps(&new)?;
         if let Some(url) = new.further.get(EVENT_QUEUE_URL) {
             queue::open(url, &new.settings).map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
@@ -155,7 +156,12 @@ impl Inner {
         Ok((names.join(&b'/'), above))
     }
 
-    async fn make_association(self: &Arc<Self>, id: AssociationId, new: &NewAssociation, prefix: &str) -> Result<Arc<Association>> {
+    async fn make_association(
+        self: &Arc<Self>,
+        id: AssociationId,
+        new: &NewAssociation,
+        prefix: &str,
+    ) -> Result<Arc<Association>> {
         self.repository.check_access(prefix).await.map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
         let root = self.make_directories(&new.path).await?;
         let mut options = new.settings.options();
@@ -171,7 +177,10 @@ impl Inner {
             // Nothing moves until the directory and those above it are known to stay.
             let _renames = self.renames.lock();
             if self.way_to(root)?.0 != normal(&new.path) {
-                return Err(Error::new(ErrorKind::Busy, format!("'/{}' was moved meanwhile; try again", String::from_utf8_lossy(&new.path))));
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    format!("'/{}' was moved meanwhile; try again", String::from_utf8_lossy(&new.path)),
+                ));
             }
             self.meta.save_association(id, &row, prefix).map_err(metadata_error)?;
             self.enter_association(id, row)?
@@ -187,7 +196,8 @@ impl Inner {
         let mut ino = Ino::ROOT;
         let owner = self.row(Ino::ROOT)?;
         for name in parts(path) {
-            let node = NewNode { kind: FileKind::Directory, perm: 0o755, umask: 0, owner: (owner.uid, owner.gid), rdev: 0, target: b"" };
+            let node =
+                NewNode { kind: FileKind::Directory, perm: 0o755, umask: 0, owner: (owner.uid, owner.gid), rdev: 0, target: b"" };
             let made = match self.resolve(ino, name).await? {
                 Lookup::Found(entry) => entry.attr,
                 Lookup::Absent { .. } => match self.make(ino, name, node) {
@@ -231,7 +241,10 @@ impl Inner {
             if is_same_store(&new.settings, &other.settings(self.config.store_deadline))
                 && prefixes_overlap(&prefix_of(&new.settings.url)?, bare(&other.prefix))
             {
-                let message = format!("{} overlaps with {}, which '{theirs}' is linked to; give another prefix", new.settings.url, other.row.url);
+                let message = format!(
+                    "{} overlaps with {}, which '{theirs}' is linked to; give another prefix",
+                    new.settings.url, other.row.url
+                );
                 return Err(Error::new(ErrorKind::Invalid, message));
             }
         }

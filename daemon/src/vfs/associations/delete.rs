@@ -164,7 +164,9 @@ impl Pass<'_> {
         match error.kind {
             ErrorKind::NoSpace | ErrorKind::OverQuota => Error::new(
                 error.kind,
-                format!("what is below '{path}' does not fit here ({error}); remove files, or delete the association with --delete-data"),
+                format!(
+                    "what is below '{path}' does not fit here ({error}); remove files, or delete the association with --delete-data"
+                ),
             ),
             _ => Error::new(error.kind, format!("what is below '{path}' could not be brought here: {error}")),
         }

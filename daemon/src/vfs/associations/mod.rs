@@ -58,7 +58,8 @@ impl Vfs {
 
     /// Every association, in the order of their paths.
     pub fn associations(&self) -> Vec<AssociationView> {
-        let mut all: Vec<_> = self.0.associations.all().iter().map(|association| association.view(self.0.config.store_deadline)).collect();
+        let mut all: Vec<_> =
+            self.0.associations.all().iter().map(|association| association.view(self.0.config.store_deadline)).collect();
         all.sort_by(|a, b| a.path.cmp(&b.path));
         all
     }
@@ -102,7 +103,9 @@ impl Vfs {
 
 impl Inner {
     fn association_of_directory(&self, ino: Ino) -> Result<Arc<Association>> {
-        let none = || Error::new(ErrorKind::NotFound, "it is not the directory of an association; 'forebay dra list' shows them".to_owned());
+        let none = || {
+            Error::new(ErrorKind::NotFound, "it is not the directory of an association; 'forebay dra list' shows them".to_owned())
+        };
         self.associations.at(ino).ok_or_else(none)
     }
 

@@ -7,7 +7,7 @@ use super::place::origin;
 use super::{ExportResult, Inner};
 use crate::ids::Ino;
 use crate::meta::{UploadKind, UploadRow};
-use crate::repository::write::{Upload, UploadsRequest};
+use crate::repository::write::{PendingUpload, Upload, UploadsRequest};
 use crate::repository::{Pin, Urgency, WriteToken};
 use crate::vfs::metadata_error;
 
@@ -41,22 +41,28 @@ impl Inner {
             UploadKind::Parts(id) => {
                 self.repository.abort_multipart(&Upload { key: key.to_owned(), id: id.clone() }, Urgency::Ahead).await?;
             }
-            UploadKind::Beginning => {
-                let mut request = UploadsRequest { prefix: key.to_owned(), ..UploadsRequest::default() };
-                loop {
-                    let page = self.repository.list_multipart(request.clone(), Urgency::Ahead).await?;
-                    let since = row.begun_ns.saturating_sub(CLOCK_SKEW_NS);
-                    for pending in page.uploads.iter().filter(|pending| pending.upload.key == key && pending.begun_ns >= since) {
-                        self.repository.abort_multipart(&pending.upload, Urgency::Ahead).await?;
-                    }
-                    match page.next {
-                        Some(next) => request.token = Some(next),
-                        None => break,
-                    }
-                }
-            }
+            UploadKind::Beginning => self.abort_begun(key, row.begun_ns, None).await?,
         }
         Ok(())
+    }
+
+    /// Aborts the uploads that were begun under a key since a time (wall, ns), all but one.
+    pub(super) async fn abort_begun(&self, key: &str, since_ns: i64, but: Option<&str>) -> ExportResult<()> {
+        let since_ns = since_ns.saturating_sub(CLOCK_SKEW_NS);
+        let is_meant = |pending: &&PendingUpload| {
+            pending.upload.key == key && pending.begun_ns >= since_ns && but != Some(pending.upload.id.as_str())
+        };
+        let mut request = UploadsRequest { prefix: key.to_owned(), ..UploadsRequest::default() };
+        loop {
+            let page = self.repository.list_multipart(request.clone(), Urgency::Ahead).await?;
+            for pending in page.uploads.iter().filter(is_meant) {
+                self.repository.abort_multipart(&pending.upload, Urgency::Ahead).await?;
+            }
+            match page.next {
+                Some(next) => request.token = Some(next),
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Finds out what became of writes that nobody waits for any more. What cannot be found out now stays noted.

@@ -6,7 +6,7 @@ use crate::cache::Reader;
 use crate::meta::UploadKind;
 use crate::repository::limits::{self, MOST_OBJECT, USUAL_PART};
 use crate::repository::write::{
-    BeginRequest, CompleteRequest, CopyPartRequest, CopySource, Part, PartRequest, PutRequest, Upload,
+    BeginRequest, Begun, CompleteRequest, CopyPartRequest, CopySource, Part, PartRequest, PutRequest, Upload,
 };
 use crate::repository::{ObjectHeaders, Payload, Pin, Precondition};
 use bytes::Bytes;
@@ -81,7 +81,12 @@ impl Inner {
         let begin = BeginRequest { key: task.key.to_owned(), headers };
         let note = |kind| self.about_to_write(task.ino, task.key, task.token, kind).map_err(Refused::Failed);
         note(UploadKind::Beginning)?;
-        let upload = self.repository.begin_multipart(begin, task.token, task.urgency).await?;
+        let since_ns = self.clock.wall_ns();
+        let Begun { upload, may_be_one_of_several } = self.repository.begin_multipart(begin, task.token, task.urgency).await?;
+        if may_be_one_of_several {
+            // Before the row names this one alone: otherwise nobody would look for the other.
+            self.abort_begun(task.key, since_ns, Some(&upload.id)).await.map_err(Refused::Failed)?;
+        }
         let noted = note(UploadKind::Parts(upload.id.clone()));
         let done = async {
             noted?;
