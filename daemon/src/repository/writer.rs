@@ -5,7 +5,7 @@
 //! 2. A conditional write may have happened although its reply never came; tried again, it meets its own success as 412 (or 404). So
 //!    whenever a write is told that the key is not as it should be, a HEAD looks for its [`WriteToken`]: found, it was ours, and done.
 //! 3. A write that ends in [`StoreError::Deadline`] may have happened or not: [`Bucket::was_written`] tells later.
-//! 4. A multipart upload whose begin was answered too late is nobody's: [`Bucket::list_multipart`] shows it.
+//! 4. A multipart upload whose begin was answered too late is nobody's: [`Bucket::list_multipart`] shows it, and [`Begun`] says that there may be one.
 
 use super::client::{Attempts, Bucket, Op};
 use super::limits;

@@ -134,10 +134,13 @@ impl From<PreloadError> for Why {
     }
 }
 
+/// A part as it ended: its number, the bytes that were set aside for it, and those that it loaded.
+type EndedPart = (u64, u64, Result<u64, Why>);
+
 /// What is under way and what is still to be counted, in order.
 struct Pump<'a> {
     below: &'a Below<'a>,
-    under_way: FuturesUnordered<BoxFuture<'a, (u64, u64, Result<u64, Why>)>>,
+    under_way: FuturesUnordered<BoxFuture<'a, EndedPart>>,
     bytes_under_way: u64,
     parts: VecDeque<Part>,
     /// The number of the first of them.

@@ -67,10 +67,13 @@ pub enum Unread {
     Marker(ImportDir, ObjectSummary),
 }
 
+/// Names from one on up to another, and all there are in between.
+type SettledNames = ((Option<Vec<u8>>, Option<Vec<u8>>), Vec<ListedEntry>);
+
 /// A part as it is merged.
 struct Prepared {
     part: ImportPart,
-    segments: Vec<((Option<Vec<u8>>, Option<Vec<u8>>), Vec<ListedEntry>)>,
+    segments: Vec<SettledNames>,
     state: Option<ListingState>,
     accept: Accept,
 }

@@ -180,7 +180,7 @@ fn a_linked_directory_and_those_above_it_stay_where_they_are() {
 fn what_moves_from_one_bucket_to_another_is_sent_there_and_goes_here() {
     let site = Site::new();
     let (one, two) = (bucket(&site, "one"), bucket(&site, "two"));
-    let large: Vec<u8> = (0..3_000_000u32).map(|i| (i * 31 >> 7) as u8).collect();
+    let large: Vec<u8> = (0..3_000_000u32).map(|i| ((i * 31) >> 7) as u8).collect();
     one.put("file", large.clone(), []);
     one.put("tree/a", "a", []);
     one.put("tree/sub/b", "b", []);
@@ -218,7 +218,7 @@ fn what_leaves_every_bucket_stays_here() {
 fn a_deleted_association_leaves_all_files_here_and_all_objects_there() {
     let site = Site::new();
     let one = bucket(&site, "one");
-    let large: Vec<u8> = (0..2_000_000u32).map(|i| (i * 17 >> 5) as u8).collect();
+    let large: Vec<u8> = (0..2_000_000u32).map(|i| ((i * 17) >> 5) as u8).collect();
     one.put("tree/large", large.clone(), []);
     one.put("tree/empty", "", []);
     one.put("small", "small", []);

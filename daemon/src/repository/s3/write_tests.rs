@@ -38,7 +38,7 @@ async fn every_passing_fault_of_the_wire_is_outlasted_by_every_write() {
         let delete = DeleteRequest { key: "a".into(), pin: Some(a) };
         repository.delete(delete, Urgency::Ahead).await.expect("outlasted");
         let begin = BeginRequest { key: "b".into(), ..BeginRequest::default() };
-        let upload = repository.begin_multipart(begin, token, Urgency::Ahead).await.expect("outlasted");
+        let upload = repository.begin_multipart(begin, token, Urgency::Ahead).await.expect("outlasted").upload;
         let part = PartRequest { upload: upload.clone(), number: 1, body: "in parts".into() };
         let parts = vec![repository.put_part(part, Urgency::Ahead).await.expect("outlasted")];
         let complete = CompleteRequest { upload, parts, precondition: Precondition::Is(b) };

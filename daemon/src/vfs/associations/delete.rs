@@ -8,7 +8,7 @@ use super::{Association, AssociationView};
 use crate::config::RepositorySettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{AssociationId, Ino};
-use crate::meta::{AssociationState, FileKind, Inode, REPOSITORY_SETTING};
+use crate::meta::{AssociationState, FileKind, Inode, MetaError, REPOSITORY_SETTING};
 use crate::vfs::listing::Goal;
 use crate::vfs::{Inner, Vfs, metadata_error};
 use futures::FutureExt;
@@ -202,7 +202,10 @@ impl Pass<'_> {
         let removed = match removed {
             Ok(removed) => removed,
             // Somebody was faster, or made something in it.
-            Err(crate::meta::MetaError::Refused(_)) => return Ok(self.left.store(true, Ordering::Relaxed)),
+            Err(MetaError::Refused(_)) => {
+                self.left.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
             Err(error) => return Err(metadata_error(error)),
         };
         inner.names_changed(dir);
