@@ -66,10 +66,13 @@ pub enum Unread {
     Marker(ImportDir, ObjectSummary),
 }
 
+/// Names from the first (inclusive) to the second (exclusive), and all that the store has between them.
+type PreparedSegment = ((Option<Vec<u8>>, Option<Vec<u8>>), Vec<ListedEntry>);
+
 /// A part as it is merged.
 struct Prepared {
     part: ImportPart,
-    segments: Vec<((Option<Vec<u8>>, Option<Vec<u8>>), Vec<ListedEntry>)>,
+    segments: Vec<PreparedSegment>,
     state: Option<ListingState>,
     accept: Accept,
 }
