@@ -67,13 +67,13 @@ pub enum Unread {
     Marker(ImportDir, ObjectSummary),
 }
 
-/// Names from one on up to another, and all there are in between.
-type SettledNames = ((Option<Vec<u8>>, Option<Vec<u8>>), Vec<ListedEntry>);
+/// Names from the first (inclusive) to the second (exclusive), and all that the store has between them.
+type PreparedSegment = ((Option<Vec<u8>>, Option<Vec<u8>>), Vec<ListedEntry>);
 
 /// A part as it is merged.
 struct Prepared {
     part: ImportPart,
-    segments: Vec<SettledNames>,
+    segments: Vec<PreparedSegment>,
     state: Option<ListingState>,
     accept: Accept,
 }

@@ -27,7 +27,9 @@ pub(super) fn next(polling: &Polling, before: Duration, ended: Ended, random: f6
     };
     let wait = wait.clamp(polling.shortest, polling.longest.max(polling.shortest));
     let wait = if ended.is_told && ended.found.is_some() { polling.reconcile.max(wait) } else { wait };
-    let wait = wait.max(ended.took.saturating_mul(SHARE));
+    // One that failed was mostly spent waiting for the store, which is to be found well again soon.
+    let share = if ended.found.is_some() { SHARE } else { 1 };
+    let wait = wait.max(ended.took.saturating_mul(share));
     wait.mul_f64(0.9 + 0.2 * random.clamp(0.0, 1.0))
 }
 
@@ -66,6 +68,13 @@ mod tests {
     fn a_long_pass_takes_a_small_share_of_the_time() {
         let took = Duration::from_secs(500);
         assert_eq!(after(300, Ended { took, found: Some(true), is_told: false }), 10_000);
+    }
+
+    #[test]
+    fn a_pass_that_failed_for_long_is_tried_again_soon() {
+        let ended = Ended { took: Duration::from_secs(60), found: None, is_told: false };
+        assert_eq!((after(10, ended), after(300, ended)), (60, 300));
+        assert_eq!(after(300, Ended { took: Duration::from_secs(900), ..ended }), 900);
     }
 
     #[test]
