@@ -12,9 +12,15 @@ use crate::format::rows::key::{self, Space};
 use crate::format::rows::{self, RowError};
 use crate::ids::{Epoch, Ino};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 /// How often a transaction is tried before the conflict is the caller's.
 const TRIES: usize = 64;
+/// Tries after which whoever meets conflicts waits before the next.
+const PATIENT_FROM: usize = 8;
+/// The first of these waits, doubled each time up to the longest.
+const FIRST_WAIT: Duration = Duration::from_micros(50);
+const LONGEST_WAIT: Duration = Duration::from_millis(2);
 
 impl From<EngineError> for MetaError {
     fn from(error: EngineError) -> Self {
@@ -215,11 +221,19 @@ pub(super) fn epoch_of(view: &dyn View) -> Result<Option<Epoch>, MetaError> {
 }
 
 /// Runs `body` in a transaction, again from the start when it conflicts with somebody else's. Returns the epoch it ran in, too.
+/// Lets those through that are in the way: at first by a hint, then, where the cores are busy with others and a hint does nothing, by waiting.
+fn give_way(tries: usize) {
+    match tries.checked_sub(PATIENT_FROM) {
+        None => std::thread::yield_now(),
+        Some(beyond) => std::thread::sleep((FIRST_WAIT * 2_u32.saturating_pow(beyond.min(16) as u32)).min(LONGEST_WAIT)),
+    }
+}
+
 pub(super) fn transact<T>(
     engine: &dyn Engine,
     mut body: impl FnMut(&mut Txn<'_>) -> Result<T, MetaError>,
 ) -> Result<(T, Epoch), MetaError> {
-    for _ in 0..TRIES {
+    for tries in 0..TRIES {
         let view = engine.view();
         let stamp = view.stamp();
         let epoch = epoch_of(&*view)?.unwrap_or(Epoch::FIRST);
@@ -235,7 +249,7 @@ pub(super) fn transact<T>(
         }
         match engine.commit(batch, Durability::Process) {
             Ok(()) => return Ok((result, epoch)),
-            Err(EngineError::Conflict) => std::thread::yield_now(),
+            Err(EngineError::Conflict) => give_way(tries),
             Err(other) => return Err(other.into()),
         }
     }
