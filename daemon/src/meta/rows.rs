@@ -220,7 +220,6 @@ pub(super) fn epoch_of(view: &dyn View) -> Result<Option<Epoch>, MetaError> {
     row.map(|row| rows::decode_number(&row).map(Epoch).map_err(damaged(Table::Settings))).transpose()
 }
 
-/// Runs `body` in a transaction, again from the start when it conflicts with somebody else's. Returns the epoch it ran in, too.
 /// Lets those through that are in the way: at first by a hint, then, where the cores are busy with others and a hint does nothing, by waiting.
 fn give_way(tries: usize) {
     match tries.checked_sub(PATIENT_FROM) {
@@ -229,6 +228,7 @@ fn give_way(tries: usize) {
     }
 }
 
+/// Runs `body` in a transaction, again from the start when it conflicts with somebody else's. Returns the epoch it ran in, too.
 pub(super) fn transact<T>(
     engine: &dyn Engine,
     mut body: impl FnMut(&mut Txn<'_>) -> Result<T, MetaError>,
