@@ -64,6 +64,7 @@ fn what_is_only_here_open_for_writing_or_pinned_stays_and_says_so_where_it_was_n
     for name in ["changed", "open", "pinned", "plain"] {
         mount.read(name).expect("reads");
     }
+    mount.settle();
     let file = std::fs::OpenOptions::new().write(true).open(mount.path("changed")).expect("opens");
     file.write_all_at(b"ours", 200_000).expect("writes");
     drop(file);
