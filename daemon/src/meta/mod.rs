@@ -239,6 +239,7 @@ struct Shared {
     defaults: DefaultAttrs,
     quotas: Quotas,
     change_listener: OnceLock<ChangeListener>,
+    turns: rows::Turns,
     /// The directories of associations.
     association_roots: RwLock<HashSet<Ino>>,
     exporting: exporting::Exporting,
@@ -262,6 +263,7 @@ impl MetaStore {
             defaults,
             quotas,
             change_listener: OnceLock::new(),
+            turns: rows::Turns::default(),
             association_roots: RwLock::default(),
             exporting: exporting::Exporting::default(),
         };
@@ -317,14 +319,14 @@ impl MetaStore {
             Ok(result)
         };
         if !quotas.is_on() {
-            let (result, epoch) = rows::transact(self.engine(), body)?;
+            let (result, epoch) = rows::transact_in_turn(self.engine(), &self.shared.turns, body)?;
             // Whoever learns of this commit must find its rows.
             self.saw_epoch(epoch);
             self.tell_of(&changed);
             return Ok(result);
         }
         let mut entry = Entry::default();
-        let outcome = rows::transact(self.engine(), |txn| {
+        let outcome = rows::transact_in_turn(self.engine(), &self.shared.turns, |txn| {
             // Of the try before, which met a conflict.
             entry.undo();
             let result = body(txn)?;

@@ -11,16 +11,13 @@ use super::engine::{Batch, Durability, Engine, EngineError, KeyRange, Order, Tab
 use crate::format::rows::key::{self, Space};
 use crate::format::rows::{self, RowError};
 use crate::ids::{Epoch, Ino};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 /// How often a transaction is tried before the conflict is the caller's.
 const TRIES: usize = 64;
-/// Tries after which whoever meets conflicts waits before the next.
-const PATIENT_FROM: usize = 8;
-/// The first of these waits, doubled each time up to the longest.
-const FIRST_WAIT: Duration = Duration::from_micros(50);
-const LONGEST_WAIT: Duration = Duration::from_millis(2);
+/// Tries after which whoever meets conflicts has the others wait.
+const PATIENT_FOR: usize = 8;
 
 impl From<EngineError> for MetaError {
     fn from(error: EngineError) -> Self {
@@ -220,20 +217,42 @@ pub(super) fn epoch_of(view: &dyn View) -> Result<Option<Epoch>, MetaError> {
     row.map(|row| rows::decode_number(&row).map(Epoch).map_err(damaged(Table::Settings))).transpose()
 }
 
-/// Lets those through that are in the way: at first by a hint, then, where the cores are busy with others and a hint does nothing, by waiting.
-fn give_way(tries: usize) {
-    match tries.checked_sub(PATIENT_FROM) {
-        None => std::thread::yield_now(),
-        Some(beyond) => std::thread::sleep((FIRST_WAIT * 2_u32.saturating_pow(beyond.min(16) as u32)).min(LONGEST_WAIT)),
+/// Whose turn it is, among the transactions of one process: all at once, until one has met conflicts so often that the others let it through. The engine decides
+/// what conflicts; this only keeps many who change the same rows from starving one of them.
+#[derive(Default)]
+pub(super) struct Turns(RwLock<()>);
+
+/// A turn, alone or with others.
+enum Turn<'t> {
+    Shared { _turn: RwLockReadGuard<'t, ()> },
+    Alone { _turn: RwLockWriteGuard<'t, ()> },
+}
+
+impl Turns {
+    fn take(&self, tries: usize) -> Turn<'_> {
+        match tries {
+            ..PATIENT_FOR => Turn::Shared { _turn: self.0.read_recursive() },
+            _ => Turn::Alone { _turn: self.0.write() },
+        }
     }
 }
 
-/// Runs `body` in a transaction, again from the start when it conflicts with somebody else's. Returns the epoch it ran in, too.
+/// The same as [`transact_in_turn`] for whoever has no others to fear.
 pub(super) fn transact<T>(
     engine: &dyn Engine,
+    body: impl FnMut(&mut Txn<'_>) -> Result<T, MetaError>,
+) -> Result<(T, Epoch), MetaError> {
+    transact_in_turn(engine, &Turns::default(), body)
+}
+
+/// Runs `body` in a transaction, again from the start when it conflicts with somebody else's. Returns the epoch it ran in, too.
+pub(super) fn transact_in_turn<T>(
+    engine: &dyn Engine,
+    turns: &Turns,
     mut body: impl FnMut(&mut Txn<'_>) -> Result<T, MetaError>,
 ) -> Result<(T, Epoch), MetaError> {
     for tries in 0..TRIES {
+        let turn = turns.take(tries);
         let view = engine.view();
         let stamp = view.stamp();
         let epoch = epoch_of(&*view)?.unwrap_or(Epoch::FIRST);
@@ -247,9 +266,11 @@ pub(super) fn transact<T>(
         if batch.is_empty() {
             return Ok((result, epoch));
         }
-        match engine.commit(batch, Durability::Process) {
+        let committed = engine.commit(batch, Durability::Process);
+        drop(turn);
+        match committed {
             Ok(()) => return Ok((result, epoch)),
-            Err(EngineError::Conflict) => give_way(tries),
+            Err(EngineError::Conflict) => std::thread::yield_now(),
             Err(other) => return Err(other.into()),
         }
     }
