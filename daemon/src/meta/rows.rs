@@ -231,7 +231,7 @@ enum Turn<'t> {
 impl Turns {
     fn take(&self, tries: usize) -> Turn<'_> {
         match tries {
-            ..PATIENT_FOR => Turn::Shared { _turn: self.0.read_recursive() },
+            ..PATIENT_FOR => Turn::Shared { _turn: self.0.read() },
             _ => Turn::Alone { _turn: self.0.write() },
         }
     }
@@ -245,7 +245,7 @@ pub(super) fn transact<T>(
     transact_in_turn(engine, &Turns::default(), body)
 }
 
-/// Runs `body` in a transaction, again from the start when it conflicts with somebody else's. Returns the epoch it ran in, too.
+/// Runs `body` in a transaction, again from the start when it conflicts with somebody else's. Returns the epoch it ran in, too. `body` runs no other transaction.
 pub(super) fn transact_in_turn<T>(
     engine: &dyn Engine,
     turns: &Turns,
