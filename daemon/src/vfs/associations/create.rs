@@ -109,9 +109,11 @@ impl Inner {
         for association in self.associations.all() {
             if association.row.state == AssociationState::Deleting {
                 self.go_on_deleting(&association);
+            } else if association.id != AssociationId::ROOT {
+                // The root's bucket was looked at before the mount.
+                self.check_one(&association).await;
             }
         }
-        self.check_associations(false).await;
         self.watch_associations().await;
     }
 

@@ -62,6 +62,9 @@ impl Inner {
         match self.repository.delete(DeleteRequest { key: doomed.key.clone(), pin }, urgency).await {
             Ok(()) => {
                 self.meta.undoom(doomed).map_err(metadata_error)?;
+                if let Err(failure) = self.look_again_above(&doomed.key).await {
+                    tracing::debug!(key = doomed.key, %failure, "what the bucket has there now shows with the next listing");
+                }
                 Ok(RemovalOutcome::Removed)
             }
             Err(StoreError::Changed { .. }) => {
@@ -91,6 +94,24 @@ impl Inner {
         }
         let is_it = row.origin.as_ref().is_some_and(|origin| origin.key == key);
         Ok(matches!(row.kind, FileKind::File | FileKind::Symlink).then_some(is_it))
+    }
+
+    /// A directory of the bucket in which nothing is known to be may have lost its last object, and its name may be an object's: it is asked for again.
+    async fn look_again_above(self: &Arc<Self>, key: &str) -> ExportResult<()> {
+        let Some(association) = self.association_of_key(key) else { return Ok(()) };
+        let Some(path) = key.strip_prefix(association.prefix.as_str()) else { return Ok(()) };
+        let mut dir = association.row.root;
+        for name in path.trim_end_matches('/').split('/') {
+            let found = self.meta.lookup(dir, name.as_bytes()).map_err(metadata_error)?;
+            let Some(inner) = found.filter(|dirent| dirent.kind == FileKind::Directory) else { return Ok(()) };
+            let is_of_bucket = self.meta.inode(inner.ino).map_err(metadata_error)?.is_some_and(|row| !row.local);
+            if is_of_bucket && self.meta.read_dir(inner.ino, None, 1).map_err(metadata_error)?.is_empty() {
+                let directory = self.directory(dir)?;
+                return Ok(self.probe(&directory, name.as_bytes()).await?);
+            }
+            dir = inner.ino;
+        }
+        Ok(())
     }
 
     /// What the tree has where an object's key leads, as far as the tree is known.
