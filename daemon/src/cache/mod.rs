@@ -209,7 +209,7 @@ impl Cache {
         let file = self.flusher.dirty_file(ino)?;
         let state = file.written().lock();
         let allocated = self.allocated(&file, &state);
-        Some(Unflushed { size: state.size, allocated, mtime_ns: state.mtime_ns, ctime_ns: state.ctime_ns })
+        Some(Unflushed { size: state.size, allocated, mtime_ns: state.unrecorded_mtime_ns(), ctime_ns: state.ctime_ns })
     }
 
     /// Sets a file's times by `set`: what a write before that would have set no longer counts, also where it is being flushed.

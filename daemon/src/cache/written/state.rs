@@ -58,6 +58,8 @@ pub struct State {
     pub base: u64,
     /// Set by a write, taken by a flush or by an explicit change of times.
     pub mtime_ns: Option<i64>,
+    /// What a round took of it that is not recorded yet.
+    flushing_mtime_ns: Option<i64>,
     /// The last change.
     pub ctime_ns: i64,
     /// How often times were set explicitly.
@@ -291,10 +293,11 @@ impl State {
         self.changed = false;
         self.unlogged = Unlogged::default();
         let blocks = self.flushing.iter().map(|(index, (data, _))| (*index, data.clone())).collect();
+        self.flushing_mtime_ns = self.mtime_ns.take();
         Some(Snapshot {
             size,
             base: self.base,
-            mtime_ns: self.mtime_ns.take(),
+            mtime_ns: self.flushing_mtime_ns,
             ctime_ns: self.ctime_ns,
             blocks,
             block_size,
@@ -306,8 +309,13 @@ impl State {
 
     /// Times were set explicitly.
     pub fn times_were_set(&mut self) {
-        self.mtime_ns = None;
+        (self.mtime_ns, self.flushing_mtime_ns) = (None, None);
         self.times_set += 1;
+    }
+
+    /// When the file was last written, if the metadata does not say it: also while a round is to record it.
+    pub fn unrecorded_mtime_ns(&self) -> Option<i64> {
+        self.mtime_ns.or(self.flushing_mtime_ns)
     }
 
     /// When the file was last written before a round, unless times were set since.
@@ -318,6 +326,7 @@ impl State {
     /// Ends a round: with success memory lets go of it, else it is dirty again. Returns the memory given back.
     pub fn end_flush(&mut self, snapshot: &Snapshot, done: bool) -> usize {
         let mut freed = 0;
+        self.flushing_mtime_ns = None;
         for (index, (data, memory)) in std::mem::take(&mut self.flushing) {
             // What was written or cut meanwhile counts for more.
             if done || self.slots.contains_key(&index) || index * snapshot.block_size >= self.size {
@@ -547,6 +556,22 @@ mod tests {
         assert_eq!(state.mtime_of(&snapshot), None);
         state.end_flush(&snapshot, false);
         assert_eq!(state.begin_flush(BLOCK).expect("dirty again").mtime_ns, None);
+    }
+
+    #[test]
+    fn when_it_was_written_is_known_also_while_a_round_is_to_record_it() {
+        let mut state = State::clean(0, 0);
+        state.write(0, b"x", BLOCK, 5);
+        let snapshot = state.begin_flush(BLOCK).expect("dirty");
+        assert_eq!(state.unrecorded_mtime_ns(), Some(5));
+        state.write(1, b"y", BLOCK, 7);
+        assert_eq!(state.unrecorded_mtime_ns(), Some(7));
+        state.end_flush(&snapshot, true);
+        let snapshot = state.begin_flush(BLOCK).expect("dirty again");
+        state.times_were_set();
+        assert_eq!(state.unrecorded_mtime_ns(), None);
+        state.end_flush(&snapshot, true);
+        assert_eq!(state.unrecorded_mtime_ns(), None, "the metadata has it");
     }
 
     #[test]
