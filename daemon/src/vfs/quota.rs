@@ -104,20 +104,10 @@ impl Inner {
 
     fn shown_quota(&self, quota: Quota) -> Result<ShownQuota> {
         let path = match quota.id {
-            QuotaId::Project(dir) => Some(self.path_of(dir)?),
+            QuotaId::Project(dir) => Some(self.way_to(dir)?.0),
             _ => None,
         };
         Ok(ShownQuota { quota, path })
-    }
-
-    fn path_of(&self, mut ino: Ino) -> Result<Vec<u8>> {
-        let mut names = Vec::new();
-        while let Some((parent, name)) = self.meta.parent_of(ino).map_err(metadata_error)? {
-            names.push(name);
-            ino = parent;
-        }
-        names.reverse();
-        Ok(names.join(&b'/'))
     }
 
     /// The limit of bytes of the project that an inode is in, and what is left of it, as `statfs` shows it.

@@ -222,9 +222,7 @@ impl Vfs {
 
     /// Makes what was taken over so far durable.
     pub async fn make_taken_over_durable(&self) -> Result<()> {
-        let meta = Arc::clone(&self.0.meta);
-        let stopping = |_| crate::error::Error::new(crate::error::ErrorKind::ShuttingDown, "the file system is shutting down");
-        tokio::task::spawn_blocking(move || meta.flush()).await.map_err(stopping)?.map_err(metadata_error)
+        self.0.make_durable().await
     }
 }
 

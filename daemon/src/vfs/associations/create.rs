@@ -109,8 +109,8 @@ impl Inner {
         for association in self.associations.all() {
             if association.row.state == AssociationState::Deleting {
                 self.go_on_deleting(&association);
-            } else if association.id != AssociationId::ROOT {
-                // The root's bucket was looked at before the mount.
+            } else if association.id != AssociationId::ROOT && association.row.state != AssociationState::Failed {
+                // The root's bucket was looked at before the mount; why one could not be deleted stays to be read.
                 self.check_one(&association).await;
             }
         }
@@ -147,7 +147,7 @@ impl Inner {
     }
 
     /// The path of a directory, and the directories above it.
-    fn way_to(&self, mut ino: Ino) -> Result<(Vec<u8>, Vec<Ino>)> {
+    pub(in crate::vfs) fn way_to(&self, mut ino: Ino) -> Result<(Vec<u8>, Vec<Ino>)> {
         let (mut names, mut above) = (Vec::new(), Vec::new());
         while let Some((parent, name)) = self.meta.parent_of(ino).map_err(metadata_error)? {
             names.push(name);

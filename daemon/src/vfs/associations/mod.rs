@@ -117,7 +117,8 @@ impl Inner {
         Ok(self.associations.enter(Association { row, ..association.clone() }))
     }
 
-    async fn make_durable(self: &Arc<Self>) -> Result<()> {
+    /// Makes what was committed so far durable, on a thread that may block.
+    pub(super) async fn make_durable(self: &Arc<Self>) -> Result<()> {
         let inner = Arc::clone(self);
         let flushed = self.runtime.spawn_blocking(move || inner.meta.flush().map_err(metadata_error)).await;
         flushed.unwrap_or_else(|_| Err(Error::new(ErrorKind::ShuttingDown, "the file system is shutting down")))
