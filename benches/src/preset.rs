@@ -5,13 +5,15 @@ use crate::harness::store::Profile;
 use crate::options::Options;
 use crate::workload::small::{Order, Small};
 use crate::workload::{
-    Workload, cached_seq::CachedSeq, cold_seq::ColdSeq, export::Export, export::Files, fsync::Fsync, listing::Listing,
-    mount_time::MountTime, random_4k::Random4k, write_seq::WriteSeq, write_small::WriteSmall,
+    Workload, cached_seq::CachedSeq, cold_seq::ColdSeq, export::Export, export::Files, fsync::Fsync, import::Import,
+    listing::Listing, mount_time::MountTime, preload::Preload, random_4k::Random4k, write_seq::WriteSeq, write_small::WriteSmall,
 };
 
 const MIB: u64 = 1 << 20;
 /// The size of a small file.
 const SMALL_BYTES: u64 = 100 << 10;
+/// The size of an object whose name is all that counts.
+const NAMED_BYTES: u64 = 1 << 10;
 /// Large files of an export.
 const EXPORTED: usize = 4;
 /// Readers of small files.
@@ -40,6 +42,7 @@ pub struct Sizes {
     random_seconds: u32,
     written_bytes: u64,
     written_files: usize,
+    names: usize,
     syncs: usize,
 }
 
@@ -64,6 +67,7 @@ impl Preset {
                 random_seconds: 1,
                 written_bytes: 64 * MIB,
                 written_files: 200,
+                names: 2_000,
                 syncs: 20,
             },
             Preset::Table | Preset::Full => Sizes {
@@ -75,6 +79,7 @@ impl Preset {
                 random_seconds: 5,
                 written_bytes: 4096 * MIB,
                 written_files: 10_000,
+                names: 100_000,
                 syncs: 500,
             },
         };
@@ -107,6 +112,7 @@ impl Preset {
         }
         all.extend(self.small(sizes));
         all.extend(sizes.writing());
+        all.extend(sizes.tasks());
         all
     }
 
@@ -145,6 +151,15 @@ impl Sizes {
             Box::new(Fsync { set: set.clone(), times: self.syncs }),
             Box::new(Export { set: set.clone(), files: Files::Small(self.small_files) }),
             Box::new(Export { set, files: Files::Large(EXPORTED, self.stream_bytes / EXPORTED as u64) }),
+        ]
+    }
+
+    fn tasks(&self) -> Vec<Box<dyn Workload>> {
+        let set = self.streams(4);
+        vec![
+            Box::new(Preload { set: set.clone(), profile: Profile::LOOPBACK }),
+            Box::new(Preload { set, profile: Profile::REGION }),
+            Box::new(Import { set: Dataset::small(self.names, NAMED_BYTES) }),
         ]
     }
 

@@ -130,7 +130,10 @@ impl Entrant<'_> {
     fn round(&mut self, site: &Site, workload: &dyn Workload) -> Result<Vec<Sample>> {
         let set = workload.dataset();
         match workload.start() {
-            Start::Fresh => self.place = Place::fresh(site, self.peer.name(), &set.bucket)?,
+            Start::Fresh => {
+                let fresh = Place::fresh(site, self.peer.name(), &set.bucket)?;
+                self.place = Place { forebay_arguments: workload.forebay_arguments(), ..fresh };
+            }
             Start::Restarted => {}
             Start::Filled => system::drop_caches()?,
         }

@@ -84,8 +84,23 @@ impl Client {
         Ok(())
     }
 
+    /// GETs the bytes of an object from an offset on, as many as `into` has room for.
+    pub fn get_range(&mut self, path: &str, from: u64, into: &mut [u8]) -> Result<()> {
+        let range = format!("Range: bytes={from}-{}\r\n", from + into.len() as u64 - 1);
+        self.request_with("GET", path, 0, &range)?;
+        let length = self.response("GET", path)?.length;
+        if length != into.len() as u64 {
+            return Err(Error::Http { request: format!("GET {path}"), why: format!("{length} bytes, not {}", into.len()) });
+        }
+        self.stream.read_exact(into).at(path)
+    }
+
     fn request(&mut self, method: &str, path: &str, length: u64) -> Result<()> {
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\n\r\n", self.host);
+        self.request_with(method, path, length, "")
+    }
+
+    fn request_with(&mut self, method: &str, path: &str, length: u64, headers: &str) -> Result<()> {
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\n{headers}\r\n", self.host);
         self.stream.get_mut().write_all(head.as_bytes()).at(path)
     }
 

@@ -102,7 +102,7 @@ impl Store {
 
     /// Deletes every object of a bucket whose key begins with this; how many.
     pub fn delete_below(&self, bucket: &str, prefix: &str) -> Result<usize> {
-        let keys: Vec<String> = self.keys(bucket)?.into_iter().filter(|key| key.starts_with(prefix)).collect();
+        let keys: Vec<String> = keys(self.address, bucket)?.into_iter().filter(|key| key.starts_with(prefix)).collect();
         self.each(&keys, |client, key: &String| client.delete(&format!("/{bucket}/{key}")))?;
         Ok(keys.len())
     }
@@ -110,22 +110,7 @@ impl Store {
     /// Reads every object of a bucket once, at full speed, so that the store serves it from memory.
     pub fn warm(&self, bucket: &str) -> Result<()> {
         self.set_profile(Profile::LOOPBACK)?;
-        self.each(&self.keys(bucket)?, |client, key: &String| client.get_and_drop(&format!("/{bucket}/{key}")))
-    }
-
-    /// Every key of a bucket (the keys of benches need no escaping).
-    fn keys(&self, bucket: &str) -> Result<Vec<String>> {
-        let mut client = Client::connect(self.address)?;
-        let mut keys: Vec<String> = Vec::new();
-        loop {
-            let after = keys.last().map_or("", String::as_str);
-            let page = client.get(&format!("/{bucket}?list-type=2&start-after={after}"))?;
-            let known = keys.len();
-            keys.extend(page.split("<Key>").skip(1).filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned())));
-            if keys.len() == known {
-                return Ok(keys);
-            }
-        }
+        self.each(&keys(self.address, bucket)?, |client, key: &String| client.get_and_drop(&format!("/{bucket}/{key}")))
     }
 
     fn get(&self, path: &str) -> Result<String> {
@@ -138,6 +123,21 @@ impl Store {
             let mut client = Client::connect(self.address)?;
             group.iter().try_for_each(|item| work(&mut client, item))
         })
+    }
+}
+
+/// Every key of a bucket, asked for page by page (the keys of benches need no escaping).
+pub fn keys(address: SocketAddr, bucket: &str) -> Result<Vec<String>> {
+    let mut client = Client::connect(address)?;
+    let mut keys: Vec<String> = Vec::new();
+    loop {
+        let after = keys.last().map_or("", String::as_str);
+        let page = client.get(&format!("/{bucket}?list-type=2&start-after={after}"))?;
+        let known = keys.len();
+        keys.extend(page.split("<Key>").skip(1).filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned())));
+        if keys.len() == known {
+            return Ok(keys);
+        }
     }
 }
 

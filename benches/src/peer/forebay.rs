@@ -34,8 +34,8 @@ impl Peer for Forebay {
         let mut command = Command::new(&program);
         command.arg("mount").arg(format!("s3://{}", place.bucket)).arg(&place.mountpoint);
         command.arg("--cache").arg(&place.state).arg("--endpoint-url").arg(site.store.url()).arg("--no-sign-request");
-        command.args(&self.arguments);
+        command.args(place.forebay_arguments).args(&self.arguments);
         let mounted = Mounted::by_command(site, self.name(), place, command)?;
-        Ok(Mounted { exporter: Some(program), ..mounted })
+        Ok(Mounted { program: Some(program), ..mounted })
     }
 }

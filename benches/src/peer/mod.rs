@@ -17,6 +17,7 @@ pub mod juicefs;
 pub mod mountpoint;
 pub mod plain;
 pub mod plain_client;
+pub mod plain_saver;
 pub mod plain_sender;
 pub mod rclone;
 pub mod s3fs;
@@ -85,6 +86,8 @@ pub struct Place {
     pub state: PathBuf,
     /// The bucket.
     pub bucket: String,
+    /// Further arguments of `forebay mount` that the workload wants.
+    pub forebay_arguments: &'static [&'static str],
 }
 
 impl Place {
@@ -92,7 +95,7 @@ impl Place {
     pub fn fresh(site: &Site, peer: &str, bucket: &str) -> Result<Self> {
         let state = site.emptied(&format!("state/{peer}/{bucket}"))?;
         let mountpoint = site.directory(&format!("mnt/{peer}/{bucket}"))?;
-        Ok(Place { mountpoint, state, bucket: bucket.to_owned() })
+        Ok(Place { mountpoint, state, bucket: bucket.to_owned(), forebay_arguments: &[] })
     }
 }
 
@@ -112,8 +115,8 @@ pub struct Mounted {
     pub reach: Reach,
     /// Seconds from the start of the command until the root answered.
     pub mount_seconds: f64,
-    /// The program that sends what was written to the store, where that takes one.
-    pub exporter: Option<PathBuf>,
+    /// The program whose commands export, import and preload, where there is one.
+    pub program: Option<PathBuf>,
     mount: Option<Mount>,
 }
 
@@ -127,7 +130,7 @@ struct Mount {
 impl Mounted {
     /// A peer that needs no mount.
     pub fn without_mount(reach: Reach) -> Self {
-        Mounted { reach, mount_seconds: 0.0, exporter: None, mount: None }
+        Mounted { reach, mount_seconds: 0.0, program: None, mount: None }
     }
 
     /// Starts a mount command (which may stay, or return when the mount is ready) and waits until the mount answers.
@@ -145,7 +148,7 @@ impl Mounted {
         let root = place.mountpoint.clone();
         process::with_deadline("the first stat of the root", MOUNT_DEADLINE, move || fs::metadata(&root).at(root.display()))?;
         let mount_seconds = start.elapsed().as_secs_f64();
-        Ok(Mounted { reach: Reach::Tree(place.mountpoint.clone()), mount_seconds, exporter: None, mount: Some(mount) })
+        Ok(Mounted { reach: Reach::Tree(place.mountpoint.clone()), mount_seconds, program: None, mount: Some(mount) })
     }
 
     /// The mount point, which the peer's processes have among their arguments.

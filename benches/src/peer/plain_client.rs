@@ -6,6 +6,7 @@ use crate::harness::data::Dataset;
 use crate::harness::error::{At, Error, Result};
 use crate::harness::process;
 use crate::harness::site::Site;
+use crate::harness::store;
 use crate::harness::system;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// The size of the ranges that large objects are read in.
-const RANGE: u64 = 8 << 20;
+pub(super) const RANGE: u64 = 8 << 20;
 
 /// The client.
 #[derive(Debug)]
@@ -86,6 +87,11 @@ impl Session {
     /// Reads small objects whole, over as many connections as there are readers elsewhere; objects/s.
     pub fn read_whole(&self, set: &Dataset, connections: usize, deadline: Duration) -> Result<f64> {
         self.blast(set, connections, set.objects.len() as u64, &[], "ops/s=", deadline)
+    }
+
+    /// Lists all keys, page by page; how many there are.
+    pub fn list_all(&self) -> Result<usize> {
+        Ok(store::keys(self.store, &self.bucket)?.len())
     }
 
     fn blast(

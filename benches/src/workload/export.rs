@@ -103,7 +103,7 @@ impl Workload for Export {
     fn run(&self, peer: &Mounted, meter: &mut Meter<'_>) -> Result<()> {
         let prefix = format!("bench-export-{}", ROUNDS.fetch_add(1, Ordering::Relaxed));
         let amount = self.amount();
-        match (&peer.reach, &peer.exporter) {
+        match (&peer.reach, &peer.program) {
             (Reach::Client(session), _) => {
                 let dir = session.directory().join(&prefix);
                 let files = self.plant(&dir)?;

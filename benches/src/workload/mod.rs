@@ -12,8 +12,10 @@ pub mod cached_seq;
 pub mod cold_seq;
 pub mod export;
 pub mod fsync;
+pub mod import;
 pub mod listing;
 pub mod mount_time;
+pub mod preload;
 pub mod random_4k;
 pub mod reading;
 pub mod small;
@@ -54,6 +56,10 @@ pub trait Workload {
     /// How far away the store is.
     fn profile(&self) -> Profile {
         Profile::LOOPBACK
+    }
+    /// Further arguments of `forebay mount`, where every round starts with a new mount.
+    fn forebay_arguments(&self) -> &'static [&'static str] {
+        &[]
     }
     /// How every round starts.
     fn start(&self) -> Start {

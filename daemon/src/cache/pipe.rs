@@ -14,6 +14,9 @@ pub(super) const PART: u64 = 8 * MIB;
 const CORE: f64 = (512u64 << 20) as f64;
 /// Never less, in bytes: it would only be asked for in more and smaller GETs, which the store pays for as well (decision 0017).
 const LEAST: u64 = 16 * MIB;
+/// See [`Pipe::gets`].
+const NEAR_GETS: u64 = 16;
+const FAR_GETS: u64 = 4;
 /// GETs of fewer bytes say little of how long a whole part takes.
 const TELLING: u64 = MIB / 2;
 /// The fastest GET of the last one to two of these counts: under load every GET is slow, and not for the network's sake.
@@ -61,6 +64,12 @@ impl Pipe {
     pub(super) fn bytes(&self) -> Option<u64> {
         Some(self.bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
+
+    /// Into how many GETs a stream cuts what it has under way. A near store's are small and many: such a body lies in the sockets' buffers
+    /// before anybody takes it, so that neither side waits for the other (decision 0019). Far away each costs a round trip.
+    pub(super) fn gets(&self) -> u64 {
+        if self.bytes() == Some(LEAST) { NEAR_GETS } else { FAR_GETS }
+    }
 }
 
 #[cfg(test)]
@@ -84,6 +93,7 @@ mod tests {
         assert_eq!(near.bytes().expect("told") / MIB, 22, "the fastest counts; a tiny one says nothing");
         near.note(PART, ms(1), ms(2), now);
         assert_eq!(near.bytes(), Some(LEAST), "and however near, the least");
+        assert_eq!((near.gets(), far.gets()), (NEAR_GETS, FAR_GETS));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::fetch::Fetch;
 use super::file::{BlockState, BlockWaiter, CachedFile};
 use super::filemap::{Mapped, Rows};
 use super::local::LocalData;
-use super::readahead::{FIRST_WINDOW, ReadAhead};
+use super::readahead::{FIRST_WINDOW, Limit, ReadAhead};
 use super::region::Piece;
 use super::written::Told;
 use super::{Cache, ReadReply};
@@ -297,7 +297,7 @@ impl Cache {
         let mut ahead = reader.ahead.lock();
         let was = ahead.is_sequential();
         let LocalData::Packed(packed) = reader.file.local();
-        let planned = ahead.on_read(bytes, packed.base(), self.window());
+        let planned = ahead.on_read(bytes, packed.base(), Limit { window: self.window(), gets: self.pipe.gets() });
         match (was, ahead.is_sequential()) {
             (false, true) => drop(self.sequential_readers.fetch_add(1, Ordering::Relaxed)),
             (true, false) => drop(self.sequential_readers.fetch_sub(1, Ordering::Relaxed)),

@@ -16,6 +16,15 @@ const LEAST_PART: u64 = 1 << 20;
 /// Random reads in a row after which the pattern is called random.
 const RANDOM_AFTER: u32 = 2;
 
+/// What a stream may have under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    /// Bytes ahead of the reader.
+    pub window: u64,
+    /// GETs that the window is cut into, as long as each is of a useful size.
+    pub gets: u64,
+}
+
 /// The planner's state for one handle. Offsets and sizes in bytes.
 #[derive(Debug, Default)]
 pub(super) struct ReadAhead {
@@ -30,11 +39,11 @@ pub(super) struct ReadAhead {
 
 impl ReadAhead {
     /// Takes note of a read and returns what to fetch ahead of it, cut into the ranges of single GETs.
-    pub(super) fn on_read(&mut self, read: &Range<u64>, file_size: u64, max_window: u64) -> Vec<Range<u64>> {
-        if !self.note(read, max_window) {
+    pub(super) fn on_read(&mut self, read: &Range<u64>, file_size: u64, limit: Limit) -> Vec<Range<u64>> {
+        if !self.note(read, limit.window) {
             return Vec::new();
         }
-        let part = (self.window / 4).clamp(LEAST_PART, PART);
+        let part = (self.window / limit.gets).clamp(LEAST_PART, PART);
         let goal = (self.position + self.window).min(file_size);
         self.frontier = self.frontier.max(read.end);
         // Whole parts only, unless the file ends first: many small GETs would cost more than they hide.
@@ -87,6 +96,10 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    const fn up_to(window_mib: u64) -> Limit {
+        Limit { window: window_mib * MIB, gets: 4 }
+    }
+
     fn planned(parts: &[Range<u64>]) -> u64 {
         parts.iter().map(|part| part.end - part.start).sum()
     }
@@ -98,7 +111,7 @@ mod tests {
         let mut covered = MIB;
         for read in 0..1024 {
             let range = read * MIB..(read + 1) * MIB;
-            for part in ahead.on_read(&range, size, 128 * MIB) {
+            for part in ahead.on_read(&range, size, up_to(128)) {
                 assert_eq!(part.start, covered.max(range.end), "no gap and no overlap");
                 assert!(part.end - part.start <= 8 * MIB);
                 covered = part.end;
@@ -112,7 +125,7 @@ mod tests {
     fn requests_out_of_order_are_still_one_stream() {
         let mut ahead = ReadAhead::default();
         let order = [0, 2, 1, 4, 3, 5, 7, 6];
-        let total: u64 = order.iter().map(|i| planned(&ahead.on_read(&(i * MIB..(i + 1) * MIB), 1024 * MIB, 64 * MIB))).sum();
+        let total: u64 = order.iter().map(|i| planned(&ahead.on_read(&(i * MIB..(i + 1) * MIB), 1024 * MIB, up_to(64)))).sum();
         assert!(total >= 32 * MIB, "window opened to {total}");
         assert!(ahead.is_sequential());
     }
@@ -124,7 +137,7 @@ mod tests {
         let mut total = 0;
         for _ in 0..100 {
             offset = offset.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407) % (1 << 36);
-            total += planned(&ahead.on_read(&(offset..offset + 4096), 1 << 36, 64 * MIB));
+            total += planned(&ahead.on_read(&(offset..offset + 4096), 1 << 36, up_to(64)));
         }
         assert_eq!(total, 0);
     }
@@ -132,28 +145,39 @@ mod tests {
     #[test]
     fn a_stream_in_the_middle_is_found_by_its_second_read() {
         let mut ahead = ReadAhead::default();
-        assert!(ahead.on_read(&(500 * MIB..501 * MIB), 1024 * MIB, 64 * MIB).is_empty());
-        assert!(!ahead.on_read(&(501 * MIB..502 * MIB), 1024 * MIB, 64 * MIB).is_empty());
+        assert!(ahead.on_read(&(500 * MIB..501 * MIB), 1024 * MIB, up_to(64)).is_empty());
+        assert!(!ahead.on_read(&(501 * MIB..502 * MIB), 1024 * MIB, up_to(64)).is_empty());
     }
 
     #[test]
     fn a_jump_ends_the_stream_after_two_reads() {
         let mut ahead = ReadAhead::default();
         for i in 0..8 {
-            ahead.on_read(&(i * MIB..(i + 1) * MIB), 1024 * MIB, 64 * MIB);
+            ahead.on_read(&(i * MIB..(i + 1) * MIB), 1024 * MIB, up_to(64));
         }
-        ahead.on_read(&(700 * MIB..701 * MIB), 1024 * MIB, 64 * MIB);
+        ahead.on_read(&(700 * MIB..701 * MIB), 1024 * MIB, up_to(64));
         assert!(ahead.is_sequential(), "one stray read is forgiven");
-        ahead.on_read(&(300 * MIB..301 * MIB), 1024 * MIB, 64 * MIB);
+        ahead.on_read(&(300 * MIB..301 * MIB), 1024 * MIB, up_to(64));
         assert!(!ahead.is_sequential());
     }
 
     #[test]
     fn what_was_given_back_is_planned_again() {
         let mut ahead = ReadAhead::default();
-        let parts = ahead.on_read(&(0..MIB), 1024 * MIB, 64 * MIB);
+        let parts = ahead.on_read(&(0..MIB), 1024 * MIB, up_to(64));
         ahead.give_back(parts[0].start);
-        let again = ahead.on_read(&(MIB..2 * MIB), 1024 * MIB, 64 * MIB);
+        let again = ahead.on_read(&(MIB..2 * MIB), 1024 * MIB, up_to(64));
         assert_eq!(again[0].start, 2 * MIB, "from the reader on, not behind it");
+    }
+
+    #[test]
+    fn a_window_is_cut_into_as_many_gets_as_are_wanted_but_no_tiny_ones() {
+        let parts_of = |gets| {
+            let mut ahead = ReadAhead::default();
+            let limit = Limit { window: 16 * MIB, gets };
+            let planned = (0..64).flat_map(|read| ahead.on_read(&(read * MIB..(read + 1) * MIB), 1024 * MIB, limit)).last();
+            planned.map(|part| (part.end - part.start) / MIB)
+        };
+        assert_eq!((parts_of(4), parts_of(16), parts_of(64)), (Some(4), Some(1), Some(1)));
     }
 }
