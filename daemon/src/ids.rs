@@ -9,6 +9,29 @@ pub struct Ino(pub u64);
 impl Ino {
     /// The root directory (FUSE fixes it at 1).
     pub const ROOT: Ino = Ino(1);
+    /// The directory whose entries are the snapshots.
+    pub const SNAPSHOTS: Ino = Ino(u64::MAX);
+    /// Bits of a number that are the inode's own; above them stands the epoch of the snapshot through which it is seen, 0 for the tree as it is.
+    const OWN_BITS: u32 = 40;
+    /// The last epoch that a snapshot can have.
+    pub const LAST_EPOCH: Epoch = Epoch((1 << (64 - Self::OWN_BITS)) - 2);
+
+    /// The same inode as it was when an epoch ended.
+    pub fn at(self, epoch: Epoch) -> Ino {
+        debug_assert!(self.0 >> Self::OWN_BITS == 0 && epoch <= Self::LAST_EPOCH, "{self} at {epoch:?}");
+        Ino(epoch.0 << Self::OWN_BITS | self.0)
+    }
+
+    /// The epoch at whose end it is seen, and its number in the tree; `None` for an inode of the tree as it is, and for [`Ino::SNAPSHOTS`].
+    pub fn in_snapshot(self) -> Option<(Epoch, Ino)> {
+        let epoch = self.0 >> Self::OWN_BITS;
+        (epoch != 0 && self != Self::SNAPSHOTS).then(|| (Epoch(epoch), Ino(self.0 & ((1 << Self::OWN_BITS) - 1))))
+    }
+
+    /// Whether nothing about it can change.
+    pub fn is_frozen(self) -> bool {
+        self.0 >> Self::OWN_BITS != 0
+    }
 }
 
 impl fmt::Display for Ino {

@@ -62,7 +62,7 @@ pub(super) fn must_be_logged(row: &Inode) -> bool {
 /// Writes the log for what a transaction has written; returns the inodes that changed.
 pub(super) fn derive(txn: &mut Txn<'_>, association_roots: &HashSet<Ino>) -> Result<Vec<Ino>, MetaError> {
     let (mut changed, mut gone) = (Vec::new(), Vec::new());
-    for write in txn.writes().iter().filter(|write| write.table == Table::Inodes) {
+    for write in txn.writes_now().filter(|write| write.table == Table::Inodes) {
         let is_object = |ino: &Ino| *ino != Ino::ROOT && !association_roots.contains(ino);
         let Some(ino) = key::leading_ino(&write.key).filter(is_object) else { continue };
         match write.value.as_deref().filter(|value| !is_tombstone(value)) {

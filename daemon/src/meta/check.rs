@@ -2,12 +2,14 @@
 
 use super::allocated::recount;
 use super::dir::{decode_dirent, lookup};
-use super::engine::{KeyRange, Table};
+use super::engine::{KeyRange, Order, Table};
 use super::inode::{decode_inode, read_inode};
-use super::rows::Reading;
-use super::{FileKind, MetaError, MetaStore};
-use crate::format::rows::{InodeRow, Link, key};
-use crate::ids::Ino;
+use super::map::decode_chunk;
+use super::rows::{Reading, damaged};
+use super::{FileKind, HOLE, MapChunk, MetaError, MetaStore};
+use crate::format::rows::{InodeRow, Link, RowError, decode_number, is_tombstone, key};
+use crate::ids::{BlockId, Ino};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// A broken invariant.
@@ -48,6 +50,16 @@ pub enum Violation {
     /// A file that is pinned and not in the table of pins, or the other way round.
     #[error("{0} is pinned in one place and not in the other")]
     WrongPin(Ino),
+    /// A count of references that is not what the maps come to.
+    #[error("block {fingerprint:016x} is said to be referred to {found} times and is {expected} times")]
+    WrongReferences {
+        /// The block's fingerprint.
+        fingerprint: u64,
+        /// What its row says.
+        found: u64,
+        /// What the maps of all epochs come to.
+        expected: u64,
+    },
     /// Rows of an inode that is gone.
     #[error("{ino} has rows in {table} and none of its own")]
     Leftover {
@@ -102,13 +114,15 @@ impl MetaStore {
             let mut last_seen = Ino::ROOT;
             each(&reading, table, &mut |prefix, _| {
                 let ino = key::leading_ino(prefix).unwrap_or(Ino(0));
-                if ino != last_seen && read_inode(&reading, ino)?.is_none() {
+                // What is cached of a snapshot's files is in maps of their own.
+                if ino != last_seen && !ino.is_frozen() && read_inode(&reading, ino)?.is_none() {
                     violations.push(Violation::Leftover { ino, table: table.name() });
                 }
                 last_seen = ino;
                 Ok(())
             })?;
         }
+        check_references(&reading, &mut violations)?;
         violations.extend(pins.into_iter().map(Violation::WrongPin));
         for (ino, _) in self.changes(None, usize::MAX)? {
             if read_inode(&reading, ino)?.is_none() {
@@ -122,6 +136,38 @@ impl MetaStore {
         }
         Ok(violations)
     }
+}
+
+/// Counts what the maps of all epochs refer to.
+fn check_references(reading: &Reading<'_>, violations: &mut Vec<Violation>) -> Result<(), MetaError> {
+    let everything = KeyRange { start: Vec::new(), end: None };
+    let (mut counts, mut failure): (BTreeMap<u64, (u64, u64)>, _) = (BTreeMap::new(), None);
+    reading.view.scan(Table::FileMap, &everything, Order::Ascending, &mut |_, row| {
+        match local_blocks(row) {
+            Ok(blocks) => blocks.for_each(|fingerprint| counts.entry(fingerprint).or_default().0 += 1),
+            Err(error) => failure = Some(error),
+        }
+        ControlFlow::Continue(())
+    })?;
+    reading.view.scan(Table::Refs, &everything, Order::Ascending, &mut |key, row| {
+        let found = decode_number(row).ok().zip(key::referenced(key));
+        match found {
+            Some((count, fingerprint)) => counts.entry(fingerprint).or_default().1 = count,
+            None => failure = Some(damaged(Table::Refs)(RowError::Field("count"))),
+        }
+        ControlFlow::Continue(())
+    })?;
+    let wrong = counts.into_iter().filter(|(_, (expected, found))| expected != found);
+    violations.extend(wrong.map(|(fingerprint, (expected, found))| Violation::WrongReferences { fingerprint, found, expected }));
+    failure.map_or(Ok(()), Err)
+}
+
+/// The fingerprints of the blocks in a row of a file map that were written here.
+fn local_blocks(row: &[u8]) -> Result<impl Iterator<Item = u64>, MetaError> {
+    let chunk = if is_tombstone(row) { MapChunk::default() } else { decode_chunk(row)? };
+    let local = chunk.local;
+    let written = move |(slot, id): (usize, Option<BlockId>)| id.filter(|id| *id != HOLE && local >> slot & 1 == 1);
+    Ok(chunk.blocks.into_iter().enumerate().filter_map(written).map(|id| id.fingerprint()))
 }
 
 /// Whether an entry (its key's prefix) is one of an inode's further names.

@@ -1,20 +1,15 @@
-//! What was written: sizes, times and blocks of files, and the count of references to blocks that exist only here.
-//!
-//! Invariants:
-//! 1. The reference count of a fingerprint is the number of slots of file maps that hold a local block with it.
-//! 2. A count and the slot it counts change in one transaction. Whoever learns that a count fell to nothing may let go of the block.
+//! What was written: sizes, times and blocks of files.
 
 use super::allocated::{Change, Extent};
-use super::engine::{KeyRange, Order, Table};
+use super::engine::{KeyRange, Table};
 use super::inode::read_for_change;
 use super::intent;
 use super::map::decode_chunk;
 use super::quota::{Reservation, Spending};
 use super::rows::{Txn, damaged};
 use super::{BLOCKS_PER_CHUNK, Inode, MapChunk, MetaError, MetaStore};
-use crate::format::rows::{HOLE, RowError, decode_number, encode_number, key};
+use crate::format::rows::{HOLE, RowError, key};
 use crate::ids::{BlockId, Ino};
-use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 
 /// File-map rows cut off in one transaction.
@@ -76,68 +71,23 @@ pub struct Recorded {
     pub allocated: Vec<u64>,
 }
 
-/// Changes of reference counts, by fingerprint.
-#[derive(Default)]
-pub(super) struct References(BTreeMap<u64, i64>);
-
-impl References {
-    fn add(&mut self, id: &BlockId, by: i64) {
-        if *id != HOLE {
-            *self.0.entry(id.fingerprint()).or_default() += by;
-        }
-    }
-
-    /// Drops one reference.
-    pub(super) fn drop_one(&mut self, id: &BlockId) {
-        self.add(id, -1);
-    }
-
-    /// Drops the references of a row of a file map.
-    pub(super) fn drop_row(&mut self, row: &[u8]) -> Result<(), MetaError> {
-        let chunk = decode_chunk(row)?;
-        for (slot, id) in chunk.blocks.iter().enumerate() {
-            if let Some(id) = id.filter(|_| chunk.is_local(slot)) {
-                self.add(&id, -1);
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes the counts; returns the fingerprints that nothing refers to any more.
-    pub(super) fn write(self, txn: &mut Txn<'_>) -> Result<Vec<u64>, MetaError> {
-        let mut released = Vec::new();
-        for (fingerprint, change) in self.0.into_iter().filter(|(_, change)| *change != 0) {
-            let at = key::reference(fingerprint);
-            let count =
-                txn.read_plain(Table::Refs, &at)?.map_or(Ok(0), |row| decode_number(&row)).map_err(damaged(Table::Refs))?;
-            match count.saturating_add_signed(change) {
-                0 => {
-                    txn.remove_plain(Table::Refs, &at);
-                    released.push(fingerprint);
-                }
-                count => txn.write_plain(Table::Refs, &at, encode_number(count)),
-            }
-        }
-        Ok(released)
-    }
-}
-
 impl MetaStore {
     /// Records what files are after a round of writing, in one transaction. Inodes that are gone are skipped.
     pub fn write_content(&self, files: &[FileContent]) -> Result<Recorded, MetaError> {
         let now_ns = files.iter().map(|file| file.ctime_ns).max().unwrap_or(0);
         let reserved: Vec<_> = files.iter().map(|file| file.reserved.clone()).collect();
         let by = Spending { now_ns, reserved: &reserved, ..Spending::default() };
-        self.transact_for(&by, |txn| {
-            let (mut references, mut allocated) = (References::default(), Vec::with_capacity(files.len()));
+        let (allocated, released) = self.transact_releasing(&by, |txn| {
+            let mut allocated = Vec::with_capacity(files.len());
             for file in files {
                 allocated.push(match read_for_change(txn, file.ino)? {
-                    Some(row) => record(txn, file, row, &mut references)?,
+                    Some(row) => record(txn, file, row)?,
                     None => 0,
                 });
             }
-            Ok(Recorded { released: references.write(txn)?, allocated })
-        })
+            Ok(allocated)
+        })?;
+        Ok(Recorded { released, allocated })
     }
 
     /// Cuts a file to `size`, and forgets its intents: rows of its map behind that go from the end on, a bounded number per transaction, each of which leaves a
@@ -145,7 +95,8 @@ impl MetaStore {
     pub fn cut_content(&self, ino: Ino, size: u64, base: u64, block_size: u64, now_ns: i64) -> Result<Vec<u64>, MetaError> {
         let mut released = Vec::new();
         loop {
-            let (mut gone, more) = self.transact(|txn| cut_step(txn, ino, size, base, block_size, now_ns))?;
+            let step = |txn: &mut Txn<'_>| cut_step(txn, ino, size, base, block_size, now_ns);
+            let (more, mut gone) = self.transact_releasing(&Spending::default(), step)?;
             released.append(&mut gone);
             if !more {
                 return Ok(released);
@@ -153,28 +104,12 @@ impl MetaStore {
         }
     }
 
-    /// Whether a block written here is referred to.
-    pub fn is_referenced(&self, fingerprint: u64) -> Result<bool, MetaError> {
-        Ok(self.reading().view.get(Table::Refs, &key::reference(fingerprint))?.is_some())
-    }
-
-    /// Visits the fingerprint of every block that exists only here.
-    pub fn references(&self, visit: &mut dyn FnMut(u64)) -> Result<(), MetaError> {
-        let everything = KeyRange { start: Vec::new(), end: None };
-        self.reading().view.scan(Table::Refs, &everything, Order::Ascending, &mut |key, _| {
-            if let Some(fingerprint) = key::referenced(key) {
-                visit(fingerprint);
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(())
-    }
-
     /// The next row of a file's map at or after a number.
     pub fn next_chunk(&self, ino: Ino, from: u64) -> Result<Option<(u64, MapChunk)>, MetaError> {
-        let range = KeyRange { start: key::chunk(ino, from).to_vec(), end: KeyRange::prefix(&key::ino(ino)).end };
+        let (reading, own) = self.reading_of(ino)?;
+        let range = KeyRange { start: key::chunk(own, from).to_vec(), end: KeyRange::prefix(&key::ino(own)).end };
         let mut found = None;
-        self.reading().scan(Table::FileMap, &range, &mut |prefix, row| {
+        reading.scan(Table::FileMap, &range, &mut |prefix, row| {
             found = Some((chunk_number(prefix)?, decode_chunk(row)?));
             Ok(ControlFlow::Break(()))
         })?;
@@ -188,15 +123,10 @@ fn chunk_number(prefix: &[u8]) -> Result<u64, MetaError> {
 }
 
 /// Writes what a file is now over the row it had; returns how many bytes of it have something in them.
-pub(super) fn record(
-    txn: &mut Txn<'_>,
-    file: &FileContent,
-    mut row: Inode,
-    references: &mut References,
-) -> Result<u64, MetaError> {
+pub(super) fn record(txn: &mut Txn<'_>, file: &FileContent, mut row: Inode) -> Result<u64, MetaError> {
     let (was, now) = (Extent::of(&row), Extent { size: file.size, base: file.base });
     let mut change = Change::new(was, now);
-    write_blocks(txn, file, references, &mut change)?;
+    write_blocks(txn, file, &mut change)?;
     // Only a cut makes less of a file, unless it failed: then rows may be left behind the end.
     let is_cut = now.size < was.size || now.base != was.base;
     let allocated = if is_cut { change.anew(txn.reading(), file.ino)? } else { change.after(txn, file.ino, &row)? };
@@ -209,12 +139,7 @@ pub(super) fn record(
     Ok(allocated)
 }
 
-fn write_blocks(
-    txn: &mut Txn<'_>,
-    file: &FileContent,
-    references: &mut References,
-    change: &mut Change,
-) -> Result<(), MetaError> {
+fn write_blocks(txn: &mut Txn<'_>, file: &FileContent, change: &mut Change) -> Result<(), MetaError> {
     for chunk_blocks in file.blocks.chunk_by(|(a, _), (b, _)| a / BLOCKS_PER_CHUNK == b / BLOCKS_PER_CHUNK) {
         let number = chunk_blocks[0].0 / BLOCKS_PER_CHUNK;
         let at = key::chunk(file.ino, number);
@@ -222,7 +147,7 @@ fn write_blocks(
         let mut chunk = before.as_deref().map(decode_chunk).transpose()?.unwrap_or_default();
         change.leaves(number, &chunk);
         for (index, content) in chunk_blocks {
-            set_slot(&mut chunk, (index % BLOCKS_PER_CHUNK) as usize, file.mapped(*index, *content), references);
+            set_slot(&mut chunk, (index % BLOCKS_PER_CHUNK) as usize, file.mapped(*index, *content));
         }
         change.becomes(number, &chunk);
         write_chunk(txn, &at, before.is_some(), &chunk)?;
@@ -230,19 +155,13 @@ fn write_blocks(
     Ok(())
 }
 
-fn set_slot(chunk: &mut MapChunk, slot: usize, id: Option<BlockId>, references: &mut References) {
+fn set_slot(chunk: &mut MapChunk, slot: usize, id: Option<BlockId>) {
     if chunk.blocks.len() <= slot {
         chunk.blocks.resize(slot + 1, None);
     }
-    if let Some(old) = chunk.blocks[slot].filter(|_| chunk.is_local(slot)) {
-        references.add(&old, -1);
-    }
     chunk.blocks[slot] = id;
     match id {
-        Some(id) => {
-            references.add(&id, 1);
-            chunk.local |= 1 << slot;
-        }
+        Some(_) => chunk.local |= 1 << slot,
         None => chunk.local &= !(1 << slot),
     }
 }
@@ -256,15 +175,8 @@ fn write_chunk(txn: &mut Txn<'_>, at: &[u8], existed: bool, chunk: &MapChunk) ->
     Ok(())
 }
 
-fn cut_step(
-    txn: &mut Txn<'_>,
-    ino: Ino,
-    size: u64,
-    base: u64,
-    block_size: u64,
-    now_ns: i64,
-) -> Result<(Vec<u64>, bool), MetaError> {
-    let Some(mut row) = read_for_change(txn, ino)? else { return Ok((Vec::new(), false)) };
+fn cut_step(txn: &mut Txn<'_>, ino: Ino, size: u64, base: u64, block_size: u64, now_ns: i64) -> Result<bool, MetaError> {
+    let Some(mut row) = read_for_change(txn, ino)? else { return Ok(false) };
     intent::remove_all(txn, ino)?;
     let first_gone = size.div_ceil(block_size);
     let chunk_bytes = block_size * BLOCKS_PER_CHUNK;
@@ -281,7 +193,7 @@ fn cut_step(
     let reached = if more { cut.first().map_or(size, |(number, _)| number * chunk_bytes) } else { size };
     let was = Extent::of(&row);
     let now = Extent { size: row.size.min(reached), base: was.base.min(base.max(reached)) };
-    let (mut references, mut change) = (References::default(), Change::new(was, now));
+    let mut change = Change::new(was, now);
     for (number, bytes) in &cut {
         let at = key::chunk(ino, *number);
         let mut chunk = decode_chunk(bytes)?;
@@ -289,7 +201,7 @@ fn cut_step(
         txn.depend(Table::FileMap, &at)?;
         for slot in 0..chunk.blocks.len() {
             if number * BLOCKS_PER_CHUNK + slot as u64 >= first_gone {
-                set_slot(&mut chunk, slot, None, &mut references);
+                set_slot(&mut chunk, slot, None);
             }
         }
         change.becomes(*number, &chunk);
@@ -299,5 +211,5 @@ fn cut_step(
     (row.size, row.base) = (now.size, Some(now.base));
     (row.mtime_ns, row.ctime_ns) = (now_ns, now_ns);
     txn.write(Table::Inodes, &key::ino(ino), row.encode());
-    Ok((references.write(txn)?, more))
+    Ok(more)
 }

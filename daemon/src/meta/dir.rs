@@ -3,6 +3,7 @@
 use super::engine::{KeyRange, Table};
 use super::inode::decode_inode;
 use super::rows::{Reading, damaged};
+use super::snapshots::{beside, shown};
 use super::{Dirent, Inode, ListingState, MetaError, MetaStore};
 use crate::format::rows::{InodeRow, RowError, key};
 use crate::ids::Ino;
@@ -102,17 +103,28 @@ pub(super) fn read_dir(
 impl MetaStore {
     /// Resolves a name.
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Option<Dirent>, MetaError> {
-        lookup(&self.reading(), parent, name)
+        let (reading, own) = self.reading_of(parent)?;
+        let found = lookup(&reading, own, name)?;
+        Ok(found.map(|dirent| Dirent { ino: beside(parent, dirent.ino), ..dirent }))
     }
 
     /// Entries after a name (from the start for `None`), in byte order of names, with their inodes, at most `limit`.
     pub fn read_dir(&self, parent: Ino, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Ino, Inode)>, MetaError> {
-        read_dir(&self.reading(), parent, after, limit)
+        let (reading, own) = self.reading_of(parent)?;
+        let mut entries = read_dir(&reading, own, after, limit)?;
+        if parent.is_frozen() {
+            for (_, ino, row) in &mut entries {
+                *ino = beside(parent, *ino);
+                *row = shown(*ino, row.clone());
+            }
+        }
+        Ok(entries)
     }
 
     /// A directory's listing state; `None` if nobody looked inside yet.
     pub fn listing_state(&self, dir: Ino) -> Result<Option<ListingState>, MetaError> {
-        let row = self.reading().newest(Table::Listing, &key::ino(dir))?;
+        let (reading, own) = self.reading_of(dir)?;
+        let row = reading.newest(Table::Listing, &key::ino(own))?;
         row.map(|row| ListingState::decode(&row).map_err(damaged(Table::Listing))).transpose()
     }
 }

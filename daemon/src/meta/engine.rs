@@ -69,11 +69,15 @@ pub enum Table {
     Associations = 21,
     /// Files whose data is to stay here, by inode.
     Pins = 22,
+    /// Snapshots, by name.
+    Snapshots = 23,
+    /// Which rows were written in an epoch over those of older ones, while there were snapshots.
+    Rewritten = 24,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 22] = [
+    pub const ALL: [Table; 24] = [
         Table::Inodes,
         Table::Dirents,
         Table::FileMap,
@@ -96,7 +100,29 @@ impl Table {
         Table::Tasks,
         Table::Associations,
         Table::Pins,
+        Table::Snapshots,
+        Table::Rewritten,
     ];
+
+    /// Whether its rows are kept by epoch.
+    pub fn is_versioned(self) -> bool {
+        matches!(
+            self,
+            Table::Inodes
+                | Table::Dirents
+                | Table::FileMap
+                | Table::Listing
+                | Table::Symlinks
+                | Table::Xattrs
+                | Table::Whiteouts
+                | Table::Links
+        )
+    }
+
+    /// The table of a stored number.
+    pub fn from_number(number: u8) -> Option<Table> {
+        Self::ALL.into_iter().find(|table| *table as u8 == number)
+    }
 
     /// The table's name, for messages.
     pub fn name(self) -> &'static str {
@@ -123,6 +149,8 @@ impl Table {
             Table::Tasks => "tasks",
             Table::Associations => "associations",
             Table::Pins => "pins",
+            Table::Snapshots => "snapshots",
+            Table::Rewritten => "rewritten",
         }
     }
 }

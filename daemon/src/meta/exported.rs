@@ -5,13 +5,12 @@
 
 use super::allocated::{Change, Extent};
 use super::changes::{doom, note, path_of, read_change};
-use super::content::References;
 use super::dir::{read_dirents, whole_directory};
 use super::engine::{KeyRange, Table};
 use super::inode::read_for_change;
 use super::map::decode_chunk;
 use super::names::{decode_further, encode_further};
-use super::quota::BLOCK;
+use super::quota::{BLOCK, Spending};
 use super::rows::{Txn, damaged};
 use super::{BLOCKS_PER_CHUNK, FileKind, HOLE, Inode, MetaError, MetaStore, Origin};
 use crate::format::rows::{Link, RowError, decode_text, key};
@@ -113,7 +112,7 @@ impl MetaStore {
 
     /// Records what was sent of an inode. Returns how it stands, and the fingerprints of blocks that nothing refers to any more.
     pub fn exported(&self, sent: &Sent) -> Result<(Standing, Vec<u64>), MetaError> {
-        self.transact(|txn| {
+        self.transact_releasing(&Spending::default(), |txn| {
             txn.says_what_the_bucket_says();
             // Of these writes the end is known now; others under other keys may still have happened.
             for origin in sent.further.iter().map(|(_, origin)| origin).chain([&sent.origin]) {
@@ -122,7 +121,7 @@ impl MetaStore {
             let Some(mut row) = read_for_change(txn, sent.ino)? else {
                 // The object came into being after its name was taken away.
                 doom(txn, &sent.origin, sent.ino, 0)?;
-                return Ok((Standing::Changed, Vec::new()));
+                return Ok(Standing::Changed);
             };
             // Also where a directory above was moved meanwhile.
             let is_at_its_place =
@@ -145,9 +144,8 @@ impl MetaStore {
             }
             let is_unchanged = read_change(txn, sent.ino)?.is_none_or(|change| change.generation == sent.generation);
             let is_done = is_at_its_place && is_unchanged && sent.is_clean;
-            let mut references = References::default();
             let standing = match row.kind {
-                FileKind::File => record_file(txn, sent, &mut row, is_done, &mut references)?,
+                FileKind::File => record_file(txn, sent, &mut row, is_done)?,
                 _ if is_done => Standing::Exported,
                 _ => Standing::Changed,
             };
@@ -163,7 +161,7 @@ impl MetaStore {
                 settle(txn, sent, &mut row)?;
             }
             txn.write(Table::Inodes, &key::ino(sent.ino), row.encode());
-            Ok((standing, references.write(txn)?))
+            Ok(standing)
         })
     }
 }
@@ -212,13 +210,7 @@ fn settle(txn: &mut Txn<'_>, sent: &Sent, row: &mut Inode) -> Result<(), MetaErr
 }
 
 /// The object is where the file's bytes come from where the map names no block: as far as they did before, the same bytes.
-fn record_file(
-    txn: &mut Txn<'_>,
-    sent: &Sent,
-    row: &mut Inode,
-    is_done: bool,
-    references: &mut References,
-) -> Result<Standing, MetaError> {
+fn record_file(txn: &mut Txn<'_>, sent: &Sent, row: &mut Inode, is_done: bool) -> Result<Standing, MetaError> {
     leave_behind(txn, sent, row)?;
     row.origin = Some(sent.origin.clone());
     if !is_done {
@@ -227,7 +219,7 @@ fn record_file(
     // All of it now comes from the origin where the map names no block.
     let was = Extent::of(row);
     let mut change = Change::new(was, Extent { size: row.size, base: row.size });
-    let more = let_go(txn, sent.ino, &mut change, references)?;
+    let more = let_go(txn, sent.ino, &mut change)?;
     if !more {
         return Ok(Standing::Exported);
     }
@@ -238,7 +230,7 @@ fn record_file(
 }
 
 /// Makes blocks that exist only here the cached blocks of the origin that they now are; whether there are more.
-fn let_go(txn: &mut Txn<'_>, ino: Ino, change: &mut Change, references: &mut References) -> Result<bool, MetaError> {
+fn let_go(txn: &mut Txn<'_>, ino: Ino, change: &mut Change) -> Result<bool, MetaError> {
     let mut local = Vec::new();
     txn.reading().scan(Table::FileMap, &KeyRange::prefix(&key::ino(ino)), &mut |prefix, row| {
         let number = prefix.get(8..).and_then(key::leading_ino).ok_or_else(|| damaged(Table::FileMap)(RowError::Field("key")))?;
@@ -256,9 +248,7 @@ fn let_go(txn: &mut Txn<'_>, ino: Ino, change: &mut Change, references: &mut Ref
         change.leaves(number, &chunk);
         for slot in 0..chunk.blocks.len() {
             if chunk.is_local(slot) {
-                let id = chunk.blocks[slot];
-                id.iter().for_each(|id| references.drop_one(id));
-                chunk.blocks[slot] = id.filter(|id| *id != HOLE);
+                chunk.blocks[slot] = chunk.blocks[slot].filter(|id| *id != HOLE);
             }
         }
         chunk.local = 0;

@@ -3,6 +3,7 @@
 use super::engine::Table;
 use super::quota::{Enforce, Spending};
 use super::rows::{Reading, Txn, damaged};
+use super::snapshots::shown;
 use super::{FileKind, Inode, MetaError, MetaStore, acl};
 use crate::format::rows::{Dirent, InodeRow, decode_text, encode_text, key};
 use crate::ids::Ino;
@@ -38,9 +39,10 @@ fn update(txn: &mut Txn<'_>, ino: Ino, change: &dyn Fn(&mut Inode)) -> Result<Op
 }
 
 impl MetaStore {
-    /// An inode's newest row.
+    /// An inode's newest row; of an inode seen through a snapshot, the row as it was.
     pub fn inode(&self, ino: Ino) -> Result<Option<Inode>, MetaError> {
-        read_inode(&self.reading(), ino)
+        let (reading, own) = self.reading_of(ino)?;
+        Ok(read_inode(&reading, own)?.map(|row| shown(ino, row)))
     }
 
     /// Reads, changes and writes an inode's row atomically (retrying on conflict); `None` if there is no such inode.
@@ -70,13 +72,13 @@ impl MetaStore {
 
     /// The directory an inode was found in and its name there; `None` for the root.
     pub fn parent_of(&self, ino: Ino) -> Result<Option<(Ino, Vec<u8>)>, MetaError> {
-        let row = read_inode(&self.reading(), ino)?;
-        Ok(row.and_then(|row| row.link).map(|link| (link.parent, link.name)))
+        Ok(self.inode(ino)?.and_then(|row| row.link).map(|link| (link.parent, link.name)))
     }
 
     /// A symlink's target, if known.
     pub fn symlink_target(&self, ino: Ino) -> Result<Option<Vec<u8>>, MetaError> {
-        let row = self.reading().newest(Table::Symlinks, &key::ino(ino))?;
+        let (reading, own) = self.reading_of(ino)?;
+        let row = reading.newest(Table::Symlinks, &key::ino(own))?;
         row.map(|row| decode_text(&row).map(<[u8]>::to_vec).map_err(damaged(Table::Symlinks))).transpose()
     }
 

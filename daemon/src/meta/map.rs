@@ -15,8 +15,16 @@ pub(super) fn decode_chunk(row: &[u8]) -> Result<MapChunk, MetaError> {
 impl MetaStore {
     /// One row of a file's map.
     pub fn map_chunk(&self, ino: Ino, chunk: u64) -> Result<Option<MapChunk>, MetaError> {
-        let row = self.reading().newest(Table::FileMap, &key::chunk(ino, chunk))?;
-        row.map(|row| decode_chunk(&row)).transpose()
+        let (reading, own) = self.reading_of(ino)?;
+        let row = reading.newest(Table::FileMap, &key::chunk(own, chunk))?;
+        let mut found = row.map(|row| decode_chunk(&row)).transpose()?;
+        if ino.is_frozen()
+            && let Some(cached) = self.reading().newest(Table::FileMap, &key::chunk(ino, chunk))?
+        {
+            let cached = decode_chunk(&cached)?;
+            fill_in(found.get_or_insert_default(), &cached);
+        }
+        Ok(found)
     }
 
     /// Adds blocks to the maps of files, in one transaction. Inodes that are gone are skipped.
@@ -30,7 +38,12 @@ impl MetaStore {
             for (&ino, chunks) in &by_file {
                 // Read, not just depended on: an inode freed meanwhile must not get a map that nobody frees. And of a file that was
                 // written meanwhile these blocks may be what it no longer is.
-                if read_for_change(txn, ino)?.is_none_or(|row| row.base.is_some()) {
+                let takes = match ino.in_snapshot() {
+                    // What was cached of it since is in rows of its own, which go with it.
+                    Some((epoch, _)) => self.is_kept(epoch),
+                    None => read_for_change(txn, ino)?.is_some_and(|row| row.base.is_none()),
+                };
+                if !takes {
                     continue;
                 }
                 for (&chunk, slots) in chunks {
@@ -39,6 +52,18 @@ impl MetaStore {
             }
             Ok(())
         })
+    }
+}
+
+/// Blocks of the origin that were cached since, where the map names none.
+fn fill_in(chunk: &mut MapChunk, cached: &MapChunk) {
+    for (slot, id) in cached.blocks.iter().enumerate().filter(|(_, id)| id.is_some()) {
+        if chunk.blocks.len() <= slot {
+            chunk.blocks.resize(slot + 1, None);
+        }
+        if !chunk.is_local(slot) {
+            chunk.blocks[slot] = *id;
+        }
     }
 }
 

@@ -20,7 +20,6 @@ mod content;
 mod create;
 mod dir;
 pub mod engine;
-mod epochs;
 mod exported;
 mod exporting;
 mod hidden;
@@ -34,11 +33,13 @@ mod map;
 mod names;
 mod orphans;
 mod quota;
+mod references;
 mod remove;
 mod rename;
 mod rows;
 mod settings;
 mod share;
+mod snapshots;
 mod subtree;
 mod tasks;
 mod xattr;
@@ -49,7 +50,7 @@ mod tests;
 pub use crate::format::rows::{AssociationRow, AssociationState, EventBits};
 pub use crate::format::rows::{
     BLOCKS_PER_CHUNK, Dirent, FileKind, HOLE, InodeRow as Inode, Intent, Limit, Link, ListingState, MapChunk, Origin, QuotaId,
-    QuotaKind, QuotaLimits, TaskCounters, TaskKind, TaskReport, TaskRow, TaskState, Usage,
+    QuotaKind, QuotaLimits, SnapshotRow, TaskCounters, TaskKind, TaskReport, TaskRow, TaskState, Usage,
 };
 pub use crate::format::rows::{ChangeRow, DoomedRow, UploadKind, UploadRow};
 pub use acl::AclKind;
@@ -57,7 +58,6 @@ pub use allocated::{allocated_bytes, claim, is_uncounted};
 pub use changes::{ChangeListener, Doomed};
 pub use content::{CUT_ROWS, Content, FileContent, Recorded};
 pub use create::NewNode;
-pub use epochs::TreeView;
 pub use exported::{Sent, Standing};
 pub use hsm::{LetGo, Wishes};
 pub use import::{Accept, Conflict, ConflictKind, ListedPart, Merged, Missing};
@@ -67,6 +67,7 @@ pub use remove::Removed;
 pub use rename::{Mode as RenameMode, Renamed};
 pub use settings::REPOSITORY_SETTING;
 pub use share::{Share, SharedBlocks};
+pub use snapshots::{TreeView, is_snapshot_name};
 pub use tasks::FoundTask;
 pub use xattr::SetMode;
 
@@ -243,6 +244,7 @@ struct Shared {
     /// The directories of associations.
     association_roots: RwLock<HashSet<Ino>>,
     exporting: exporting::Exporting,
+    kept: snapshots::Kept,
 }
 
 impl MetaStore {
@@ -266,8 +268,10 @@ impl MetaStore {
             turns: rows::Turns::default(),
             association_roots: RwLock::default(),
             exporting: exporting::Exporting::default(),
+            kept: snapshots::Kept::default(),
         };
         let this = MetaStore { shared: Arc::new(shared) };
+        snapshots::Kept::load(&this)?;
         let roots = this.associations()?.into_iter().map(|(_, row)| row.root).collect();
         *this.shared.association_roots.write() = roots;
         Ok(this)
@@ -302,6 +306,17 @@ impl MetaStore {
 
     /// A transaction that quotas may refuse, or that something was reserved for.
     fn transact_for<T>(&self, by: &Spending<'_>, body: impl FnMut(&mut Txn<'_>) -> Result<T, MetaError>) -> Result<T, MetaError> {
+        let (result, released) = self.transact_releasing(by, body)?;
+        debug_assert!(released.is_empty(), "nobody lets go of {released:?}");
+        Ok(result)
+    }
+
+    /// A transaction after which blocks may have no reference any more: their fingerprints are returned beside the result.
+    fn transact_releasing<T>(
+        &self,
+        by: &Spending<'_>,
+        body: impl FnMut(&mut Txn<'_>) -> Result<T, MetaError>,
+    ) -> Result<(T, Vec<u64>), MetaError> {
         let _gate = self.shared.quotas.gate.read();
         self.transact_in_gate(by, body)
     }
@@ -310,23 +325,25 @@ impl MetaStore {
         &self,
         by: &Spending<'_>,
         mut body: impl FnMut(&mut Txn<'_>) -> Result<T, MetaError>,
-    ) -> Result<T, MetaError> {
+    ) -> Result<(T, Vec<u64>), MetaError> {
         let quotas = &self.shared.quotas;
         let mut changed = Vec::new();
         let mut body = |txn: &mut Txn<'_>| {
             let result = body(txn)?;
+            let result = (result, references::derive(txn)?);
             changed = changes::derive(txn, &self.shared.association_roots.read())?;
+            snapshots::note(txn, &self.shared.kept)?;
             Ok(result)
         };
         if !quotas.is_on() {
-            let (result, epoch) = rows::transact_in_turn(self.engine(), &self.shared.turns, body)?;
+            let (result, epoch) = rows::transact_in_turn(self.engine(), &self.shared.turns, by.alone_in_turn, body)?;
             // Whoever learns of this commit must find its rows.
             self.saw_epoch(epoch);
             self.tell_of(&changed);
             return Ok(result);
         }
         let mut entry = Entry::default();
-        let outcome = rows::transact_in_turn(self.engine(), &self.shared.turns, |txn| {
+        let outcome = rows::transact_in_turn(self.engine(), &self.shared.turns, by.alone_in_turn, |txn| {
             // Of the try before, which met a conflict.
             entry.undo();
             let result = body(txn)?;

@@ -4,10 +4,10 @@
 //! that went with its prefix passes its entries on as orphans, a bounded number per transaction, before it goes itself; so
 //! a tree of any size is freed in small steps, and stopping anywhere in between loses nothing.
 
-use super::content::References;
 use super::dir::{read_dirents, whole_directory};
 use super::engine::{KeyRange, Order, Table};
 use super::listing::kind_of;
+use super::quota::Spending;
 use super::rows::{Txn, damaged};
 use super::{FileKind, MetaError, MetaStore};
 use crate::format::rows::{RowError, key};
@@ -63,11 +63,7 @@ impl MetaStore {
 
     fn free(&self, ino: Ino, release: &mut dyn FnMut(Vec<u64>)) -> Result<bool, MetaError> {
         loop {
-            let (progress, released) = self.transact(|txn| {
-                let mut references = References::default();
-                let progress = free_step(txn, ino, &mut references)?;
-                Ok((progress, references.write(txn)?))
-            })?;
+            let (progress, released) = self.transact_releasing(&Spending::default(), |txn| free_step(txn, ino))?;
             if !released.is_empty() {
                 release(released);
             }
@@ -78,16 +74,15 @@ impl MetaStore {
     }
 }
 
-fn free_step(txn: &mut Txn<'_>, ino: Ino, references: &mut References) -> Result<Progress, MetaError> {
+fn free_step(txn: &mut Txn<'_>, ino: Ino) -> Result<Progress, MetaError> {
     let at = key::ino(ino);
     let kind = kind_of(txn.read(Table::Inodes, &at)?.as_deref())?;
     let more = match kind {
         Some(FileKind::Directory) => orphan_entries(txn, ino)?,
-        Some(_) => remove_rows(txn, Table::FileMap, ino, &mut |row| references.drop_row(row))?,
+        Some(_) => remove_rows(txn, Table::FileMap, ino)?,
         None => false,
     };
-    let nothing = &mut |_: &[u8]| Ok(());
-    let more = more || remove_rows(txn, Table::Xattrs, ino, nothing)? || remove_rows(txn, Table::Whiteouts, ino, nothing)?;
+    let more = more || remove_rows(txn, Table::Xattrs, ino)? || remove_rows(txn, Table::Whiteouts, ino)?;
     if more {
         return Ok(Progress::More);
     }
@@ -118,16 +113,10 @@ fn orphan_entries(txn: &mut Txn<'_>, dir: Ino) -> Result<bool, MetaError> {
     Ok(entries.len() == ROWS_PER_STEP)
 }
 
-/// Removes rows of an inode from a table, each after `look` has seen it; whether there may be more.
-fn remove_rows(
-    txn: &mut Txn<'_>,
-    table: Table,
-    ino: Ino,
-    look: &mut dyn FnMut(&[u8]) -> Result<(), MetaError>,
-) -> Result<bool, MetaError> {
+/// Removes rows of an inode from a table; whether there may be more.
+fn remove_rows(txn: &mut Txn<'_>, table: Table, ino: Ino) -> Result<bool, MetaError> {
     let mut prefixes = Vec::new();
-    txn.reading().scan(table, &KeyRange::prefix(&key::ino(ino)), &mut |prefix, row| {
-        look(row)?;
+    txn.reading().scan(table, &KeyRange::prefix(&key::ino(ino)), &mut |prefix, _| {
         prefixes.push(prefix.to_vec());
         Ok(if prefixes.len() < ROWS_PER_STEP { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;

@@ -112,7 +112,7 @@ impl MetaStore {
             quotas.forget_projects();
         }
         drop((shared, alone));
-        renamed
+        renamed.map(|(renamed, _)| renamed)
     }
 }
 

@@ -52,7 +52,7 @@ impl Reading<'_> {
     }
 
     /// The newest row older than an epoch, tombstones included.
-    fn before(&self, table: Table, prefix: &[u8], epoch: Epoch) -> Result<Option<Vec<u8>>, MetaError> {
+    pub fn before(&self, table: Table, prefix: &[u8], epoch: Epoch) -> Result<Option<Vec<u8>>, MetaError> {
         if epoch <= Epoch::FIRST {
             return Ok(None);
         }
@@ -190,6 +190,15 @@ impl<'a> Txn<'a> {
         &self.batch.writes
     }
 
+    /// What was written so far of the tree as it is: without what is done to rows of epochs that have ended.
+    pub fn writes_now(&self) -> impl Iterator<Item = &Write> {
+        let now = self.reading.epoch;
+        let is_now = move |write: &&Write| {
+            !write.table.is_versioned() || key::split_versioned(&write.key).is_some_and(|(_, epoch)| epoch == now)
+        };
+        self.batch.writes.iter().filter(is_now)
+    }
+
     /// Has an inode counted again for quotas, though nothing of it is written.
     pub fn recount(&mut self, ino: Ino) {
         self.recount.push(ino);
@@ -229,8 +238,9 @@ enum Turn<'t> {
 }
 
 impl Turns {
-    fn take(&self, tries: usize) -> Turn<'_> {
+    fn take(&self, tries: usize, alone: bool) -> Turn<'_> {
         match tries {
+            _ if alone => Turn::Alone { _turn: self.0.write() },
             ..PATIENT_FOR => Turn::Shared { _turn: self.0.read() },
             _ => Turn::Alone { _turn: self.0.write() },
         }
@@ -242,17 +252,18 @@ pub(super) fn transact<T>(
     engine: &dyn Engine,
     body: impl FnMut(&mut Txn<'_>) -> Result<T, MetaError>,
 ) -> Result<(T, Epoch), MetaError> {
-    transact_in_turn(engine, &Turns::default(), body)
+    transact_in_turn(engine, &Turns::default(), false, body)
 }
 
 /// Runs `body` in a transaction, again from the start when it conflicts with somebody else's. Returns the epoch it ran in, too. `body` runs no other transaction.
 pub(super) fn transact_in_turn<T>(
     engine: &dyn Engine,
     turns: &Turns,
+    alone: bool,
     mut body: impl FnMut(&mut Txn<'_>) -> Result<T, MetaError>,
 ) -> Result<(T, Epoch), MetaError> {
     for tries in 0..TRIES {
-        let turn = turns.take(tries);
+        let turn = turns.take(tries, alone);
         let view = engine.view();
         let stamp = view.stamp();
         let epoch = epoch_of(&*view)?.unwrap_or(Epoch::FIRST);

@@ -9,12 +9,10 @@ use crate::ids::{Epoch, Ino};
 
 /// The schema this program writes: tables, keys, and how they hang together. 2 is 1 with what writing needs, 3 is 2 with quotas, 4 is 3
 /// with counts of what files allocate and with intents, 5 is 4 with tasks and a log of changes, 6 is 5 with associations and with what people ask for files' data
-/// (two flags of inodes, and pins); a store of an older schema becomes one of this as it is, but that what was changed before is entered in the log.
-const SCHEMA: u64 = 6;
+/// (two flags of inodes, and pins), 7 is 6 with snapshots; a store of an older schema becomes one of this as it is, but that what was changed before is entered in the log.
+const SCHEMA: u64 = 7;
+const WITHOUT_SNAPSHOTS: u64 = 6;
 const WITHOUT_ASSOCIATIONS: u64 = 5;
-const WITHOUT_CHANGES: u64 = 4;
-const WITHOUT_INTENTS: u64 = 3;
-const WITHOUT_QUOTAS: u64 = 2;
 const WITHOUT_WRITING: u64 = 1;
 
 /// The setting that says which bucket the root of this file system is linked to.
@@ -47,7 +45,7 @@ fn existing(engine: &dyn Engine) -> Result<Option<Epoch>, MetaError> {
     let Some(row) = view.get(Table::Settings, &schema_key())? else { return Ok(None) };
     match decode_number(&row).map_err(damaged(Table::Settings))? {
         SCHEMA => epoch_of(&*view),
-        older @ (WITHOUT_WRITING | WITHOUT_QUOTAS | WITHOUT_INTENTS | WITHOUT_CHANGES | WITHOUT_ASSOCIATIONS) => {
+        older @ WITHOUT_WRITING..=WITHOUT_SNAPSHOTS => {
             if older < WITHOUT_ASSOCIATIONS {
                 super::changes::log_older(engine)?;
             }

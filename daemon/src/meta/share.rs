@@ -1,10 +1,10 @@
 //! Blocks that two files have in common: whole blocks of one become blocks of another, and no data moves.
 
-use super::content::{self, Content, FileContent, References};
+use super::content::{self, Content, FileContent};
 use super::engine::Table;
 use super::inode::read_for_change;
 use super::map::decode_chunk;
-use super::quota::Reservation;
+use super::quota::{Reservation, Spending};
 use super::rows::Txn;
 use super::{BLOCKS_PER_CHUNK, HOLE, Inode, MapChunk, MetaError, MetaStore, Refusal};
 use crate::format::rows::key;
@@ -42,7 +42,7 @@ impl MetaStore {
     /// Shares blocks, in one transaction. It ends before the first block that only the origin has, and before the recorded end of the
     /// source: what is not recorded cannot be referred to.
     pub fn share_content(&self, share: &Share) -> Result<SharedBlocks, MetaError> {
-        self.transact(|txn| {
+        let (shared, released) = self.transact_releasing(&Spending::default(), |txn| {
             let source = read_for_change(txn, share.from.0)?.ok_or(Refusal::NotFound)?;
             // All of it before anything is written: source and target may be rows of one file.
             let blocks = recorded(txn, &source, share)?;
@@ -64,10 +64,10 @@ impl MetaStore {
                 intents: 0..0,
                 blocks: (share.to.1..).zip(blocks.iter().copied()).collect(),
             };
-            let mut references = References::default();
-            let allocated = content::record(txn, &file, row, &mut references)?;
-            Ok(SharedBlocks { blocks, base, recorded: (file.size, allocated), released: references.write(txn)? })
-        })
+            let allocated = content::record(txn, &file, row)?;
+            Ok(SharedBlocks { blocks, base, recorded: (file.size, allocated), released: Vec::new() })
+        })?;
+        Ok(SharedBlocks { released, ..shared })
     }
 }
 

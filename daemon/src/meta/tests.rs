@@ -12,6 +12,7 @@ mod orphans;
 mod quota;
 mod quota_model;
 mod restart;
+mod snapshots;
 
 use super::engine::memory::MemoryEngine;
 use super::*;

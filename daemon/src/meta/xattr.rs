@@ -22,14 +22,16 @@ pub enum SetMode {
 impl MetaStore {
     /// An attribute's value.
     pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Option<Vec<u8>>, MetaError> {
-        let row = self.reading().newest(Table::Xattrs, &key::xattr(ino, name))?;
+        let (reading, own) = self.reading_of(ino)?;
+        let row = reading.newest(Table::Xattrs, &key::xattr(own, name))?;
         row.map(|row| decode_text(&row).map(<[u8]>::to_vec).map_err(damaged(Table::Xattrs))).transpose()
     }
 
     /// The names of an inode's attributes.
     pub fn xattr_names(&self, ino: Ino) -> Result<Vec<Vec<u8>>, MetaError> {
         let mut names = Vec::new();
-        self.reading().scan(Table::Xattrs, &KeyRange::prefix(&key::ino(ino)), &mut |prefix, _| {
+        let (reading, own) = self.reading_of(ino)?;
+        reading.scan(Table::Xattrs, &KeyRange::prefix(&key::ino(own)), &mut |prefix, _| {
             let name = key::xattr_name(prefix).ok_or_else(|| damaged(Table::Xattrs)(RowError::Field("name")))?;
             names.push(name.to_vec());
             Ok(ControlFlow::Continue(()))

@@ -19,6 +19,8 @@
 //! upload                    ino:8 object key
 //! task                      id:8
 //! association               id:4
+//! snapshot                  name
+//! rewritten                 epoch:8 table:1 key prefix
 //! setting                   space:1 name              space 0 = the store's own, 1 = its users'
 //! ```
 
@@ -223,6 +225,18 @@ pub fn task(id: u64) -> [u8; 8] {
 /// The task in a key; `None` if it is not one.
 pub fn split_task(key: &[u8]) -> Option<u64> {
     key.try_into().ok().map(u64::from_be_bytes)
+}
+
+/// The key of what was written in an epoch over older rows.
+pub fn rewritten(epoch: Epoch, table: u8, prefix: &[u8]) -> Vec<u8> {
+    [&epoch.0.to_be_bytes()[..], &[table], prefix].concat()
+}
+
+/// Epoch, table and key prefix in such a key; `None` if it is not one.
+pub fn split_rewritten(key: &[u8]) -> Option<(Epoch, u8, &[u8])> {
+    let (epoch, rest) = key.split_first_chunk::<8>()?;
+    let (table, prefix) = rest.split_first()?;
+    Some((Epoch(u64::from_be_bytes(*epoch)), *table, prefix))
 }
 
 /// Whose a setting is.

@@ -22,6 +22,7 @@ mod map;
 mod preload;
 mod quota;
 mod small;
+mod snapshot;
 mod task;
 mod wire;
 
@@ -36,6 +37,7 @@ pub use map::{BLOCKS_PER_CHUNK, HOLE, MapChunk};
 pub use preload::PreloadCursor;
 pub use quota::{Charge, Limit, QuotaId, QuotaKind, QuotaLimits, QuotaRow, Usage};
 pub use small::{decode_number, decode_text, encode_number, encode_text};
+pub use snapshot::SnapshotRow;
 pub use task::{TaskCounters, TaskKind, TaskReport, TaskRow, TaskState};
 
 /// A row version: the first byte of a value.

@@ -29,6 +29,8 @@ pub(in crate::meta) struct Spending<'a> {
     pub reserved: &'a [Reservation],
     /// The gate is held for writing.
     pub alone: bool,
+    /// No other transaction runs meanwhile.
+    pub alone_in_turn: bool,
 }
 
 /// What a transaction under way changes.
@@ -108,7 +110,7 @@ fn write_usage(txn: &mut Txn<'_>, parts: &BTreeMap<(QuotaId, u8), Delta>) -> Res
 /// The inodes that a transaction writes something of, or wants counted again.
 fn touched(txn: &Txn<'_>) -> Result<BTreeMap<Ino, Touched>, MetaError> {
     let mut touched: BTreeMap<Ino, Touched> = BTreeMap::new();
-    for write in txn.writes() {
+    for write in txn.writes_now() {
         let (Table::Inodes | Table::FileMap) = write.table else { continue };
         let Some((prefix, ino)) =
             key::split_versioned(&write.key).and_then(|(prefix, _)| Some((prefix, key::leading_ino(prefix)?)))

@@ -5,10 +5,10 @@ use crate::ids::{BlockId, BlockIndex};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-const BLOCK: u64 = 128 << 10;
+pub(super) const BLOCK: u64 = 128 << 10;
 const NOTHING: [u64; 0] = [];
 
-fn block(n: u8) -> BlockId {
+pub(super) fn block(n: u8) -> BlockId {
     BlockId([n + 1; 32])
 }
 
@@ -17,7 +17,7 @@ fn file(store: &MetaStore, name: &str) -> Ino {
     store.create(Ino::ROOT, name.as_bytes(), node, NOW).expect("creates").0
 }
 
-fn content(ino: Ino, size: u64, blocks: Vec<(u64, Content)>) -> FileContent {
+pub(super) fn content(ino: Ino, size: u64, blocks: Vec<(u64, Content)>) -> FileContent {
     FileContent {
         intents: 0..0,
         ino,

@@ -1,0 +1,80 @@
+//! The count of references to blocks that exist only here, derived from what a transaction writes: no operation can forget to say.
+//!
+//! Invariants:
+//! 1. The reference count of a fingerprint is the number of slots, in the rows of all file maps of all epochs, that hold a local block with it.
+//! 2. A count and the slot it counts change in one transaction. Whoever learns that a count fell to nothing may let go of the block.
+
+use super::engine::{KeyRange, Order, Table};
+use super::map::decode_chunk;
+use super::rows::{Txn, damaged};
+use super::{MetaError, MetaStore};
+use crate::format::rows::{HOLE, decode_number, encode_number, is_tombstone, key};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+/// Changes of counts, by fingerprint.
+type Deltas = BTreeMap<u64, i64>;
+
+/// Counts what a transaction has written; returns the fingerprints that nothing refers to any more.
+pub(super) fn derive(txn: &mut Txn<'_>) -> Result<Vec<u64>, MetaError> {
+    // What was written last counts.
+    let rows: BTreeMap<Vec<u8>, Option<Vec<u8>>> = txn
+        .writes()
+        .iter()
+        .filter(|write| write.table == Table::FileMap)
+        .map(|write| (write.key.clone(), write.value.clone()))
+        .collect();
+    let mut deltas = Deltas::new();
+    for (at, after) in rows {
+        let before = txn.reading().view.get(Table::FileMap, &at)?;
+        count_row(&mut deltas, before.as_deref(), -1)?;
+        count_row(&mut deltas, after.as_deref(), 1)?;
+    }
+    apply(txn, deltas)
+}
+
+fn count_row(deltas: &mut Deltas, row: Option<&[u8]>, by: i64) -> Result<(), MetaError> {
+    let Some(row) = row.filter(|row| !is_tombstone(row)) else { return Ok(()) };
+    let chunk = decode_chunk(row)?;
+    for (slot, id) in chunk.blocks.iter().enumerate() {
+        if let Some(id) = id.filter(|id| *id != HOLE && chunk.is_local(slot)) {
+            *deltas.entry(id.fingerprint()).or_default() += by;
+        }
+    }
+    Ok(())
+}
+
+fn apply(txn: &mut Txn<'_>, deltas: Deltas) -> Result<Vec<u64>, MetaError> {
+    let mut released = Vec::new();
+    for (fingerprint, change) in deltas.into_iter().filter(|(_, change)| *change != 0) {
+        let at = key::reference(fingerprint);
+        let count = txn.read_plain(Table::Refs, &at)?.map_or(Ok(0), |row| decode_number(&row)).map_err(damaged(Table::Refs))?;
+        match count.saturating_add_signed(change) {
+            0 => {
+                txn.remove_plain(Table::Refs, &at);
+                released.push(fingerprint);
+            }
+            count => txn.write_plain(Table::Refs, &at, encode_number(count)),
+        }
+    }
+    Ok(released)
+}
+
+impl MetaStore {
+    /// Whether a block written here is referred to.
+    pub fn is_referenced(&self, fingerprint: u64) -> Result<bool, MetaError> {
+        Ok(self.reading().view.get(Table::Refs, &key::reference(fingerprint))?.is_some())
+    }
+
+    /// Visits the fingerprint of every block that exists only here.
+    pub fn references(&self, visit: &mut dyn FnMut(u64)) -> Result<(), MetaError> {
+        let everything = KeyRange { start: Vec::new(), end: None };
+        self.reading().view.scan(Table::Refs, &everything, Order::Ascending, &mut |key, _| {
+            if let Some(fingerprint) = key::referenced(key) {
+                visit(fingerprint);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(())
+    }
+}
