@@ -47,7 +47,11 @@ pub(crate) fn set_time(time: TimeOrNow) -> SetTime {
     let ns = |distance: Duration| i64::try_from(distance.as_nanos()).unwrap_or(i64::MAX);
     SetTime::At(match at.duration_since(UNIX_EPOCH) {
         Ok(after) => ns(after),
-        Err(before) => -ns(before.duration()),
+        // fuser 0.18 takes both parts of the kernel's time away from the epoch: the seconds, which are negative, and the fraction, which is not.
+        Err(before) => {
+            let fraction = i64::from(before.duration().subsec_nanos());
+            -ns(Duration::from_secs(before.duration().as_secs())) + fraction
+        }
     })
 }
 

@@ -2,6 +2,7 @@
 //! errors can say more than a type.
 
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// A parallel file-system cache for data in S3.
@@ -50,6 +51,9 @@ pub(crate) enum Command {
     /// Link directories to buckets (data repository associations), and say what goes between them by itself
     #[command(subcommand)]
     Dra(DraCommand),
+    /// Keep the tree as it is now under a name, and look at it later: it is to be seen in MOUNTPOINT/.snapshots/NAME
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Everything embedded on this machine: an S3 server with sample data, a mount, a cold and a warm read
     Quickstart(QuickstartArgs),
 }
@@ -440,6 +444,37 @@ pub(crate) enum TaskCommand {
     Wait(WhichTask),
     /// End a task as soon as what it has in flight is done
     Cancel(WhichTask),
+}
+
+/// `forebay snapshot`
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Take a snapshot: of everything written until now, while writers go on
+    Create {
+        /// Its name
+        name: OsString,
+        /// Only what is below this directory
+        #[arg(long, value_name = "DIR")]
+        path: Option<PathBuf>,
+        #[command(flatten)]
+        of: WhichMount,
+    },
+    /// Show all snapshots of a mount
+    List(WhichMount),
+    /// Show one snapshot
+    Show {
+        /// Its name
+        name: OsString,
+        #[command(flatten)]
+        of: WhichMount,
+    },
+    /// Delete a snapshot; what only it had is freed in the background
+    Delete {
+        /// Its name
+        name: OsString,
+        #[command(flatten)]
+        of: WhichMount,
+    },
 }
 
 /// Which mount's tasks.

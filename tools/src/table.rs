@@ -1,10 +1,12 @@
 //! Text for people: what the commands print without `--json`.
 
+use forebay_daemon::control::snapshot::SnapshotInfo;
 use forebay_daemon::control::types::{DeviceStatus, HiddenKeys, Status, StripeInfo, Unexported};
 use forebay_daemon::format::located::bare;
 use forebay_daemon::task::watch::{AutoImportStatus, QueueStatus};
 use forebay_daemon::units::ByteCount;
 use std::fmt::Write;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Width of the names in the left column.
 const NAME_WIDTH: usize = 12;
@@ -182,6 +184,28 @@ pub(crate) fn stripe(info: &StripeInfo) -> String {
     let count = if info.stripe_count == 0 { "all devices".to_owned() } else { info.stripe_count.to_string() };
     let whence = if info.inherited { "inherited" } else { "set here" };
     format!("stripe count {count}, stripe size {}, {whence}", bytes(info.stripe_size))
+}
+
+/// All snapshots, a line each.
+pub(crate) fn snapshots(all: &[SnapshotInfo]) -> String {
+    if all.is_empty() {
+        return "there are no snapshots; 'forebay snapshot create NAME' takes one".into();
+    }
+    let width = all.iter().map(|info| info.name.chars().count()).max().unwrap_or(0).max(4);
+    let mut out = format!("{:<width$}  {:<20}  PATH\n", "NAME", "CREATED");
+    for info in all {
+        writeln!(out, "{:<width$}  {:<20}  {}", info.name, time(info.created), info.path).expect("writing to a string");
+    }
+    out
+}
+
+/// One snapshot.
+pub(crate) fn snapshot(info: &SnapshotInfo) -> String {
+    format!("{}  of {}, taken {}", info.name, info.path, time(info.created))
+}
+
+fn time(seconds: f64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs_f64(seconds.max(0.0))).to_string()
 }
 
 #[cfg(test)]

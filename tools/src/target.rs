@@ -5,6 +5,7 @@ use forebay_daemon::control::ControlTarget;
 use forebay_daemon::control::dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use forebay_daemon::control::hsm::{self, HsmInfo, HsmRequest};
 use forebay_daemon::control::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
+use forebay_daemon::control::snapshot::{SnapshotInfo, SnapshotOrder};
 use forebay_daemon::control::task::{TaskInfo, TaskOrder};
 use forebay_daemon::control::types::{ApiError, ApiErrorKind, HiddenKey, HiddenKeys, Status, StripeInfo};
 use forebay_daemon::engine::FileSystem;
@@ -144,6 +145,24 @@ impl ControlTarget for Mounted {
     async fn delete_association(&self, path: &[u8], delete_data: bool) -> Result<AssociationInfo, ApiError> {
         let deleting = self.filesystem.vfs().delete_association(path, delete_data).await?;
         Ok(self.filesystem.association_info(deleting))
+    }
+
+    async fn take_snapshot(&self, order: SnapshotOrder) -> Result<SnapshotInfo, ApiError> {
+        let (name, path) = order.parts();
+        let taken = self.filesystem.vfs().take_snapshot(&name, &path).await?;
+        Ok(SnapshotInfo::new(&name, &taken))
+    }
+
+    async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, ApiError> {
+        let filesystem = Arc::clone(&self.filesystem);
+        let all = blocking(move || filesystem.vfs().snapshots()).await??;
+        Ok(all.iter().map(|(name, row)| SnapshotInfo::new(name, row)).collect())
+    }
+
+    async fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ApiError> {
+        let (filesystem, of) = (Arc::clone(&self.filesystem), name.to_vec());
+        let deleted = blocking(move || filesystem.vfs().delete_snapshot(&of)).await??;
+        Ok(SnapshotInfo::new(name, &deleted))
     }
 
     async fn hidden_keys(&self, limit: usize) -> Result<HiddenKeys, ApiError> {

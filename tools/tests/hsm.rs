@@ -1,62 +1,12 @@
 //! `forebay hsm …`, `forebay release` and `forebay preload` on a running daemon.
 
-use forebay_loopback_s3::{LoopbackConfig, LoopbackS3, Server};
+#[path = "support/place.rs"]
+mod place;
+
+use place::Place;
 use serde_json::Value;
-use std::path::PathBuf;
-use std::process::{Command, Output};
-
-/// A server, and a mount of its bucket, which is taken down at the end.
-struct Place {
-    server: Server,
-    home: tempfile::TempDir,
-}
-
-struct Run {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
 
 impl Place {
-    fn mounted() -> Self {
-        let config = LoopbackConfig { buckets: vec!["bucket".into()], ..LoopbackConfig::default() };
-        let server = LoopbackS3::start_blocking(config, 1).expect("a server");
-        let home = tempfile::tempdir().expect("a directory");
-        std::fs::create_dir(home.path().join("mnt")).expect("a mount point");
-        let place = Place { server, home };
-        let (mnt, cache) = (place.path(""), place.home.path().join("cache").display().to_string());
-        let endpoint = place.server.endpoint_url();
-        let local = ["mount", "s3://bucket", &mnt, "--cache", &cache, "--cache-size", "256M"];
-        let remote = ["--region", "us-east-1", "--endpoint-url", &endpoint, "--force-path-style"];
-        place.ok(&[&local[..], &remote].concat());
-        place
-    }
-
-    fn mnt(&self) -> PathBuf {
-        self.home.path().canonicalize().expect("a directory").join("mnt")
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.mnt().join(name).display().to_string().trim_end_matches('/').to_owned()
-    }
-
-    fn forebay(&self, args: &[&str]) -> Run {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
-        let keys = self.server.credentials();
-        command.env_clear().env("HOME", self.home.path()).env("PATH", std::env::var("PATH").unwrap_or_default());
-        command.env("AWS_ACCESS_KEY_ID", &keys.access_key).env("AWS_SECRET_ACCESS_KEY", &keys.secret_key);
-        let Output { status, stdout, stderr } = command.args(args).output().expect("runs");
-        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        Run { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
-    }
-
-    /// What a command prints that succeeds.
-    fn ok(&self, args: &[&str]) -> String {
-        let run = self.forebay(args);
-        assert_eq!(run.code, Some(0), "{args:?}: {}{}", run.stdout, run.stderr);
-        run.stdout
-    }
-
     /// The one line of a command that fails.
     fn refused(&self, args: &[&str], code: i32) -> String {
         let run = self.forebay(args);
@@ -67,15 +17,6 @@ impl Place {
     fn state(&self, name: &str) -> String {
         let (path, line) = (self.path(name), self.ok(&["hsm", "state", &self.path(name)]));
         line.trim_end().strip_prefix(&format!("{path}: ")).unwrap_or_else(|| panic!("{line}")).to_owned()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let run = self.forebay(&["umount", "--discard", &self.path("")]);
-        if run.code != Some(0) {
-            let _ = Command::new("umount").args(["-l", &self.path("")]).output();
-        }
     }
 }
 

@@ -1,67 +1,12 @@
 //! `forebay quota` against a mount.
 
-use forebay_loopback_s3::{LoopbackConfig, LoopbackS3, Server};
+#[path = "support/place.rs"]
+mod place;
+
+use place::Place;
 use serde_json::Value;
-use std::path::PathBuf;
-use std::process::{Command, Output};
-
-/// A server, and a mount of its bucket, taken down at the end.
-struct Place {
-    server: Server,
-    home: tempfile::TempDir,
-}
-
-struct Run {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
 
 impl Place {
-    fn mounted() -> Self {
-        let config = LoopbackConfig { buckets: vec!["bucket".into()], ..LoopbackConfig::default() };
-        let server = LoopbackS3::start_blocking(config, 1).unwrap();
-        let home = tempfile::tempdir().unwrap();
-        std::fs::create_dir(home.path().join("mnt")).unwrap();
-        let place = Place { server, home };
-        place.mount();
-        place
-    }
-
-    fn mount(&self) {
-        let (mnt, cache) = (self.mnt().display().to_string(), self.home.path().join("cache").display().to_string());
-        let endpoint = self.server.endpoint_url();
-        let run = self.forebay(&[
-            "mount",
-            "s3://bucket",
-            &mnt,
-            "--cache",
-            &cache,
-            "--cache-size",
-            "256M",
-            "--region",
-            "us-east-1",
-            "--endpoint-url",
-            &endpoint,
-            "--force-path-style",
-        ]);
-        assert_eq!(run.code, Some(0), "{}", run.stderr);
-    }
-
-    fn mnt(&self) -> PathBuf {
-        self.home.path().canonicalize().unwrap().join("mnt")
-    }
-
-    fn forebay(&self, args: &[&str]) -> Run {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
-        let keys = self.server.credentials();
-        command.env_clear().env("HOME", self.home.path()).env("PATH", std::env::var("PATH").unwrap_or_default());
-        command.env("AWS_ACCESS_KEY_ID", &keys.access_key).env("AWS_SECRET_ACCESS_KEY", &keys.secret_key);
-        let Output { status, stdout, stderr } = command.args(args).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Run { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
-    }
-
     /// `forebay quota VERB PATH ARGS`, which must succeed.
     fn quota(&self, verb: &str, path: &str, args: &[&str]) -> String {
         let path = self.mnt().join(path).display().to_string();
@@ -72,15 +17,6 @@ impl Place {
 
     fn json(&self, verb: &str, path: &str, args: &[&str]) -> Value {
         serde_json::from_str(&self.quota(verb, path, &[args, &["--json"]].concat())).unwrap()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mnt = self.mnt();
-        if self.forebay(&["umount", mnt.to_str().unwrap()]).code != Some(0) {
-            let _ = forebay_fuse::Unmounter::new(mnt).detach();
-        }
     }
 }
 

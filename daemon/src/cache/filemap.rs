@@ -7,9 +7,10 @@ use crate::ids::{BlockId, BlockIndex, Ino};
 use crate::meta::{BLOCKS_PER_CHUNK, HOLE, MetaError, MetaStore};
 use moka::sync::Cache;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -144,6 +145,9 @@ pub struct FileMaps {
     /// transaction would bring back the row as it was.
     loads: [RwLock<()>; LOAD_GATES],
     rows: Cache<(Ino, u64), Arc<Chunk>>,
+    /// Files that were emptied and whose rows still say what they were.
+    emptied: RwLock<HashSet<Ino>>,
+    any_emptied: AtomicBool,
     pending: Mutex<Pending>,
     wake: Condvar,
     /// Held while a batch is taken and committed.
@@ -159,6 +163,8 @@ impl FileMaps {
             meta,
             loads,
             rows,
+            emptied: RwLock::default(),
+            any_emptied: AtomicBool::new(false),
             pending: Mutex::default(),
             wake: Condvar::new(),
             committing: Mutex::default(),
@@ -172,14 +178,48 @@ impl FileMaps {
 
     /// A row, from memory or from the metadata engine; an empty one where none is stored.
     pub fn chunk(&self, ino: Ino, number: u64) -> Result<Arc<Chunk>, MetaError> {
+        if self.is_emptied(ino) {
+            return Ok(Arc::default());
+        }
         if let Some(row) = self.rows.get(&(ino, number)) {
             return Ok(row);
         }
         let _loading = self.gate(ino, number).read();
+        if self.is_emptied(ino) {
+            return Ok(Arc::default());
+        }
         let stored = self.meta.map_chunk(ino, number)?.unwrap_or_default();
         // Two loaders may race: both must end up with the same row, or one's changes would be invisible to the other.
         let chunk = || Arc::new(Chunk { blocks: RwLock::new(stored.blocks), local: AtomicU64::new(stored.local) });
         Ok(self.rows.get_with((ino, number), chunk))
+    }
+
+    /// Whether a file's rows are not its content any more.
+    pub(super) fn is_emptied(&self, ino: Ino) -> bool {
+        self.any_emptied.load(Ordering::Acquire) && self.emptied.read().contains(&ino)
+    }
+
+    /// Whether there are such files.
+    pub(super) fn has_emptied(&self) -> bool {
+        self.any_emptied.load(Ordering::Acquire)
+    }
+
+    /// Has a file's map be empty, whatever its rows say, until [`FileMaps::is_recorded`].
+    pub(super) fn empty(&self, ino: Ino) {
+        {
+            let mut emptied = self.emptied.write();
+            emptied.insert(ino);
+            self.any_emptied.store(true, Ordering::Release);
+        }
+        // Loads that began before are waited for, and what they loaded is dropped.
+        self.drop_rows(ino, 0..u64::MAX);
+    }
+
+    /// A file's rows are its content again.
+    pub(super) fn is_recorded(&self, ino: Ino) {
+        let mut emptied = self.emptied.write();
+        emptied.remove(&ino);
+        self.any_emptied.store(!emptied.is_empty(), Ordering::Release);
     }
 
     fn gate(&self, ino: Ino, number: u64) -> &RwLock<()> {
@@ -221,6 +261,9 @@ impl FileMaps {
 
     /// Records that a block of a file is stored under this identity.
     pub fn set(&self, ino: Ino, index: BlockIndex, id: BlockId) {
+        if self.is_emptied(ino) {
+            return;
+        }
         let number = index.0 / BLOCKS_PER_CHUNK;
         match self.chunk(ino, number) {
             // Put in again, it is weighed again.

@@ -36,7 +36,7 @@ pub use local::LocalData;
 pub use preload::{PRELOAD_PART, Preload, PreloadError};
 pub use read::Reader;
 pub use release::FileRelease;
-pub use written::{By, DoneReply, SIZE_MAX, Seek};
+pub use written::{AtStandstill, By, DoneReply, SIZE_MAX, Seek};
 
 use crate::block::BlockStore;
 use crate::error::{Error, ErrorKind};
@@ -258,6 +258,13 @@ impl Cache {
         Ok(freed)
     }
 
+    /// Frees what deleted snapshots kept, a bounded number of rows at a time, until `stop`.
+    pub fn reclaim_snapshots(&self, stop: &dyn Fn() -> bool) -> Result<(), crate::meta::MetaError> {
+        // Whoever writes comes in between.
+        let enter = || (!stop()).then(|| self.references.lock());
+        self.meta.reclaim_snapshots(&enter, &mut |released| self.release(&released))
+    }
+
     /// Bytes written and not yet on a device.
     pub fn dirty_bytes(&self) -> usize {
         self.flusher.used()
@@ -296,6 +303,11 @@ impl Cache {
     /// Has nobody get at a file any more.
     pub fn refuse(&self, ino: Ino) {
         self.refused.lock().insert(ino);
+    }
+
+    /// Whether anybody has a file open for writing.
+    pub fn has_writers(&self, ino: Ino) -> bool {
+        self.files.lock().get(&ino).and_then(Weak::upgrade).is_some_and(|file| file.has_writers())
     }
 
     /// Whether a file's state is in use: open, being fetched, or fetched ahead.

@@ -4,6 +4,7 @@ use super::SocketDir;
 use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use super::hsm::{HsmInfo, HsmRequest};
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
+use super::snapshot::{SnapshotInfo, SnapshotOrder};
 use super::task::{TaskInfo, TaskOrder};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
 use bytes::Bytes;
@@ -165,6 +166,26 @@ impl Client {
         self.call(Method::DELETE, &format!("{}&delete_data={delete_data}", association_uri(path)), ())
     }
 
+    /// Takes a snapshot.
+    pub fn take_snapshot(&self, order: &SnapshotOrder) -> Result<SnapshotInfo, ClientError> {
+        self.call(Method::POST, "/v1/snapshots", order)
+    }
+
+    /// Every snapshot, in order of their names.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>, ClientError> {
+        self.call(Method::GET, "/v1/snapshots", ())
+    }
+
+    /// One snapshot.
+    pub fn snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ClientError> {
+        self.call(Method::GET, &snapshot_uri(name), ())
+    }
+
+    /// Deletes a snapshot.
+    pub fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ClientError> {
+        self.call(Method::DELETE, &snapshot_uri(name), ())
+    }
+
     /// One request, on a runtime of its own.
     fn call<T: DeserializeOwned>(&self, method: Method, uri: &str, body: impl Serialize) -> Result<T, ClientError> {
         let body = serde_json::to_vec(&body).expect("plain structs serialise");
@@ -209,6 +230,10 @@ impl Client {
 
 fn association_uri(path: &[u8]) -> String {
     format!("/v1/association?path={}", percent_encode(path, NON_ALPHANUMERIC))
+}
+
+fn snapshot_uri(name: &[u8]) -> String {
+    format!("/v1/snapshot?name={}", percent_encode(name, NON_ALPHANUMERIC))
 }
 
 fn hsm_uri(path: &[u8]) -> String {

@@ -22,6 +22,10 @@
 //! | `GET /v1/association?path=…` | [`dra::AssociationInfo`] |
 //! | `PUT /v1/association?path=…` with [`dra::AssociationUpdate`] | [`dra::AssociationInfo`] |
 //! | `DELETE /v1/association?path=…&delete_data=true\|false` | [`dra::AssociationInfo`] of what is being deleted |
+//! | `POST /v1/snapshots` with [`snapshot::SnapshotOrder`] | [`snapshot::SnapshotInfo`] of the snapshot taken |
+//! | `GET /v1/snapshots` | all [`snapshot::SnapshotInfo`]s, in order of their names |
+//! | `GET /v1/snapshot?name=…` | [`snapshot::SnapshotInfo`] |
+//! | `DELETE /v1/snapshot?name=…` | [`snapshot::SnapshotInfo`] of the one that is gone |
 //!
 //! `path` is below the mount's root, without a leading slash, percent-encoded byte for byte (names need not be UTF-8).
 //! A failure is a [`types::ApiError`] with a fitting HTTP status.
@@ -34,6 +38,7 @@ pub mod dra;
 pub mod hsm;
 pub mod quota;
 pub mod server;
+pub mod snapshot;
 pub mod socket;
 pub mod task;
 pub mod types;
@@ -50,6 +55,7 @@ use async_trait::async_trait;
 use dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use hsm::{HsmInfo, HsmRequest};
 use quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
+use snapshot::{SnapshotInfo, SnapshotOrder};
 use std::time::Duration;
 use task::{TaskInfo, TaskOrder};
 use types::{ApiError, HiddenKeys, Status, StripeInfo};
@@ -97,4 +103,10 @@ pub trait ControlTarget: Send + Sync + 'static {
     async fn update_association(&self, path: &[u8], update: AssociationUpdate) -> Result<AssociationInfo, ApiError>;
     /// Begins to unlink a directory from its bucket.
     async fn delete_association(&self, path: &[u8], delete_data: bool) -> Result<AssociationInfo, ApiError>;
+    /// Takes a snapshot.
+    async fn take_snapshot(&self, order: SnapshotOrder) -> Result<SnapshotInfo, ApiError>;
+    /// Every snapshot, in order of their names.
+    async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, ApiError>;
+    /// Deletes a snapshot.
+    async fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ApiError>;
 }

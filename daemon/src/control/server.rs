@@ -3,7 +3,7 @@
 use super::ControlTarget;
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
-use super::{dra, hsm, task};
+use super::{dra, hsm, snapshot, task};
 use crate::stripe::Layout;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{RawQuery, State};
@@ -129,6 +129,8 @@ fn router(target: Arc<dyn ControlTarget>) -> Router {
         .route("/v1/task/cancel", post(task::cancel))
         .route("/v1/associations", get(dra::list).post(dra::create))
         .route("/v1/association", get(dra::show).put(dra::update).delete(dra::delete))
+        .route("/v1/snapshots", get(snapshot::list).post(snapshot::take))
+        .route("/v1/snapshot", get(snapshot::show).delete(snapshot::delete))
         .fallback(no_such_request)
         .with_state(target)
 }

@@ -3,13 +3,15 @@
 use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate, Event};
 use super::hsm::{HsmInfo, HsmRequest};
 use super::quota::{Amount, Standing};
+use super::snapshot::{SnapshotInfo, SnapshotOrder};
+use super::task::encode_path;
 use super::types::*;
 use super::*;
 use crate::block::BlockStats;
 use crate::config::{OnConflict, RepositorySettings};
 use crate::error::{Error, ErrorKind};
-use crate::ids::{AssociationId, Ino};
-use crate::meta::{AssociationState, EventBits};
+use crate::ids::{AssociationId, Epoch, Ino};
+use crate::meta::{AssociationState, EventBits, SnapshotRow};
 use crate::task::{Shown, TaskError, TaskKind, TaskRow};
 use crate::vfs::{AssociationChange, AssociationView};
 use std::collections::BTreeMap;
@@ -147,6 +149,20 @@ impl ControlTarget for FakeMount {
     }
     async fn delete_association(&self, path: &[u8], delete_data: bool) -> Result<AssociationInfo, ApiError> {
         Ok(AssociationInfo { deleted_files: delete_data.into(), ..association(path, EventBits::default(), "s3://other") })
+    }
+    async fn take_snapshot(&self, order: SnapshotOrder) -> Result<SnapshotInfo, ApiError> {
+        let (name, path) = order.parts();
+        let row = SnapshotRow { epoch: Epoch(7), root: Ino::ROOT, created_ns: 1_500_000_000, path, deleting: false };
+        Ok(SnapshotInfo::new(&name, &row))
+    }
+    async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, ApiError> {
+        self.take_snapshot(SnapshotOrder { name: encode_path(b"a\xff"), path: String::new() }).await.map(|info| vec![info])
+    }
+    async fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ApiError> {
+        if name != b"a\xff" {
+            return Err(Error::new(ErrorKind::NotFound, "there is no such snapshot").into());
+        }
+        Ok(self.snapshots().await?.remove(0))
     }
     async fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ApiError> {
         if grace.kind == Kind::Group { Err(Error::new(ErrorKind::Io, "no").into()) } else { Ok(()) }
@@ -376,4 +392,19 @@ fn associations_are_made_shown_changed_and_deleted() {
     assert_eq!(client.update_association(b"x", &update).unwrap().auto_import, [Event::Changed]);
     assert_eq!(client.delete_association(b"x", true).unwrap().deleted_files, 1);
     assert_eq!(client.delete_association(b"x", false).unwrap().deleted_files, 0);
+}
+
+#[test]
+fn snapshots_are_named_by_any_bytes() {
+    let fixture = Fixture::new(FakeMount::default());
+    let client = fixture.client();
+    let order = SnapshotOrder { name: encode_path(b"a\xff"), path: encode_path(b"some/dir") };
+    let taken = client.take_snapshot(&order).expect("takes");
+    assert_eq!((taken.name.as_str(), taken.path.as_str(), taken.created, taken.epoch), ("a%FF", "/some/dir", 1.5, 7));
+    assert_eq!(client.snapshots().expect("lists").len(), 1);
+    assert_eq!(client.snapshot(b"a\xff").expect("shows").path, "/");
+    let none = |error: ClientError| matches!(error, ClientError::Api(error) if error.kind == ApiErrorKind::NotFound);
+    assert!(none(client.snapshot(b"b").expect_err("there is none")));
+    assert_eq!(client.delete_snapshot(b"a\xff").expect("deletes").name, "a%FF");
+    assert!(none(client.delete_snapshot(b"b").expect_err("there is none")));
 }

@@ -45,6 +45,9 @@ pub struct FileContent {
     pub reserved: Reservation,
     /// The intents that this is the outcome of.
     pub intents: Range<u64>,
+    /// The file was emptied before: of what its map has so far nothing is left. Goes in the same transaction as what was written since, so that a
+    /// crash leaves the old content or the new, and not nothing.
+    pub anew: bool,
 }
 
 impl FileContent {
@@ -126,6 +129,9 @@ fn chunk_number(prefix: &[u8]) -> Result<u64, MetaError> {
 pub(super) fn record(txn: &mut Txn<'_>, file: &FileContent, mut row: Inode) -> Result<u64, MetaError> {
     let (was, now) = (Extent::of(&row), Extent { size: file.size, base: file.base });
     let mut change = Change::new(was, now);
+    if file.anew {
+        remove_others(txn, file, &mut change)?;
+    }
     write_blocks(txn, file, &mut change)?;
     // Only a cut makes less of a file, unless it failed: then rows may be left behind the end.
     let is_cut = now.size < was.size || now.base != was.base;
@@ -144,13 +150,35 @@ fn write_blocks(txn: &mut Txn<'_>, file: &FileContent, change: &mut Change) -> R
         let number = chunk_blocks[0].0 / BLOCKS_PER_CHUNK;
         let at = key::chunk(file.ino, number);
         let before = txn.read(Table::FileMap, &at)?;
-        let mut chunk = before.as_deref().map(decode_chunk).transpose()?.unwrap_or_default();
-        change.leaves(number, &chunk);
+        let mut chunk = MapChunk::default();
+        if !file.anew {
+            chunk = before.as_deref().map(decode_chunk).transpose()?.unwrap_or_default();
+            change.leaves(number, &chunk);
+        }
         for (index, content) in chunk_blocks {
             set_slot(&mut chunk, (index % BLOCKS_PER_CHUNK) as usize, file.mapped(*index, *content));
         }
         change.becomes(number, &chunk);
         write_chunk(txn, &at, before.is_some(), &chunk)?;
+    }
+    Ok(())
+}
+
+/// Removes the rows of a file's map but those that are about to be written anew.
+fn remove_others(txn: &mut Txn<'_>, file: &FileContent, change: &mut Change) -> Result<(), MetaError> {
+    let mut rows = Vec::new();
+    txn.reading().scan(Table::FileMap, &KeyRange::prefix(&key::ino(file.ino)), &mut |prefix, row| {
+        rows.push((chunk_number(prefix)?, decode_chunk(row)?));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    for (number, chunk) in rows {
+        change.leaves(number, &chunk);
+        if file.blocks.iter().all(|(index, _)| index / BLOCKS_PER_CHUNK != number) {
+            let at = key::chunk(file.ino, number);
+            txn.depend(Table::FileMap, &at)?;
+            txn.remove(Table::FileMap, &at)?;
+            change.becomes(number, &MapChunk::default());
+        }
     }
     Ok(())
 }

@@ -62,6 +62,7 @@ impl MetaStore {
                 reserved: Reservation::default(),
                 // Whatever was logged of it has been recorded: nothing of it is dirty.
                 intents: 0..0,
+                anew: false,
                 blocks: (share.to.1..).zip(blocks.iter().copied()).collect(),
             };
             let allocated = content::record(txn, &file, row)?;

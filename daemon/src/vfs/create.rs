@@ -1,5 +1,6 @@
 //! `mknod`, `mkdir`, `symlink`, `link`, and the making of a file for `create`.
 
+use super::frozen::{may_change_name, must_be_now};
 use super::lookup::{attr_of, check_name};
 use super::types::{Answer, Caller, Entry};
 use super::{Inner, Vfs, metadata_error};
@@ -39,6 +40,8 @@ impl Vfs {
     pub fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Answer<Entry> {
         let link = || {
             check_name(name)?;
+            must_be_now(ino)?;
+            may_change_name(parent, name)?;
             self.0.meta.link(ino, parent, name, self.0.clock.wall_ns()).map_err(metadata_error)?;
             self.0.names_changed(parent);
             // Not the row as it is there: what was written and not flushed counts.
@@ -86,6 +89,7 @@ impl Inner {
 
     pub(super) fn make(&self, parent: Ino, name: &[u8], node: NewNode<'_>) -> Result<Entry> {
         check_name(name)?;
+        may_change_name(parent, name)?;
         let (ino, row) = self.meta.create(parent, name, node, self.clock.wall_ns()).map_err(metadata_error)?;
         self.names_changed(parent);
         Ok(Entry { attr: attr_of(ino, &row), ttl: self.ttl() })

@@ -2,6 +2,7 @@
 //! directory is too large to list for its sake.
 
 use super::directory::Directory;
+use super::frozen::never_listed;
 use super::listing::Goal;
 use super::types::{Answer, Attr, Entry, Lookup};
 use super::{Inner, Vfs, metadata_error};
@@ -50,6 +51,9 @@ pub(super) fn is_ours(row: &Inode) -> bool {
 impl Inner {
     /// What the rows say about a name, if they are fresh enough to say it.
     fn known(&self, parent: Ino, name: &[u8]) -> Result<Option<Lookup>> {
+        if let Some(found) = self.snapshot_entry(parent, name) {
+            return found.map(Some);
+        }
         // Before the row: what a listing brings in between is seen, and what it had not brought yet is not taken for absent.
         let directory = self.directory(parent)?;
         let fresh = self.freshness(&directory, name);
@@ -61,6 +65,7 @@ impl Inner {
         Ok(match row {
             Some((_, row)) if self.needs_head(&row) => None,
             Some((ino, row)) => Some(Lookup::Found(Entry { attr: attr_of(ino, &row), ttl })),
+            None if parent.is_frozen() && !self.directory_ready(parent)? => return Err(never_listed(parent)),
             None => Some(Lookup::Absent { ttl }),
         })
     }
@@ -72,7 +77,8 @@ impl Inner {
 
     /// How much longer what is known about a name holds; `None` if it has to be asked.
     pub(super) fn freshness(&self, directory: &Directory, name: &[u8]) -> Option<Duration> {
-        if !directory.in_store {
+        // Nothing about a snapshot is asked for again.
+        if !directory.in_store || directory.ino.is_frozen() {
             return Some(self.ttl());
         }
         let checked = directory.listed_at(name).max(self.directories.probed_at(directory.ino, name))?;
@@ -82,7 +88,8 @@ impl Inner {
 
     fn needs_head(&self, row: &Inode) -> bool {
         let eager = self.config.posix_metadata == PosixMetadata::Eager && row.kind == FileKind::File;
-        eager && !row.posix_known && row.origin.is_some()
+        let of_now = row.link.as_ref().is_none_or(|link| !link.parent.is_frozen());
+        eager && !row.posix_known && row.origin.is_some() && of_now
     }
 
     /// Resolves a name with the store's help.

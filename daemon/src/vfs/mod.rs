@@ -18,6 +18,7 @@ mod copy;
 mod create;
 mod directory;
 mod export;
+mod frozen;
 mod handles;
 mod hsm;
 mod import;
@@ -35,6 +36,7 @@ mod release;
 mod remove;
 mod setattr;
 mod settled;
+mod snapshots;
 mod stripe;
 mod types;
 mod walk;
@@ -210,9 +212,16 @@ impl Inner {
 
     /// The same without regard to mappings. Needs no lock of files in use.
     fn row(&self, ino: Ino) -> crate::error::Result<Inode> {
+        if ino == Ino::SNAPSHOTS {
+            return self.snapshots_row();
+        }
         // In this order: what is flushed between the two is in the row.
         let unflushed = self.cache.unflushed(ino);
-        let row = self.meta.inode(ino).map_err(metadata_error)?;
+        let row = match self.meta.inode(ino) {
+            // Its snapshot was deleted.
+            Err(MetaError::Refused(Refusal::NotFound)) => None,
+            found => found.map_err(metadata_error)?,
+        };
         let row = row.ok_or_else(|| Error::new(ErrorKind::Stale, format!("{ino} no longer exists")))?;
         Ok(with_unflushed(self.counted(ino, row)?, unflushed))
     }
@@ -252,13 +261,13 @@ struct Events(std::sync::Weak<Inner>);
 
 impl FileEvents for Events {
     fn object_head(&self, ino: Ino, head: &ObjectHead) {
-        if let Some(inner) = self.0.upgrade() {
+        if let Some(inner) = self.0.upgrade().filter(|_| !ino.is_frozen()) {
             inner.learn_from_get(ino, head);
         }
     }
 
     fn object_changed(&self, ino: Ino) {
-        if let Some(inner) = self.0.upgrade() {
+        if let Some(inner) = self.0.upgrade().filter(|_| !ino.is_frozen()) {
             inner.recheck(ino);
         }
     }

@@ -95,6 +95,25 @@ impl Inner {
         });
     }
 
+    /// Whether an object may say attributes that nobody has asked for: before some of them are set here, or ours go to the bucket, they have to be known, or
+    /// the bucket would get our defaults for the others.
+    pub(super) fn lacks_attributes(&self, ino: Ino, row: &Inode) -> bool {
+        let is_object = row.kind == FileKind::File && row.origin.is_some();
+        let is_unknown = !row.posix_known && !row.attrs_changed && self.config.posix_metadata != PosixMetadata::Off;
+        is_object && is_unknown && !ino.is_frozen()
+    }
+
+    /// Takes over what an object says, as far as nothing else was set here. One that was replaced or deleted says nothing of this inode any more.
+    pub(super) async fn learn_attributes(self: &Arc<Self>, ino: Ino, urgency: Urgency) -> std::result::Result<(), HeadFailure> {
+        let row = self.inode(ino)?;
+        let Some(origin) = row.origin else { return Ok(()) };
+        match self.repository.head(&origin.key, urgency).await {
+            Ok(head) => Ok(self.apply(ino, &head, &PosixAttrs::parse(&head.user_metadata)).await?),
+            Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(HeadFailure::Store { key: origin.key, error }),
+        }
+    }
+
     /// Makes sure an inode's POSIX attributes are known; somebody waits for them.
     pub(super) async fn head_now(self: &Arc<Self>, ino: Ino) -> Result<()> {
         self.head_once(ino, Urgency::Demand).await
@@ -139,7 +158,7 @@ impl Inner {
     async fn apply(self: &Arc<Self>, ino: Ino, head: &ObjectHead, attrs: &PosixAttrs) -> Result<()> {
         let row = self.inode(ino)?;
         let Some(origin) = row.origin.as_ref().filter(|origin| origin.etag == head.pin.etag) else { return Ok(()) };
-        if attrs.kind() == Some(ModeKind::Symlink) && row.kind == FileKind::File && row.size <= TARGET_MAX {
+        if attrs.kind() == Some(ModeKind::Symlink) && row.kind == FileKind::File && row.base.is_none() && row.size <= TARGET_MAX {
             let target = self.fetch_target(origin, row.size).await?;
             self.meta.become_symlink(ino, &target).map_err(metadata_error)?;
         }
@@ -196,14 +215,16 @@ impl Inner {
 
 fn assume(row: &mut Inode, attrs: &PosixAttrs) {
     // What was set here counts for more than what the object says.
-    if row.attrs_changed || row.base.is_some() {
+    if row.attrs_changed {
         return;
     }
     row.perm = attrs.perm().unwrap_or(row.perm);
     row.uid = attrs.uid.unwrap_or(row.uid);
     row.gid = attrs.gid.unwrap_or(row.gid);
-    row.atime_ns = attrs.atime_ns.unwrap_or(row.atime_ns);
-    row.mtime_ns = attrs.mtime_ns.unwrap_or(row.mtime_ns);
+    if row.base.is_none() {
+        row.atime_ns = attrs.atime_ns.unwrap_or(row.atime_ns);
+        row.mtime_ns = attrs.mtime_ns.unwrap_or(row.mtime_ns);
+    }
     row.posix_known = true;
 }
 

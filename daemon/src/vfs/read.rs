@@ -1,5 +1,6 @@
 //! `open`, `read`, `release`.
 
+use super::frozen::must_be_now;
 use super::handles::Handle;
 use super::setattr::has_ids;
 use super::types::{Answer, Entry, HandleId, OpenedFile, ReadReply};
@@ -19,6 +20,11 @@ impl Vfs {
     /// # Errors
     /// `Stale` if the inode's object was replaced (look the name up again).
     pub fn open(&self, ino: Ino, flags: i32) -> Answer<OpenedFile> {
+        if may_write(flags) || flags & libc::O_TRUNC != 0 {
+            if let Err(error) = must_be_now(ino) {
+                return Answer::Ready(Err(error));
+            }
+        }
         match self.getattr(ino) {
             Answer::Ready(entry) => Answer::Ready(entry.and_then(|entry| self.0.open_known(&entry, flags))),
             Answer::Pending(entry) => {
@@ -67,7 +73,7 @@ impl Inner {
             return Err(Error::new(ErrorKind::Stale, format!("object '{}' was replaced in the bucket", file.key())));
         }
         let seems_empty = row.size > 0 && allocated_bytes(&row) == 0;
-        if let Some(link) = row.link.filter(|_| row.base.is_none() && !row.local) {
+        if let Some(link) = row.link.filter(|_| row.base.is_none() && !row.local && !ino.is_frozen()) {
             self.read_ahead_across_files(link.parent, &link.name, &file);
         }
         self.note_opened(ino);

@@ -1,5 +1,6 @@
 //! `opendir`, `readdir`, `releasedir`.
 
+use super::frozen::{SNAPSHOTS_NAME, never_listed};
 use super::handles::Handle;
 use super::listing::Goal;
 use super::lookup::attr_of;
@@ -7,7 +8,7 @@ use super::types::{Answer, DirBatch, DirEntry, Entry, HandleId, OpenedDir};
 use super::{Inner, Vfs, metadata_error, with_unflushed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
-use crate::meta::FileKind;
+use crate::meta::{FileKind, Inode};
 use futures::FutureExt;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ impl Vfs {
     pub fn opendir(&self, ino: Ino) -> Answer<OpenedDir> {
         match self.0.directory_ready(ino) {
             Ok(true) => Answer::Ready(Ok(self.0.open_stream(ino))),
+            Ok(false) if ino.is_frozen() => Answer::Ready(Err(never_listed(ino))),
             Ok(false) => {
                 let inner = Arc::clone(&self.0);
                 let listed = async move {
@@ -83,7 +85,7 @@ impl Inner {
     fn open_stream(&self, ino: Ino) -> OpenedDir {
         let stream = Arc::new(DirStream { ino, window: Mutex::default() });
         // Changes found by a later listing are told to the kernel, so what it has cached of a fresh listing is right.
-        OpenedDir { handle: self.handles.insert(Handle::Directory(stream)), keep_cache: true }
+        OpenedDir { handle: self.handles.insert(Handle::Directory(stream)), keep_cache: ino != Ino::SNAPSHOTS }
     }
 
     fn entries(&self, stream: &DirStream, offset: u64, limit: usize) -> Result<DirBatch> {
@@ -102,7 +104,7 @@ impl Inner {
         let ttl = self.freshness(&*self.directory(ino)?, b"").unwrap_or_default();
         let (mut at, mut after) = window.mark_before(offset);
         loop {
-            let rows = self.meta.read_dir(ino, after.as_deref(), READ_ROWS).map_err(metadata_error)?;
+            let rows = self.rows_after(ino, after.as_deref())?;
             let mut entries = if at == 0 { self.dots(ino, ttl)? } else { Vec::new() };
             let first_row = if at == 0 { FIRST_ROW } else { at };
             for (i, (name, ino, row)) in rows.into_iter().enumerate() {
@@ -130,8 +132,21 @@ impl Inner {
         }
     }
 
+    fn rows_after(&self, ino: Ino, after: Option<&[u8]>) -> Result<Vec<(Vec<u8>, Ino, Inode)>> {
+        if ino == Ino::SNAPSHOTS {
+            return self.snapshots_after(after, READ_ROWS);
+        }
+        let mut rows = self.meta.read_dir(ino, after, READ_ROWS).map_err(metadata_error)?;
+        if ino == Ino::ROOT {
+            // What the bucket has under that name cannot be reached here.
+            rows.retain(|(name, ..)| name != SNAPSHOTS_NAME);
+        }
+        Ok(rows)
+    }
+
     fn dots(&self, ino: Ino, ttl: std::time::Duration) -> Result<Vec<DirEntry>> {
         let parent = self.meta.parent_of(ino).map_err(metadata_error)?.map_or(Ino::ROOT, |(parent, _)| parent);
+        let parent = if ino.in_snapshot().is_some_and(|(_, own)| own == Ino::ROOT) { Ino::SNAPSHOTS } else { parent };
         let entry = |ino| Ok::<_, Error>(Entry { attr: attr_of(ino, &self.inode(ino)?), ttl });
         Ok(vec![
             DirEntry { name: b".".to_vec(), next_offset: 1, entry: entry(ino)? },

@@ -1,10 +1,11 @@
 //! `unlink`, `rmdir`, `rename`: names taken away and moved.
 
+use super::frozen::may_change_name;
 use super::listing::Goal;
 use super::lookup::check_name;
 use super::types::Answer;
 use super::{Inner, Vfs, metadata_error};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
 use crate::meta::{FileKind, MetaError, MetaStore, RenameMode};
 use futures::FutureExt;
@@ -13,11 +14,15 @@ use std::sync::Arc;
 /// What is to hold for a name to be moved.
 type Holds<'a> = &'a dyn Fn(&MetaStore) -> std::result::Result<bool, MetaError>;
 
+/// Comes when a file's content is stored.
+type Stored = futures::channel::oneshot::Receiver<Result<()>>;
+
 impl Vfs {
     /// Removes a name of anything but a directory. What has it open keeps it.
     pub fn unlink(&self, parent: Ino, name: &[u8]) -> Answer<()> {
         let unlink = || {
             check_name(name)?;
+            may_change_name(parent, name)?;
             let removed = self.0.meta.unlink(parent, name, self.0.clock.wall_ns()).map_err(metadata_error)?;
             self.0.names_changed(parent);
             if removed.orphaned {
@@ -46,6 +51,25 @@ impl Vfs {
 
     /// Moves a name, over another one if the mode allows it.
     pub fn rename(&self, parent: Ino, name: &[u8], new_parent: Ino, new_name: &[u8], mode: RenameMode) -> Answer<()> {
+        let (name, new_name) = (name.to_vec(), new_name.to_vec());
+        if let Some(stored) = self.0.content_to_store(mode, (parent, &name), (new_parent, &new_name)) {
+            let vfs = self.clone();
+            return Answer::Pending(
+                async move {
+                    let lost = || Error::new(ErrorKind::ShuttingDown, "the file system is shutting down");
+                    stored.await.map_err(|_| lost()).flatten()?;
+                    match vfs.rename_stored(parent, &name, new_parent, &new_name, mode) {
+                        Answer::Ready(result) => result,
+                        Answer::Pending(future) => future.await,
+                    }
+                }
+                .boxed(),
+            );
+        }
+        self.rename_stored(parent, &name, new_parent, &new_name, mode)
+    }
+
+    fn rename_stored(&self, parent: Ino, name: &[u8], new_parent: Ino, new_name: &[u8], mode: RenameMode) -> Answer<()> {
         let (inner, name, new_name) = (Arc::clone(&self.0), name.to_vec(), new_name.to_vec());
         let unlisted = match mode {
             RenameMode::Replace => self.0.has_unlisted(new_parent, &new_name),
@@ -66,9 +90,19 @@ impl Vfs {
 }
 
 impl Inner {
+    /// Where a file takes the place of another, what was written to it has to be stored first: a crash in between would leave neither content. `None` if
+    /// there is nothing to wait for.
+    fn content_to_store(&self, mode: RenameMode, from: (Ino, &[u8]), to: (Ino, &[u8])) -> Option<Stored> {
+        let ino_of = |(parent, name)| self.meta.lookup(parent, name).ok().flatten().map(|dirent| dirent.ino);
+        let moved = ino_of(from).filter(|_| mode == RenameMode::Replace)?;
+        ino_of(to).filter(|replaced| *replaced != moved)?;
+        self.cache.sync_dirty(moved)
+    }
+
     /// The directory under a name, if it has to be listed before it can be called empty.
     fn has_unlisted(&self, parent: Ino, name: &[u8]) -> Result<Option<Ino>> {
         check_name(name)?;
+        may_change_name(parent, name)?;
         let found = self.meta.lookup(parent, name).map_err(metadata_error)?;
         let Some(dirent) = found.filter(|dirent| dirent.kind == FileKind::Directory) else { return Ok(None) };
         Ok((!self.directory_ready(dirent.ino)?).then_some(dirent.ino))
@@ -91,6 +125,8 @@ impl Inner {
     fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), mode: RenameMode) -> Result<()> {
         check_name(from.1)?;
         check_name(to.1)?;
+        may_change_name(from.0, from.1)?;
+        may_change_name(to.0, to.1)?;
         self.rename_if(from, to, mode, &|_| Ok(true)).map(drop).map_err(metadata_error)
     }
 

@@ -1,5 +1,6 @@
 //! `setattr`: modes, owners, times; and what becomes of set-user-ID and set-group-ID when a file is changed.
 
+use super::frozen::must_be_now;
 use super::lookup::attr_of;
 use super::types::{Answer, Caller, Entry, SetAttr};
 use super::{Inner, Vfs, metadata_error};
@@ -7,6 +8,7 @@ use crate::cache::CachedFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
 use crate::meta::{Enforce, FileKind, Inode};
+use crate::repository::Urgency;
 use futures::FutureExt;
 use std::sync::Arc;
 
@@ -17,10 +19,29 @@ const GROUP_EXEC: u16 = 0o010;
 impl Vfs {
     /// Changes attributes. Whether the caller may is the kernel's to check (`default_permissions`).
     pub fn setattr(&self, ino: Ino, change: SetAttr, caller: Caller) -> Answer<Entry> {
+        if let Err(error) = must_be_now(ino) {
+            return Answer::Ready(Err(error));
+        }
         let enforce = Enforce::of_user(caller.uid);
-        let Some(size) = change.size else { return Answer::Ready(self.0.set_attributes(ino, &change, enforce)) };
+        let lacks = match self.0.inode(ino) {
+            Ok(row) => change.sets_attributes() && self.0.lacks_attributes(ino, &row),
+            Err(error) => return Answer::Ready(Err(error)),
+        };
         let inner = Arc::clone(&self.0);
+        let Some(size) = change.size else {
+            if !lacks {
+                return Answer::Ready(self.0.set_attributes(ino, &change, enforce));
+            }
+            let set = async move {
+                inner.learn_attributes(ino, Urgency::Demand).await?;
+                inner.set_attributes(ino, &change, enforce)
+            };
+            return Answer::Pending(set.boxed());
+        };
         let resized = async move {
+            if lacks {
+                inner.learn_attributes(ino, Urgency::Demand).await?;
+            }
             let row = inner.inode(ino)?;
             match row.kind {
                 FileKind::File => {}
@@ -28,6 +49,7 @@ impl Vfs {
                 _ => return Err(Error::new(ErrorKind::Invalid, format!("{ino} is no regular file"))),
             }
             let file = inner.file_of(ino, &row)?;
+            inner.cache.wait_to_move();
             // POSIX: an empty file that is opened with O_TRUNC is marked as changed, too.
             inner.resize(&file, size, enforce).await?;
             inner.set_attributes(ino, &change, enforce)

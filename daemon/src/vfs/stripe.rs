@@ -1,5 +1,6 @@
 //! Stripe layouts of paths.
 
+use super::frozen::must_be_now;
 use super::types::{Answer, Lookup};
 use super::{Inner, Vfs, metadata_error};
 use crate::config::Settings;
@@ -53,6 +54,7 @@ impl Inner {
 
     fn set_layout(&self, ino: Ino, layout: Layout) -> Result<()> {
         layout.validate(Settings::BLOCK_SIZE).map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
+        must_be_now(ino)?;
         let row = self.inode(ino)?;
         if row.kind == FileKind::File && self.meta.map_chunk(ino, 0).map_err(metadata_error)?.is_some() {
             let message = "the file already has cached data, whose places are fixed; set the layout before its first read";

@@ -74,6 +74,13 @@ pub struct SetAttr {
     pub drops_ids: bool,
 }
 
+impl SetAttr {
+    /// Whether it sets something beside the size.
+    pub(super) fn sets_attributes(&self) -> bool {
+        self.perm.is_some() || self.uid.is_some() || self.gid.is_some() || self.atime.is_some() || self.mtime.is_some()
+    }
+}
+
 /// A time to set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetTime {

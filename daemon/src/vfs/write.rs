@@ -88,6 +88,7 @@ impl Vfs {
         {
             return reply(Err(error));
         }
+        cache.wait_to_move();
         match mode & !libc::FALLOC_FL_KEEP_SIZE {
             0 if keep_size || end <= file.size() => reply(Ok(())),
             0 => cache.resize(file, end, enforce, now_ns, reply),

@@ -1,5 +1,6 @@
 //! Extended attributes: those that people set, and those that show where a file comes from (`user.forebay.*`, read-only).
 
+use super::frozen::must_be_now;
 use super::types::Answer;
 use super::{Inner, Vfs, metadata_error};
 use crate::error::{Error, ErrorKind, Result};
@@ -47,6 +48,7 @@ impl Vfs {
     pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], mode: SetMode, in_group: &dyn Fn(u32) -> bool) -> Answer<()> {
         let set = || {
             may_set(name)?;
+            must_be_now(ino)?;
             if let Some(kind) = AclKind::of(name) {
                 let acl = Acl::decode(value).map_err(acl_error)?;
                 let set = self.0.meta.set_acl(ino, kind, acl.as_ref(), in_group, self.0.clock.wall_ns());
@@ -66,6 +68,7 @@ impl Vfs {
     pub fn removexattr(&self, ino: Ino, name: &[u8]) -> Answer<()> {
         let remove = || {
             may_set(name)?;
+            must_be_now(ino)?;
             if let Some(kind) = AclKind::of(name) {
                 // Taking away a list that is not there is no error on Linux.
                 return self.0.meta.set_acl(ino, kind, None, &|_| true, self.0.clock.wall_ns()).map_err(metadata_error);

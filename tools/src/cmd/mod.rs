@@ -9,6 +9,7 @@ mod preload;
 mod quickstart;
 mod quota;
 mod release;
+mod snapshot;
 mod status;
 mod stripe;
 mod task;
@@ -35,6 +36,7 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), CliError> {
         Command::Hsm(hsm) => hsm::run(&hsm, cli.json),
         Command::Task(task) => task::run(&task, cli.json),
         Command::Dra(dra) => dra::run(&dra, cli.json),
+        Command::Snapshot(snapshot) => snapshot::run(&snapshot, cli.json),
         Command::Quickstart(quickstart) => quickstart::run(&quickstart),
     }
 }

@@ -189,7 +189,7 @@ impl Cache {
         let dirty = source.written().lock().next_held(from).unwrap_or(u64::MAX);
         let count = count.min(dirty - from);
         // The round failed, or somebody writes all the time.
-        if count == 0 || dest.written().lock().is_dirty() {
+        if count == 0 || self.maps.is_emptied(source.ino()) || dest.written().lock().is_dirty() {
             return Ok(0);
         }
         let block_size = self.block_size();

@@ -9,6 +9,7 @@ use super::copy::Sharing;
 use super::intent::LOG_BYTES;
 use super::sent::Sent;
 use super::state::{Recorded, Snapshot};
+use super::still::{AtStandstill, Still};
 use super::write::Waiting;
 use crate::block::PutError;
 use crate::cache::Cache;
@@ -16,6 +17,7 @@ use crate::cache::file::CachedFile;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{BlockId, BlockIndex, Ino};
 use crate::meta::{Content, FileContent};
+use futures::channel::oneshot;
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -42,6 +44,8 @@ pub(in crate::cache) enum Job {
     Share(Sharing),
     /// Frees what files that are gone still count for.
     MakeRoom(DoneReply),
+    /// Does something while nobody writes.
+    StandStill(AtStandstill),
 }
 
 /// A file to be cut.
@@ -77,6 +81,7 @@ pub(in crate::cache) struct Flusher {
     limit: usize,
     durable: bool,
     thread: Mutex<Option<JoinHandle<()>>>,
+    pub(super) still: Still,
 }
 
 /// A file in a round.
@@ -102,6 +107,7 @@ impl Flusher {
             limit,
             durable,
             thread: Mutex::default(),
+            still: Still::default(),
         }
     }
 
@@ -181,6 +187,11 @@ impl Flusher {
         }
     }
 
+    /// Every file of which something may not be in the metadata yet.
+    pub(super) fn all_dirty(&self) -> Vec<Arc<CachedFile>> {
+        self.queue.lock().dirty.values().cloned().collect()
+    }
+
     /// The file, if something of it is not in the metadata yet.
     pub(in crate::cache) fn dirty_file(&self, ino: Ino) -> Option<Arc<CachedFile>> {
         self.queue.lock().dirty.get(&ino).cloned()
@@ -245,6 +256,14 @@ impl Cache {
         self.flusher.push(Job::Sync { file: file.cloned(), reply });
     }
 
+    /// Begins to make durable what was written to a file, if some of it is only in memory. `None`: there is nothing to wait for.
+    pub fn sync_dirty(&self, ino: Ino) -> Option<oneshot::Receiver<Result<(), Error>>> {
+        let file = self.flusher.dirty_file(ino).filter(|file| file.written().lock().is_busy())?;
+        let (done, outcome) = oneshot::channel();
+        self.sync(Some(&file), Box::new(move |result| drop(done.send(result))));
+        Some(outcome)
+    }
+
     /// Flushes what is dirty and stops the thread.
     pub(in crate::cache) fn close_flusher(&self) {
         self.flusher.queue.lock().closing = true;
@@ -277,6 +296,10 @@ impl Cache {
                     self.share(sharing);
                 }
                 Job::MakeRoom(reply) => reply(self.make_room_now()),
+                Job::StandStill(at) => {
+                    self.sync_all(std::mem::take(&mut syncs));
+                    self.stand_still(at);
+                }
             }
         }
         self.sync_all(syncs);
@@ -285,15 +308,19 @@ impl Cache {
     fn cut(self: &Arc<Self>, cut: Cut) {
         // What was written below the cut comes first: else a crash would leave an older file, cut.
         let block_size = u64::from(self.config.block_size);
-        // A cut to nothing removes the log with its first rows: that may be all it does before a crash only where there are few.
-        let in_one_step =
-            cut.size == 0 && cut.file.size() <= crate::meta::CUT_ROWS as u64 * crate::meta::BLOCKS_PER_CHUNK * block_size;
-        let is_logged = || !in_one_step && !cut.file.written().lock().log.places.is_empty();
+        if cut.size == 0 && self.can_be_emptied(&cut.file) {
+            let outcome = self.empty(&cut.file, cut.now_ns);
+            return (cut.reply)(outcome);
+        }
+        let is_unrecorded = || {
+            let state = cut.file.written().lock();
+            state.anew || !state.log.places.is_empty()
+        };
         let is_below = || cut.file.written().lock().next_held(0).is_some_and(|first| first * block_size < cut.size);
-        if is_logged() || (!cut.flushed && is_below()) {
+        if is_unrecorded() || (!cut.flushed && is_below()) {
             self.flush_files(&[Arc::clone(&cut.file)]);
         }
-        if is_logged() {
+        if is_unrecorded() {
             let message = format!("'{}' cannot be cut: what was synced of it could not be stored", cut.file.key());
             return (cut.reply)(Err(Error::new(ErrorKind::Io, message)));
         }
@@ -365,6 +392,7 @@ impl Cache {
             self.flusher.forget_logged(state.log.bytes);
             let freed = state.discard();
             drop(state);
+            self.maps.is_recorded(file.ino());
             self.flusher.give_back(freed);
             return None;
         }
@@ -431,6 +459,9 @@ impl Cache {
         let mut state = file.written().lock();
         for (index, block) in &content.blocks {
             self.maps.show_local(file.ino(), BlockIndex(*index), content.mapped(*index, *block));
+        }
+        if content.anew {
+            self.maps.is_recorded(file.ino());
         }
         state.recorded = Recorded { size: content.size, allocated };
         let freed = state.end_flush(&rounded.snapshot, true);
@@ -506,6 +537,7 @@ fn content_of(rounded: &Rounded) -> FileContent {
         blocks,
         reserved: snapshot.reserved.clone(),
         intents: snapshot.log.places.clone(),
+        anew: snapshot.anew,
     }
 }
 

@@ -25,6 +25,7 @@ mod room;
 mod seek;
 mod sent;
 mod state;
+mod still;
 mod write;
 
 pub use copy::By;
@@ -33,6 +34,7 @@ pub(super) use flush::Flusher;
 pub(super) use release::Released;
 pub use seek::Seek;
 pub(super) use state::Written;
+pub use still::AtStandstill;
 
 use crate::error::Error;
 

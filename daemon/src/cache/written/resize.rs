@@ -156,6 +156,31 @@ impl Cache {
         Ok(())
     }
 
+    /// Whether all rows of a file's map can go in one transaction.
+    pub(super) fn can_be_emptied(&self, file: &CachedFile) -> bool {
+        let most = crate::meta::CUT_ROWS as u64 * BLOCKS_PER_CHUNK * self.block_size();
+        file.size().max(file.written().lock().recorded.size) <= most
+    }
+
+    /// Empties a file, on the flusher's thread and between two rounds. The next round records that, with what was written by then: whoever empties a file
+    /// mostly writes it anew, and a crash in between would leave neither what it was nor what it was to be.
+    pub(super) fn empty(&self, file: &Arc<CachedFile>, now_ns: i64) -> Result<(), Error> {
+        let LocalData::Packed(packed) = file.local();
+        let _claim = self.claim(file, Enforce::Nothing, now_ns)?;
+        let mut state = file.written().lock();
+        let freed = state.resize(0, packed.block_size, now_ns);
+        state.settle_if_empty();
+        (state.anew, state.recorded) = (true, Recorded::default());
+        file.set_size(0);
+        let _gate = file.map_gate().write();
+        packed.base.store(0, Ordering::Release);
+        self.maps.empty(file.ino());
+        drop(state);
+        self.flusher.give_back(freed);
+        self.flusher.note_dirty(file);
+        Ok(())
+    }
+
     /// The last block of what a cut leaves, if the cut goes through it and it is not in memory.
     pub(super) fn needed_to_cut(&self, file: &CachedFile, size: u64) -> Option<u64> {
         let last = size / self.block_size();

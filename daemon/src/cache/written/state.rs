@@ -34,6 +34,8 @@ pub struct Snapshot {
     /// What of it is in the intent log.
     pub(super) log: Logged,
     times_set: u64,
+    /// It was emptied before: nothing that is recorded of it is its content.
+    pub anew: bool,
 }
 
 /// What the metadata says of a file.
@@ -76,6 +78,8 @@ pub struct State {
     pub(super) log: Logged,
     /// What is in the metadata.
     pub recorded: Recorded,
+    /// It was emptied, and the metadata does not say so yet.
+    pub anew: bool,
     slots: BTreeMap<u64, Slot>,
     /// Blocks of the round under way, with the memory they count for.
     flushing: BTreeMap<u64, (Bytes, usize)>,
@@ -304,6 +308,7 @@ impl State {
             reserved: self.reservation.take(),
             log: self.log.clone(),
             times_set: self.times_set,
+            anew: self.anew,
         })
     }
 
@@ -336,6 +341,7 @@ impl State {
             }
         }
         if done {
+            self.anew &= !snapshot.anew;
             self.log.forget(&snapshot.log);
         } else {
             self.unlogged.lose();
@@ -348,7 +354,7 @@ impl State {
 
     /// Drops everything dirty: the file is gone. Returns the memory given back.
     pub fn discard(&mut self) -> usize {
-        self.changed = false;
+        (self.changed, self.anew) = (false, false);
         self.log = Logged::default();
         self.reservation.take().give_back();
         self.loading.clear();

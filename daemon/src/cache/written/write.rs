@@ -41,17 +41,19 @@ impl Cache {
         if data.is_empty() {
             return reply(Ok(()));
         }
-        if let Err(error) = self.flusher.admit(self, data.len()) {
-            return reply(Err(error));
-        }
+        let admitted = self.flusher.admit(self, data.len());
         let enforce = Some(enforce);
         let waiting = |enforce, reply| {
             let data = Bytes::copy_from_slice(data);
             Waiting { file: Arc::clone(file), offset, data, now_ns, enforce, reply }
         };
-        if self.flusher.is_full() {
-            return self.flusher.park(waiting(enforce, reply));
+        match admitted {
+            Err(error) if self.may_make_room(&error) => return self.write_after_making_room(waiting(enforce, reply)),
+            Err(error) => return reply(Err(error)),
+            Ok(()) => {}
         }
+        let moving = self.flusher.still.moving().filter(|_| !self.flusher.is_full());
+        let Some(_moving) = moving else { return self.flusher.park(waiting(enforce, reply)) };
         match self.try_write(file, offset, data, now_ns, enforce) {
             Ok(None) => reply(Ok(())),
             Ok(Some(index)) => self.load_for(waiting(None, reply), index),
@@ -84,6 +86,7 @@ impl Cache {
 
     /// Writes after the block has been read, as often as it takes.
     pub(super) fn go_on(self: &Arc<Self>, waiting: Waiting) {
+        let Some(_moving) = self.flusher.still.moving() else { return self.flusher.park(waiting) };
         match self.try_write(&waiting.file, waiting.offset, &waiting.data, waiting.now_ns, waiting.enforce) {
             Ok(None) => (waiting.reply)(Ok(())),
             Ok(Some(index)) => self.load_for(Waiting { enforce: None, ..waiting }, index),

@@ -273,6 +273,9 @@ fn check_canonical(bytes: &[u8]) {
     if let Ok(row) = AssociationRow::decode(bytes) {
         assert_eq!(row.encode(), bytes);
     }
+    if let Ok(row) = SnapshotRow::decode(bytes) {
+        assert_eq!(row.encode(), bytes);
+    }
     if let Ok(row) = DoomedRow::decode(bytes) {
         assert_eq!(row.encode(), bytes);
     }
@@ -566,4 +569,21 @@ fn rows_of_a_later_version_are_named_as_such() {
     assert_eq!(InodeRow::decode(&bytes), Err(RowError::Version(2)));
     assert_eq!(InodeRow::decode(TOMBSTONE), Err(RowError::Version(0)));
     assert_eq!(InodeRow::decode(&[]), Err(RowError::Short));
+}
+
+#[test]
+fn golden_snapshot() {
+    let row = SnapshotRow { epoch: Epoch(300), root: Ino(7), created_ns: 5, path: b"a/b".to_vec(), deleting: true };
+    assert_eq!(hex(&row.encode()), concat!("01", "01", "ac02", "07", "0500000000000000", "03612f62"));
+    assert_eq!(SnapshotRow::decode(&row.encode()), Ok(row.clone()));
+    let mut flags = row.encode();
+    flags[1] = 2;
+    assert_eq!(SnapshotRow::decode(&flags), Err(RowError::Field("flags")));
+    let never = SnapshotRow { epoch: Epoch(0), ..row.clone() };
+    assert_eq!(SnapshotRow::decode(&never.encode()), Err(RowError::Field("epoch")));
+    let late = SnapshotRow { epoch: Epoch(Ino::LAST_EPOCH.0 + 1), ..row };
+    assert_eq!(SnapshotRow::decode(&late.encode()), Err(RowError::Field("epoch")));
+    let rewritten = key::rewritten(Epoch(9), 2, b"prefix");
+    assert_eq!(key::split_rewritten(&rewritten), Some((Epoch(9), 2, &b"prefix"[..])));
+    assert_eq!(key::split_rewritten(&[0; 8]), None);
 }

@@ -35,14 +35,19 @@ impl MetaStore {
         Ok(row)
     }
 
-    /// Frees what deleted snapshots kept, all of it or what `go_on` allows. `release` gets the fingerprints of blocks that nothing refers to any more.
-    pub fn reclaim_snapshots(&self, go_on: &dyn Fn() -> bool, release: &mut dyn FnMut(Vec<u64>)) -> Result<(), MetaError> {
+    /// Frees what deleted snapshots kept, some rows at a time: before each step `enter` says whether to go on, and what it gives is held until the step is
+    /// done. `release` gets the fingerprints of blocks that nothing refers to any more.
+    pub fn reclaim_snapshots<G>(
+        &self,
+        enter: &dyn Fn() -> Option<G>,
+        release: &mut dyn FnMut(Vec<u64>),
+    ) -> Result<(), MetaError> {
         for (name, row) in self.all_snapshots()?.into_iter().filter(|(_, row)| row.deleting) {
             // Rows that only this snapshot read were written after the last one kept before it, and written over before the next one kept.
             let (before, next) = self.neighbours(row.epoch)?;
             let start = key::rewritten(Epoch(before.map_or(0, |epoch| epoch.0) + 1), 0, &[]);
             let range = KeyRange { start, end: next.map(|next| key::rewritten(Epoch(next.0 + 1), 0, &[])) };
-            if !self.sweep(range, go_on, release)? {
+            if !self.sweep(range, enter, release)? {
                 return Ok(());
             }
             while self.forget_cached_maps(row.epoch)? {}
@@ -53,7 +58,7 @@ impl MetaStore {
             self.shared.kept.remove(row.epoch);
         }
         if self.shared.kept.is_empty() {
-            self.sweep(KeyRange { start: Vec::new(), end: None }, go_on, release)?;
+            self.sweep(KeyRange { start: Vec::new(), end: None }, enter, release)?;
         }
         Ok(())
     }
@@ -66,12 +71,15 @@ impl MetaStore {
     }
 
     /// Tidies every key that was written over in a range of the log; `false` if there is more to do.
-    fn sweep(&self, range: KeyRange, go_on: &dyn Fn() -> bool, release: &mut dyn FnMut(Vec<u64>)) -> Result<bool, MetaError> {
+    fn sweep<G>(
+        &self,
+        range: KeyRange,
+        enter: &dyn Fn() -> Option<G>,
+        release: &mut dyn FnMut(Vec<u64>),
+    ) -> Result<bool, MetaError> {
         let KeyRange { mut start, end } = range;
         loop {
-            if !go_on() {
-                return Ok(false);
-            }
+            let Some(_step) = enter() else { return Ok(false) };
             let found = self.rewritten_in(&KeyRange { start: start.clone(), end: end.clone() })?;
             let Some(last) = found.last() else { return Ok(true) };
             start = [last.as_slice(), &[0]].concat();

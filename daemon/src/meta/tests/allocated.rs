@@ -78,6 +78,7 @@ fn write(store: &MetaStore, ino: Ino, plain: &mut Plain, blocks: &[(u64, u8)], s
     let content = |n: u8| if n == 0 { Content::Zeros } else { Content::Block(BlockId([n; 32])) };
     let file = FileContent {
         intents: 0..0,
+        anew: false,
         ino,
         size: plain.size,
         base: plain.base,

@@ -43,6 +43,7 @@ fn write(store: &MetaStore, ino: Ino, size: u64, blocks: &[u8]) {
         blocks,
         reserved: Reservation::default(),
         intents: 0..0,
+        anew: false,
     };
     store.write_content(&[content]).expect("records");
 }
@@ -110,6 +111,7 @@ fn a_large_file_is_let_go_of_in_steps_each_of_which_is_sound() {
             blocks: vec![(number * BLOCKS_PER_CHUNK, Content::Block(BlockId([(number % 200) as u8 + 1; 32])))],
             reserved: Reservation::default(),
             intents: 0..0,
+            anew: false,
         };
         store.write_content(&[content]).expect("records");
     }

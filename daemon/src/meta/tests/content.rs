@@ -20,6 +20,7 @@ fn file(store: &MetaStore, name: &str) -> Ino {
 pub(super) fn content(ino: Ino, size: u64, blocks: Vec<(u64, Content)>) -> FileContent {
     FileContent {
         intents: 0..0,
+        anew: false,
         ino,
         size,
         base: 0,

@@ -93,6 +93,7 @@ fn only_what_the_bucket_has_is_let_go_of() {
         blocks: vec![(1, Content::Block(id(9)))],
         reserved: Reservation::default(),
         intents: 0..0,
+        anew: false,
     };
     store.write_content(&[written]).expect("writes");
     assert_eq!(store.let_go_of_cached(g).expect("reads"), LetGo::OnlyHere);

@@ -22,8 +22,18 @@ fn directory(store: &MetaStore, dir: Ino, name: &str) -> Ino {
 
 pub(super) fn write(store: &MetaStore, ino: Ino, size: u64, blocks: &[u64], reserved: Reservation) {
     let blocks = blocks.iter().map(|index| (*index, Content::Block(BlockId([*index as u8 + 1; 32])))).collect();
-    let content =
-        FileContent { ino, size, base: 0, block_size: BLOCK, mtime_ns: None, ctime_ns: NOW, blocks, reserved, intents: 0..0 };
+    let content = FileContent {
+        ino,
+        size,
+        base: 0,
+        block_size: BLOCK,
+        mtime_ns: None,
+        ctime_ns: NOW,
+        blocks,
+        reserved,
+        intents: 0..0,
+        anew: false,
+    };
     store.write_content(&[content]).expect("writes");
 }
 

@@ -14,7 +14,7 @@ fn take(store: &MetaStore, name: &str) -> SnapshotRow {
 
 fn reclaim(store: &MetaStore) -> Vec<u64> {
     let mut released = Vec::new();
-    store.reclaim_snapshots(&|| true, &mut |gone| released.extend(gone)).expect("reclaims");
+    store.reclaim_snapshots(&|| Some(()), &mut |gone| released.extend(gone)).expect("reclaims");
     released
 }
 
@@ -129,7 +129,7 @@ fn snapshots_and_their_deletion_go_on_after_a_restart() {
     let store = on(engine.clone());
     assert_eq!(store.snapshots().expect("reads"), [(b"first".to_vec(), first.clone())]);
     assert_eq!(store.map_chunk(file.at(first.epoch), 0).expect("reads").expect("there").blocks, [Some(block(1))]);
-    store.reclaim_snapshots(&|| false, &mut |_| panic!("it may not go on")).expect("stops");
+    store.reclaim_snapshots(&|| None::<()>, &mut |_| panic!("it may not go on")).expect("stops");
     reclaim(&store);
     store.delete_snapshot(b"first").expect("deletes");
     let store = on(engine);

@@ -24,6 +24,8 @@ use tokio::sync::Notify;
 const SETTLE: Duration = Duration::from_millis(500);
 /// A directory waits longer: what is made in it changes it.
 const SETTLE_DIRECTORY: Duration = Duration::from_millis(1500);
+/// A file that is open for writing waits to be closed, but no longer than this: a log that is never closed goes out as it stands, now and then.
+const OPEN_FOR: Duration = Duration::from_secs(60);
 /// How often deletions are looked for where nothing changes.
 const IDLE: Duration = Duration::from_secs(5);
 /// The first wait after a failure, doubled each time up to the last.
@@ -50,6 +52,8 @@ pub struct AutoExportStatus {
 struct Waiting {
     due: Instant,
     failures: u32,
+    /// When the first of its changes came.
+    since: Instant,
 }
 
 #[derive(Default)]
@@ -140,7 +144,7 @@ impl Auto {
                 // The first of many changes says when: a file that never rests is exported all the same.
                 let failures = queue.waiting.get(ino).map_or(0, |waiting| waiting.failures);
                 if failures == 0 {
-                    queue.wait(*ino, Waiting { due, failures }, false);
+                    queue.wait(*ino, Waiting { due, failures, since: due }, false);
                 }
             } else {
                 queue.is_incomplete = true;
@@ -159,14 +163,21 @@ impl Auto {
         }
     }
 
-    /// What is due, at most so many; and when to look again.
-    fn take_due(&self, limit: usize) -> (Vec<(Ino, u32)>, Duration) {
+    /// What is due, at most so many; and when to look again. What `is_open` for writing waits for its end, within bounds.
+    fn take_due(&self, limit: usize, is_open: &dyn Fn(Ino) -> bool) -> (Vec<(Ino, u32)>, Duration) {
         let mut queue = self.queue.lock();
         let now = Instant::now();
         let mut due = Vec::new();
         while due.len() < limit && queue.by_due.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, ino)) = queue.by_due.pop_first() else { break };
-            let failures = queue.waiting.remove(&ino).map_or(0, |waiting| waiting.failures);
+            let waiting = queue.waiting.remove(&ino);
+            if let Some(waiting) =
+                waiting.filter(|waiting| now.saturating_duration_since(waiting.since) < OPEN_FOR && is_open(ino))
+            {
+                queue.wait(ino, Waiting { due: now + SETTLE, ..waiting }, true);
+                continue;
+            }
+            let failures = waiting.map_or(0, |waiting| waiting.failures);
             queue.under_way.insert(ino);
             due.push((ino, failures));
         }
@@ -191,7 +202,8 @@ impl Auto {
         };
         if let Some((wait, failures)) = wait {
             let wait = if is_directory { wait.max(SETTLE_DIRECTORY) } else { wait };
-            queue.wait(ino, Waiting { due: Instant::now() + wait, failures }, true);
+            let now = Instant::now();
+            queue.wait(ino, Waiting { due: now + wait, failures, since: now }, true);
         }
     }
 }
@@ -228,7 +240,7 @@ impl Inner {
             if let Err(error) = if is_on { self.fill_queue() } else { Ok(()) } {
                 tracing::error!(%error, "the change log could not be read");
             }
-            let (due, next) = self.auto.take_due(AT_ONCE - under_way.len());
+            let (due, next) = self.auto.take_due(AT_ONCE - under_way.len(), &|ino| self.cache.has_writers(ino));
             for (ino, failures) in due {
                 under_way.push(self.auto_export_one(ino, failures));
             }

@@ -11,7 +11,7 @@ use crate::repository::limits::MOST_SINGLE;
 use crate::repository::posix::PosixMetadata;
 use crate::repository::write::{CopyRequest, CopySource, SystemHeaders, same_etag};
 use crate::repository::{ObjectHeaders, Pin, Precondition, StoreError, Urgency, WriteToken};
-use crate::vfs::metadata_error;
+use crate::vfs::{HeadFailure, metadata_error};
 use std::sync::Arc;
 
 /// Tries to bring about one object while somebody else changes it.
@@ -58,6 +58,15 @@ impl Inner {
         on_conflict: OnConflict,
         urgency: Urgency,
     ) -> ExportResult<Ended> {
+        if self.lacks_attributes(ino, row) {
+            self.learn_attributes(ino, urgency).await.map_err(|failure| match failure {
+                HeadFailure::Store { error, .. } => ExportFailure::from(error),
+                HeadFailure::Here(error) => error.into(),
+            })?;
+            if self.inode(ino)?.kind != crate::meta::FileKind::File {
+                return self.export_symlink(ino, on_conflict, urgency).await;
+            }
+        }
         let file = self.file_of(ino, row)?;
         let Some(sending) = self.cache.begin_sending(file).await? else {
             return Err(ExportFailure::passing(super::ErrorCode::ResourceBusy, "it is being exported, or gone"));

@@ -1,0 +1,50 @@
+//! `forebay snapshot` against a mount.
+
+#[path = "support/place.rs"]
+mod place;
+
+use place::Place;
+use serde_json::Value;
+
+#[test]
+fn snapshots_are_taken_listed_shown_browsed_and_deleted() {
+    let place = Place::mounted();
+    let mount = place.path("");
+    let snapshot = |args: &[&str]| place.forebay(&[&["snapshot"], args, &["--mount", &mount]].concat());
+    assert!(snapshot(&["list"]).stdout.contains("there are no snapshots"));
+    std::fs::create_dir(place.mnt().join("data")).expect("makes");
+    std::fs::write(place.mnt().join("data/file"), "then").expect("writes");
+    let run = snapshot(&["create", "first one"]);
+    assert_eq!((run.code, run.stdout.starts_with("first one  of /, taken 20")), (Some(0), true), "{}{}", run.stdout, run.stderr);
+    std::fs::write(place.mnt().join("data/file"), "now").expect("writes");
+    let taken: Value =
+        serde_json::from_str(&place.ok(&["snapshot", "create", "part", "--path", &place.path("data"), "--json"])).expect("JSON");
+    assert_eq!((&taken["name"], &taken["path"]), (&"part".into(), &"/data".into()));
+    let seen = |path: &str| std::fs::read_to_string(place.mnt().join(".snapshots").join(path)).expect("reads");
+    assert_eq!((seen("first one/data/file").as_str(), seen("part/file").as_str()), ("then", "now"));
+    let all: Value = serde_json::from_str(&snapshot(&["list", "--json"]).stdout).expect("JSON");
+    let names: Vec<_> = all.as_array().expect("a list").iter().map(|info| info["name"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["first one", "part"]);
+    let listed = snapshot(&["list"]).stdout;
+    assert!(listed.lines().count() == 3 && listed.contains("/data"), "{listed}");
+    assert!(snapshot(&["show", "part"]).stdout.contains("of /data"));
+
+    // What cannot be done is one line that names it.
+    for (args, says) in [
+        (&["create", "part"][..], "there is a snapshot 'part' already"),
+        (&["create", "a/b"], "a snapshot's name is that of a directory"),
+        (&["show", "none"], "there is no snapshot 'none'"),
+        (&["delete", "none"], "there is no snapshot 'none'"),
+    ] {
+        let run = snapshot(args);
+        assert_eq!((run.code, run.stderr.lines().count()), (Some(1), 1), "{args:?}: {}", run.stderr);
+        assert!(run.stderr.contains(says), "{}", run.stderr);
+    }
+
+    place.ok(&["umount", &mount]);
+    place.mount();
+    assert_eq!(seen("first one/data/file"), "then", "also after a restart");
+    assert!(snapshot(&["delete", "first one"]).stdout.starts_with("first one is deleted"));
+    assert!(!place.mnt().join(".snapshots/first one").exists());
+    assert_eq!(seen("part/file"), "now");
+}
