@@ -25,7 +25,7 @@ impl Ino {
     /// The epoch at whose end it is seen, and its number in the tree; `None` for an inode of the tree as it is, and for [`Ino::SNAPSHOTS`].
     pub fn in_snapshot(self) -> Option<(Epoch, Ino)> {
         let epoch = self.0 >> Self::OWN_BITS;
-        (epoch != 0 && self != Self::SNAPSHOTS).then(|| (Epoch(epoch), Ino(self.0 & ((1 << Self::OWN_BITS) - 1))))
+        (epoch != 0 && self != Self::SNAPSHOTS).then_some((Epoch(epoch), Ino(self.0 & ((1 << Self::OWN_BITS) - 1))))
     }
 
     /// Whether nothing about it can change.

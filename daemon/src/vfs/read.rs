@@ -20,10 +20,10 @@ impl Vfs {
     /// # Errors
     /// `Stale` if the inode's object was replaced (look the name up again).
     pub fn open(&self, ino: Ino, flags: i32) -> Answer<OpenedFile> {
-        if may_write(flags) || flags & libc::O_TRUNC != 0 {
-            if let Err(error) = must_be_now(ino) {
-                return Answer::Ready(Err(error));
-            }
+        if (may_write(flags) || flags & libc::O_TRUNC != 0)
+            && let Err(error) = must_be_now(ino)
+        {
+            return Answer::Ready(Err(error));
         }
         match self.getattr(ino) {
             Answer::Ready(entry) => Answer::Ready(entry.and_then(|entry| self.0.open_known(&entry, flags))),

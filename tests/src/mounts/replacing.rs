@@ -126,7 +126,7 @@ fn what_is_changed_of_an_object_nobody_has_read_leaves_the_rest_of_its_attribute
         metadata.and_then(|all| Some(all.get(name)?.to_string())).unwrap_or_default()
     };
     for (key, mode) in [("elsewhere", "0100640"), ("chmod", "0100600"), ("appended", "0100640"), ("cut", "0100640")] {
-        eventually("it is exported", || value(key, "user-agent") != "");
+        eventually("it is exported", || !value(key, "user-agent").is_empty());
         let attributes = ["file-owner", "file-group", "file-permissions"].map(|name| value(key, name));
         assert_eq!(attributes, ["1000", "2000", mode], "{key}");
     }
