@@ -7,7 +7,7 @@ use crate::ids::{BlockId, BlockIndex, Ino};
 use crate::meta::{BLOCKS_PER_CHUNK, HOLE, MetaError, MetaStore};
 use moka::sync::Cache;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -145,8 +145,8 @@ pub struct FileMaps {
     /// transaction would bring back the row as it was.
     loads: [RwLock<()>; LOAD_GATES],
     rows: Cache<(Ino, u64), Arc<Chunk>>,
-    /// Files that were emptied and whose rows still say what they were.
-    emptied: RwLock<HashSet<Ino>>,
+    /// Files that were emptied and whose rows still say what they were, with the rows that readers have instead: empty, but for what a round is just recording.
+    emptied: RwLock<HashMap<Ino, Mutex<HashMap<u64, Arc<Chunk>>>>>,
     any_emptied: AtomicBool,
     pending: Mutex<Pending>,
     wake: Condvar,
@@ -178,15 +178,15 @@ impl FileMaps {
 
     /// A row, from memory or from the metadata engine; an empty one where none is stored.
     pub fn chunk(&self, ino: Ino, number: u64) -> Result<Arc<Chunk>, MetaError> {
-        if self.is_emptied(ino) {
-            return Ok(Arc::default());
+        if let Some(row) = self.row_of_emptied(ino, number) {
+            return Ok(row);
         }
         if let Some(row) = self.rows.get(&(ino, number)) {
             return Ok(row);
         }
         let _loading = self.gate(ino, number).read();
-        if self.is_emptied(ino) {
-            return Ok(Arc::default());
+        if let Some(row) = self.row_of_emptied(ino, number) {
+            return Ok(row);
         }
         let stored = self.meta.map_chunk(ino, number)?.unwrap_or_default();
         // Two loaders may race: both must end up with the same row, or one's changes would be invisible to the other.
@@ -196,7 +196,14 @@ impl FileMaps {
 
     /// Whether a file's rows are not its content any more.
     pub(super) fn is_emptied(&self, ino: Ino) -> bool {
-        self.any_emptied.load(Ordering::Acquire) && self.emptied.read().contains(&ino)
+        self.any_emptied.load(Ordering::Acquire) && self.emptied.read().contains_key(&ino)
+    }
+
+    fn row_of_emptied(&self, ino: Ino, number: u64) -> Option<Arc<Chunk>> {
+        if !self.has_emptied() {
+            return None;
+        }
+        self.emptied.read().get(&ino).map(|rows| Arc::clone(rows.lock().entry(number).or_default()))
     }
 
     /// Whether there are such files.
@@ -204,15 +211,15 @@ impl FileMaps {
         self.any_emptied.load(Ordering::Acquire)
     }
 
-    /// Has a file's map be empty, whatever its rows say, until [`FileMaps::is_recorded`].
-    pub(super) fn empty(&self, ino: Ino) {
+    /// Has a file's map, which has rows below a number, be empty, whatever these say, until [`FileMaps::is_recorded`].
+    pub(super) fn empty(&self, ino: Ino, rows: u64) {
         {
             let mut emptied = self.emptied.write();
-            emptied.insert(ino);
+            emptied.insert(ino, Mutex::default());
             self.any_emptied.store(true, Ordering::Release);
         }
         // Loads that began before are waited for, and what they loaded is dropped.
-        self.drop_rows(ino, 0..u64::MAX);
+        self.drop_rows(ino, 0..rows);
     }
 
     /// A file's rows are its content again.
@@ -241,6 +248,11 @@ impl FileMaps {
     /// Shows what a transaction has written of a file's blocks.
     pub(super) fn show_local(&self, ino: Ino, index: BlockIndex, id: Option<BlockId>) {
         let number = index.0 / BLOCKS_PER_CHUNK;
+        if let Some(row) = self.row_of_emptied(ino, number) {
+            // Who has it looks again once the round is over.
+            row.set_local(index, id);
+            return;
+        }
         let _no_load = self.gate(ino, number).write();
         if let Some(row) = self.rows.get(&(ino, number))
             && row.set_local(index, id)

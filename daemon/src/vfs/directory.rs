@@ -115,7 +115,7 @@ impl Inner {
 
     fn load_directory(&self, ino: Ino) -> Result<Directory> {
         let row = self.inode(ino)?;
-        let linked = self.associations.at(ino);
+        let linked = self.associations.at(ino.in_snapshot().map_or(ino, |(_, own)| own));
         let (prefix, target, inherited) = match (self.meta.parent_of(ino).map_err(metadata_error)?, &linked) {
             (None, _) => (self.prefix_of_root(), self.prefix_of_root(), self.config.layout),
             (Some((parent, _)), Some(linked)) => (linked.prefix.clone(), linked.prefix.clone(), self.directory(parent)?.layout),

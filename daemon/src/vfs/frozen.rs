@@ -62,9 +62,14 @@ impl Inner {
         let later = all.into_iter().filter(|(name, _)| after.is_none_or(|after| name.as_slice() > after));
         let entry = |(name, snapshot): (Vec<u8>, crate::meta::SnapshotRow)| {
             let ino = snapshot.root.at(snapshot.epoch);
-            Ok((name, ino, self.inode(ino)?))
+            match self.inode(ino) {
+                Ok(row) => Some(Ok((name, ino, row))),
+                // Deleted meanwhile.
+                Err(error) if error.kind == ErrorKind::Stale => None,
+                Err(error) => Some(Err(error)),
+            }
         };
-        later.take(limit).map(entry).collect()
+        later.filter_map(entry).take(limit).collect()
     }
 }
 

@@ -5,6 +5,7 @@
 //! more, so what the import has is passed over then; and while one is under way, the import waits for it (`flight`).
 
 use super::directory::Directory;
+use super::frozen::must_be_now;
 use super::listing::{after, as_entry, file_node};
 use super::posix::HeadFailure;
 use super::settled::{Settled, SettledName};
@@ -86,6 +87,7 @@ impl Vfs {
     pub async fn import_root(&self, path: &[u8]) -> Result<ImportRoot> {
         let inner = &self.0;
         let ino = inner.walk(path).await?;
+        must_be_now(ino)?;
         if inner.row(ino)?.kind == FileKind::Directory {
             let directory = inner.directory(ino)?;
             return Ok(if directory.in_store { ImportRoot::Directory(ImportDir(directory)) } else { ImportRoot::Local });

@@ -4,6 +4,7 @@
 //! deleted because its page is still to come.
 
 use super::directory::Directory;
+use super::frozen::never_listed;
 use super::{Inner, metadata_error};
 use crate::config::PosixMetadata;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,6 +38,9 @@ impl Inner {
     /// Lists a directory as far as wanted, unless a fresh listing says it already. Runs as a task of its own: a caller that
     /// gives up does not stop it for others.
     pub(super) async fn list(self: &Arc<Self>, directory: &Arc<Directory>, goal: Goal) -> Result<()> {
+        if directory.ino.is_frozen() {
+            return Err(never_listed(directory.ino));
+        }
         let (inner, directory) = (Arc::clone(self), Arc::clone(directory));
         let task = self.runtime.spawn(async move { inner.list_alone(&directory, goal).await });
         task.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::ShuttingDown, "the file system is shutting down")))
@@ -191,6 +195,9 @@ impl Inner {
     /// Asks the store about one name: one LIST that shows it as an object and as a prefix, two where many names share it
     /// as a prefix of theirs.
     pub(super) async fn probe(self: &Arc<Self>, directory: &Arc<Directory>, name: &[u8]) -> Result<()> {
+        if directory.ino.is_frozen() {
+            return Err(never_listed(directory.ino));
+        }
         let Ok(text) = std::str::from_utf8(name) else {
             // Keys are UTF-8: no object can have this name.
             self.directories.note_probe(directory.ino, name, self.clock.wall_ns());

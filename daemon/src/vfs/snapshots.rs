@@ -71,6 +71,8 @@ impl Inner {
     }
 
     fn take_now(&self, name: &[u8], root: Ino, path: &[u8]) -> Result<SnapshotRow> {
+        // Not removed meanwhile.
+        self.inode(root)?;
         let path = path.strip_suffix(b"/").unwrap_or(path);
         self.meta.take_snapshot(name, root, path, self.clock.wall_ns()).map_err(|error| named(error, name))
     }

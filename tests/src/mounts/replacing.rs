@@ -3,6 +3,8 @@
 use super::crash::Serving;
 use crate::fixtures::mounted::{Options, Site, eventually};
 use forebay_daemon::config::AutoExport;
+use forebay_daemon::ids::Ino;
+use forebay_daemon::vfs::Answer;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::time::Duration;
@@ -161,4 +163,40 @@ fn a_file_that_is_open_for_writing_goes_out_once_it_is_closed() {
     drop(file);
     eventually("it is there whole", || site.bucket().bytes("log").is_some_and(|bytes| bytes.len() == 20_000));
     assert_eq!(site.server.requests().count(forebay_loopback_s3::Op::PutObject), 1);
+}
+
+#[test]
+fn who_reads_while_a_file_is_emptied_and_written_again_and_again_sees_no_zeros() {
+    let site = Site::new();
+    let mount = site.mount(&Options::default());
+    let path = mount.path("file");
+    std::fs::write(&path, vec![7; 400_000]).expect("writes");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    // Of the daemon: the kernel, where it asked for more than there is now, fills its page up with zeros.
+    let (vfs, ino) = (mount.fs.vfs(), Ino(std::fs::metadata(&path).expect("is there").ino()));
+    let read = || {
+        let Answer::Ready(Ok(opened)) = vfs.open(ino, libc::O_RDONLY) else { panic!("it is here") };
+        let mut seen = 0;
+        while !stop.load(std::sync::atomic::Ordering::Acquire) {
+            let (reply, answer) = std::sync::mpsc::channel();
+            vfs.read(opened.handle, 0, 500_000, Box::new(move |result| drop(reply.send(result.map(|bytes| bytes.to_vec())))));
+            let bytes = answer.recv().expect("an answer").expect("reads");
+            let zero = bytes.iter().position(|byte| *byte != 7);
+            assert_eq!(zero, None, "of {} bytes", bytes.len());
+            seen += bytes.len();
+        }
+        vfs.release(opened.handle);
+        seen
+    };
+    std::thread::scope(|scope| {
+        let readers = [scope.spawn(read), scope.spawn(read), scope.spawn(read)];
+        let began = std::time::Instant::now();
+        while began.elapsed() < Duration::from_secs(3) && readers.iter().all(|reader| !reader.is_finished()) {
+            let file = std::fs::OpenOptions::new().write(true).truncate(true).open(&path).expect("empties");
+            file.write_all_at(&vec![7; 400_000], 0).expect("writes");
+            file.sync_data().expect("syncs");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Release);
+        assert!(readers.into_iter().map(|reader| reader.join().expect("no zeros")).sum::<usize>() > 0);
+    });
 }

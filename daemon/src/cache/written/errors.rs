@@ -29,6 +29,16 @@ impl WriteErrors {
         *last = Some(Failure { number, error, told: false });
     }
 
+    /// How many failures there were.
+    pub fn count(&self) -> u64 {
+        self.last.lock().as_ref().map_or(0, |failure| failure.number)
+    }
+
+    /// The last failure, if there were more than so many. Whoever asks is not taken for one who was told.
+    pub fn after(&self, count: u64) -> Option<Error> {
+        self.last.lock().as_ref().filter(|failure| failure.number > count).map(|failure| failure.error.clone())
+    }
+
     /// Where a new handle begins: a failure that nobody was told of yet it will be told of.
     pub fn begin(&self) -> Told {
         let known = self.last.lock().as_ref().map_or(0, |failure| failure.number - u64::from(!failure.told));

@@ -260,7 +260,12 @@ impl Cache {
     pub fn sync_dirty(&self, ino: Ino) -> Option<oneshot::Receiver<Result<(), Error>>> {
         let file = self.flusher.dirty_file(ino).filter(|file| file.written().lock().is_busy())?;
         let (done, outcome) = oneshot::channel();
-        self.sync(Some(&file), Box::new(move |result| drop(done.send(result))));
+        let (written, known) = (Arc::clone(&file), file.write_errors().count());
+        let told = move |result: Result<(), Error>| {
+            let failed = written.write_errors().after(known);
+            drop(done.send(result.and_then(|()| failed.map_or(Ok(()), Err))));
+        };
+        self.sync(Some(&file), Box::new(told));
         Some(outcome)
     }
 

@@ -91,7 +91,8 @@ impl State {
     /// What has to be logged for everything written so far to be durable; `None` if that cannot be. `is_here` says whether the rest of a block
     /// will be here when it is wanted.
     fn intent(&self, block_size: u64, is_here: &dyn Fn(u64) -> bool) -> Option<Intent> {
-        if self.unlogged.incomplete {
+        // On what is recorded of an emptied file an intent would say nothing.
+        if self.unlogged.incomplete || self.anew {
             return None;
         }
         let mut intent = Intent { size: self.size, mtime_ns: self.mtime_ns, ctime_ns: self.ctime_ns, pieces: Vec::new() };

@@ -174,7 +174,7 @@ impl Cache {
         file.set_size(0);
         let _gate = file.map_gate().write();
         packed.base.store(0, Ordering::Release);
-        self.maps.empty(file.ino());
+        self.maps.empty(file.ino(), crate::meta::CUT_ROWS as u64);
         drop(state);
         self.flusher.give_back(freed);
         self.flusher.note_dirty(file);

@@ -112,7 +112,8 @@ impl State {
 
     /// Whether anything of it is dirty or on its way.
     pub fn is_busy(&self) -> bool {
-        self.is_dirty() || !self.flushing.is_empty() || !self.loading.is_empty()
+        // Emptied and nothing written since, a round of it has no blocks.
+        self.is_dirty() || self.anew || !self.flushing.is_empty() || !self.loading.is_empty()
     }
 
     /// A block whose content has to be in memory before a range can be written. `has_content` says whether a block has content

@@ -13,7 +13,10 @@ use std::sync::Arc;
 /// What is done while nobody writes; gets the error that stands in the way, if one does.
 pub type AtStandstill = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
-/// Held for reading by whoever makes something dirty.
+/// Rounds of a standstill before it is given up.
+const ROUNDS: usize = 8;
+
+/// Held for reading by whoever writes.
 #[derive(Default)]
 pub(super) struct Still(RwLock<()>);
 
@@ -39,8 +42,15 @@ impl Cache {
     pub(super) fn stand_still(self: &Arc<Self>, at: AtStandstill) {
         self.flush_files(&self.flusher.all_dirty());
         let _still = self.flusher.still.0.write();
-        self.flush_files(&self.flusher.all_dirty());
-        let left = self.flusher.all_dirty().into_iter().find(|file| file.written().lock().is_dirty());
+        let mut left = None;
+        for _ in 0..ROUNDS {
+            self.flush_files(&self.flusher.all_dirty());
+            // Also what writers had asked for before they had to wait: the present content of blocks that they write a part of.
+            left = self.flusher.all_dirty().into_iter().find(|file| file.written().lock().is_dirty());
+            if left.is_none() {
+                break;
+            }
+        }
         at(match left {
             None => Ok(()),
             Some(file) => Err(Error::new(ErrorKind::Io, format!("what was written to '{}' could not be stored", file.key()))),

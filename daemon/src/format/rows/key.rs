@@ -19,7 +19,7 @@
 //! upload                    ino:8 object key
 //! task                      id:8
 //! association               id:4
-//! snapshot                  name
+//! snapshot                  name                      or, while it is being deleted, 00 epoch:8
 //! rewritten                 epoch:8 table:1 key prefix
 //! setting                   space:1 name              space 0 = the store's own, 1 = its users'
 //! ```
@@ -225,6 +225,13 @@ pub fn task(id: u64) -> [u8; 8] {
 /// The task in a key; `None` if it is not one.
 pub fn split_task(key: &[u8]) -> Option<u64> {
     key.try_into().ok().map(u64::from_be_bytes)
+}
+
+/// The key of a snapshot that is being deleted: no name, since names have no NUL.
+pub fn deleted_snapshot(epoch: Epoch) -> [u8; 9] {
+    let mut key = [0; 9];
+    key[1..].copy_from_slice(&epoch.0.to_be_bytes());
+    key
 }
 
 /// The key of what was written in an epoch over older rows.

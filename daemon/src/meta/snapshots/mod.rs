@@ -18,40 +18,53 @@ use super::rows::{damaged, epoch_key, epoch_of};
 use super::{MetaError, MetaStore, Refusal, SnapshotRow};
 use crate::format::rows::{encode_number, key};
 use crate::ids::{Epoch, Ino};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// The epochs whose rows are kept, and whether each may still be read.
 #[derive(Default)]
-pub(super) struct Kept(RwLock<BTreeMap<Epoch, bool>>);
+pub(super) struct Kept {
+    epochs: RwLock<BTreeMap<Epoch, bool>>,
+    /// Up to where what a deleted snapshot kept was freed.
+    reached: Mutex<BTreeMap<Epoch, Vec<u8>>>,
+}
 
 impl Kept {
     pub(super) fn load(store: &MetaStore) -> Result<(), MetaError> {
         let found = store.all_snapshots()?;
         // Those being deleted as well: what they left behind is to be found.
-        *store.shared.kept.0.write() = found.into_iter().map(|(_, row)| (row.epoch, !row.deleting)).collect();
+        *store.shared.kept.epochs.write() = found.into_iter().map(|(_, row)| (row.epoch, !row.deleting)).collect();
         Ok(())
     }
 
     fn may_be_read(&self, epoch: Epoch) -> bool {
-        self.0.read().get(&epoch).is_some_and(|is_read| *is_read)
+        self.epochs.read().get(&epoch).is_some_and(|is_read| *is_read)
     }
 
     fn add(&self, epoch: Epoch) {
-        self.0.write().insert(epoch, true);
+        self.epochs.write().insert(epoch, true);
     }
 
     fn close(&self, epoch: Epoch) {
-        self.0.write().insert(epoch, false);
+        self.epochs.write().insert(epoch, false);
     }
 
     fn remove(&self, epoch: Epoch) {
-        self.0.write().remove(&epoch);
+        self.epochs.write().remove(&epoch);
+        self.reached.lock().remove(&epoch);
+    }
+
+    fn reached(&self, epoch: Epoch) -> Option<Vec<u8>> {
+        self.reached.lock().get(&epoch).cloned()
+    }
+
+    fn note_reached(&self, epoch: Epoch, key: Vec<u8>) {
+        self.reached.lock().insert(epoch, key);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.read().is_empty()
+        self.epochs.read().is_empty()
     }
 }
 
@@ -122,6 +135,12 @@ impl MetaStore {
 
     fn all_snapshots(&self) -> Result<Vec<(Vec<u8>, SnapshotRow)>, MetaError> {
         read_snapshots(&*self.engine().view())
+    }
+
+    /// How many there are with those that are being deleted.
+    #[cfg(test)]
+    pub(super) fn all_names(&self) -> usize {
+        self.all_snapshots().expect("reads").len()
     }
 
     /// Whether there is a snapshot of an epoch.

@@ -1,6 +1,6 @@
 //! Deleting a snapshot: its name goes at once, then the rows that only it read, some at a time.
 
-use super::SnapshotRow;
+use super::{Kept, SnapshotRow};
 use crate::format::rows::{is_tombstone, key};
 use crate::ids::{Epoch, Ino};
 use crate::meta::engine::{KeyRange, Order, Table, View};
@@ -25,10 +25,20 @@ impl MetaStore {
                 return Err(Refusal::NotFound.into());
             }
             row.deleting = true;
-            txn.write_plain(Table::Snapshots, name, row.encode());
+            // From here on nobody opens it. Its name is free for another.
+            self.shared.kept.close(row.epoch);
+            txn.remove_plain(Table::Snapshots, name);
+            txn.write_plain(Table::Snapshots, &key::deleted_snapshot(row.epoch), row.encode());
             Ok(row)
-        })?;
-        self.shared.kept.close(row.epoch);
+        });
+        let row = match row {
+            Ok(row) => row,
+            Err(error) => {
+                // It is there still.
+                Kept::load(self)?;
+                return Err(error);
+            }
+        };
         // Who found it open is done after this.
         let by = Spending { alone_in_turn: true, ..Spending::default() };
         self.transact_for(&by, |_| Ok(()))?;
@@ -47,7 +57,7 @@ impl MetaStore {
             let (before, next) = self.neighbours(row.epoch)?;
             let start = key::rewritten(Epoch(before.map_or(0, |epoch| epoch.0) + 1), 0, &[]);
             let range = KeyRange { start, end: next.map(|next| key::rewritten(Epoch(next.0 + 1), 0, &[])) };
-            if !self.sweep(range, enter, release)? {
+            if !self.sweep(Some(row.epoch), range, enter, release)? {
                 return Ok(());
             }
             while self.forget_cached_maps(row.epoch)? {}
@@ -58,7 +68,7 @@ impl MetaStore {
             self.shared.kept.remove(row.epoch);
         }
         if self.shared.kept.is_empty() {
-            self.sweep(KeyRange { start: Vec::new(), end: None }, enter, release)?;
+            self.sweep(None, KeyRange { start: Vec::new(), end: None }, enter, release)?;
         }
         Ok(())
     }
@@ -70,31 +80,33 @@ impl MetaStore {
         Ok((before, kept.into_iter().filter(|epoch| *epoch > gone).min()))
     }
 
-    /// Tidies every key that was written over in a range of the log; `false` if there is more to do.
+    /// Tidies every key that was written over in a range of the log, of a deleted snapshot from where it stopped before; `false` if there is more to do.
     fn sweep<G>(
         &self,
+        of: Option<Epoch>,
         range: KeyRange,
         enter: &dyn Fn() -> Option<G>,
         release: &mut dyn FnMut(Vec<u64>),
     ) -> Result<bool, MetaError> {
         let KeyRange { mut start, end } = range;
+        if let Some(reached) = of.and_then(|epoch| self.shared.kept.reached(epoch)) {
+            start = start.max(reached);
+        }
         loop {
             let Some(_step) = enter() else { return Ok(false) };
             let found = self.rewritten_in(&KeyRange { start: start.clone(), end: end.clone() })?;
             let Some(last) = found.last() else { return Ok(true) };
-            start = [last.as_slice(), &[0]].concat();
+            let next = [last.as_slice(), &[0]].concat();
             let by = Spending { alone_in_turn: true, ..Spending::default() };
             let ((), released) = self.transact_releasing(&by, |txn| {
                 // A snapshot that is taken meanwhile ends the epoch, and this is done again.
                 let kept = epochs_read(&*txn.reading().view)?;
-                for row in &found {
-                    tidy(txn, row, &kept)?;
-                    if kept.is_empty() {
-                        txn.remove_plain(Table::Rewritten, row);
-                    }
-                }
-                Ok(())
+                found.iter().try_for_each(|row| tidy(txn, row, &kept))
             })?;
+            if let Some(epoch) = of {
+                self.shared.kept.note_reached(epoch, next.clone());
+            }
+            start = next;
             if !released.is_empty() {
                 release(released);
             }
@@ -135,7 +147,7 @@ fn epochs_read(view: &dyn View) -> Result<Vec<Epoch>, MetaError> {
 
 /// Removes those rows of one key that neither the current tree nor a kept epoch reads. Nobody else changes anything meanwhile.
 fn tidy(txn: &mut Txn<'_>, rewritten: &[u8], kept: &[Epoch]) -> Result<(), MetaError> {
-    let Some((_, table, prefix)) = key::split_rewritten(rewritten) else { return Ok(()) };
+    let Some((written, table, prefix)) = key::split_rewritten(rewritten) else { return Ok(()) };
     let Some(table) = Table::from_number(table) else { return Ok(()) };
     // Newest first.
     let mut rows: Vec<(Epoch, bool)> = Vec::new();
@@ -157,6 +169,12 @@ fn tidy(txn: &mut Txn<'_>, rewritten: &[u8], kept: &[Epoch]) -> Result<(), MetaE
         let (epoch, _) = rows[at];
         txn.remove_plain(table, &key::versioned(prefix, epoch));
         txn.remove_plain(Table::Rewritten, &key::rewritten(epoch, table as u8, prefix));
+    }
+    // The entry leads to rows below its own, and says to somebody who compares two snapshots what is between them. Else it is done with.
+    let leads = left.iter().any(|at| rows[*at].0 < written);
+    let is_between = left.iter().any(|at| rows[*at].0 == written) && kept.iter().any(|epoch| *epoch < written);
+    if !leads && !is_between {
+        txn.remove_plain(Table::Rewritten, rewritten);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::Kept;
 use crate::format::rows::{encode_text, key};
-use crate::ids::Epoch;
+use crate::ids::{Epoch, Ino};
 use crate::meta::MetaError;
 use crate::meta::engine::Table;
 use crate::meta::rows::Txn;
@@ -17,7 +17,9 @@ pub(in crate::meta) fn note(txn: &mut Txn<'_>, kept: &Kept) -> Result<(), MetaEr
     let mut first: BTreeSet<Vec<u8>> = BTreeSet::new();
     for write in txn.writes().iter().filter(|write| write.table.is_versioned()) {
         let Some((prefix, of)) = key::split_versioned(&write.key) else { continue };
-        if of != epoch || txn.reading().view.get(write.table, &write.key)?.is_some() {
+        // What was cached of a snapshot's files is in rows that go with it.
+        let is_cached = write.table == Table::FileMap && key::leading_ino(prefix).is_some_and(Ino::is_frozen);
+        if is_cached || of != epoch || txn.reading().view.get(write.table, &write.key)?.is_some() {
             continue;
         }
         // Without snapshots, what an earlier one left behind is all there is to be found.
