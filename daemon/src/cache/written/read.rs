@@ -38,6 +38,9 @@ impl Cache {
             Ok(sources) => sources,
             Err(error) => return reply(Err(metadata_error(file, &error))),
         };
+        if sources.is_empty() {
+            return reply(Ok(Bytes::new()));
+        }
         let assembly = Assembly::new(sources.len(), reply);
         for (slot, source) in sources.into_iter().enumerate() {
             let assembly = Arc::clone(&assembly);
@@ -92,7 +95,9 @@ impl Cache {
         let rows = self.maps.rows(file.ino(), &blocks)?;
         let state = file.written().lock();
         let mut sources = Vec::new();
-        for (index, within, _) in pieces(bytes.clone(), packed.block_size) {
+        // It may have been cut since somebody looked how long it is: what is gone is not zeros.
+        let there = bytes.start..bytes.end.min(state.size).max(bytes.start);
+        for (index, within, _) in pieces(there, packed.block_size) {
             if let Some(bytes) = state.held(index, within.clone()) {
                 sources.push(Source::Memory(bytes));
                 continue;
