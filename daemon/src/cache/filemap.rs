@@ -138,6 +138,9 @@ struct Pending {
     closing: bool,
 }
 
+/// Rows of an emptied file, by number.
+type EmptyRows = Mutex<HashMap<u64, Arc<Chunk>>>;
+
 /// The rows in use, and the writer of changes.
 pub struct FileMaps {
     meta: Arc<MetaStore>,
@@ -146,7 +149,7 @@ pub struct FileMaps {
     loads: [RwLock<()>; LOAD_GATES],
     rows: Cache<(Ino, u64), Arc<Chunk>>,
     /// Files that were emptied and whose rows still say what they were, with the rows that readers have instead: empty, but for what a round is just recording.
-    emptied: RwLock<HashMap<Ino, Mutex<HashMap<u64, Arc<Chunk>>>>>,
+    emptied: RwLock<HashMap<Ino, EmptyRows>>,
     any_emptied: AtomicBool,
     pending: Mutex<Pending>,
     wake: Condvar,
