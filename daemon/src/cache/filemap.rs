@@ -199,7 +199,7 @@ impl FileMaps {
 
     /// Whether a file's rows are not its content any more.
     pub(super) fn is_emptied(&self, ino: Ino) -> bool {
-        self.any_emptied.load(Ordering::Acquire) && self.emptied.read().contains_key(&ino)
+        self.has_emptied() && self.emptied.read().contains_key(&ino)
     }
 
     fn row_of_emptied(&self, ino: Ino, number: u64) -> Option<Arc<Chunk>> {

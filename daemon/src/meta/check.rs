@@ -4,11 +4,11 @@ use super::allocated::recount;
 use super::dir::{decode_dirent, lookup};
 use super::engine::{KeyRange, Order, Table};
 use super::inode::{decode_inode, read_inode};
-use super::map::decode_chunk;
+use super::references::local_blocks;
 use super::rows::{Reading, damaged};
-use super::{FileKind, HOLE, MapChunk, MetaError, MetaStore};
-use crate::format::rows::{InodeRow, Link, RowError, decode_number, is_tombstone, key};
-use crate::ids::{BlockId, Ino};
+use super::{FileKind, MetaError, MetaStore};
+use crate::format::rows::{InodeRow, Link, RowError, decode_number, key};
+use crate::ids::Ino;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -160,14 +160,6 @@ fn check_references(reading: &Reading<'_>, violations: &mut Vec<Violation>) -> R
     let wrong = counts.into_iter().filter(|(_, (expected, found))| expected != found);
     violations.extend(wrong.map(|(fingerprint, (expected, found))| Violation::WrongReferences { fingerprint, found, expected }));
     failure.map_or(Ok(()), Err)
-}
-
-/// The fingerprints of the blocks in a row of a file map that were written here.
-fn local_blocks(row: &[u8]) -> Result<impl Iterator<Item = u64>, MetaError> {
-    let chunk = if is_tombstone(row) { MapChunk::default() } else { decode_chunk(row)? };
-    let local = chunk.local;
-    let written = move |(slot, id): (usize, Option<BlockId>)| id.filter(|id| *id != HOLE && local >> slot & 1 == 1);
-    Ok(chunk.blocks.into_iter().enumerate().filter_map(written).map(|id| id.fingerprint()))
 }
 
 /// Whether an entry (its key's prefix) is one of an inode's further names.

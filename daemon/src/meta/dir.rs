@@ -111,14 +111,15 @@ impl MetaStore {
     /// Entries after a name (from the start for `None`), in byte order of names, with their inodes, at most `limit`.
     pub fn read_dir(&self, parent: Ino, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Ino, Inode)>, MetaError> {
         let (reading, own) = self.reading_of(parent)?;
-        let mut entries = read_dir(&reading, own, after, limit)?;
-        if parent.is_frozen() {
-            for (_, ino, row) in &mut entries {
-                *ino = beside(parent, *ino);
-                *row = shown(*ino, row.clone());
-            }
+        let entries = read_dir(&reading, own, after, limit)?;
+        if !parent.is_frozen() {
+            return Ok(entries);
         }
-        Ok(entries)
+        let seen = |(name, ino, row)| {
+            let ino = beside(parent, ino);
+            (name, ino, shown(ino, row))
+        };
+        Ok(entries.into_iter().map(seen).collect())
     }
 
     /// A directory's listing state; `None` if nobody looked inside yet.

@@ -7,8 +7,9 @@
 use super::engine::{KeyRange, Order, Table};
 use super::map::decode_chunk;
 use super::rows::{Txn, damaged};
-use super::{MetaError, MetaStore};
-use crate::format::rows::{HOLE, decode_number, encode_number, is_tombstone, key};
+use super::{HOLE, MapChunk, MetaError, MetaStore};
+use crate::format::rows::{decode_number, encode_number, is_tombstone, key};
+use crate::ids::BlockId;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -27,21 +28,21 @@ pub(super) fn derive(txn: &mut Txn<'_>) -> Result<Vec<u64>, MetaError> {
     let mut deltas = Deltas::new();
     for (at, after) in rows {
         let before = txn.reading().view.get(Table::FileMap, &at)?;
-        count_row(&mut deltas, before.as_deref(), -1)?;
-        count_row(&mut deltas, after.as_deref(), 1)?;
+        for (row, by) in [(before, -1), (after, 1)] {
+            for fingerprint in row.as_deref().map(local_blocks).transpose()?.into_iter().flatten() {
+                *deltas.entry(fingerprint).or_default() += by;
+            }
+        }
     }
     apply(txn, deltas)
 }
 
-fn count_row(deltas: &mut Deltas, row: Option<&[u8]>, by: i64) -> Result<(), MetaError> {
-    let Some(row) = row.filter(|row| !is_tombstone(row)) else { return Ok(()) };
-    let chunk = decode_chunk(row)?;
-    for (slot, id) in chunk.blocks.iter().enumerate() {
-        if let Some(id) = id.filter(|id| *id != HOLE && chunk.is_local(slot)) {
-            *deltas.entry(id.fingerprint()).or_default() += by;
-        }
-    }
-    Ok(())
+/// The fingerprints of the blocks in a row of a file map that were written here.
+pub(super) fn local_blocks(row: &[u8]) -> Result<impl Iterator<Item = u64>, MetaError> {
+    let chunk = if is_tombstone(row) { MapChunk::default() } else { decode_chunk(row)? };
+    let local = chunk.local;
+    let written = move |(slot, id): (usize, Option<BlockId>)| id.filter(|id| *id != HOLE && local >> slot & 1 == 1);
+    Ok(chunk.blocks.into_iter().enumerate().filter_map(written).map(|id| id.fingerprint()))
 }
 
 fn apply(txn: &mut Txn<'_>, deltas: Deltas) -> Result<Vec<u64>, MetaError> {

@@ -93,8 +93,11 @@ impl Inner {
     /// Where a file takes the place of another, what was written to it has to be stored first: a crash in between would leave neither content. `None` if
     /// there is nothing to wait for.
     fn content_to_store(&self, mode: RenameMode, from: (Ino, &[u8]), to: (Ino, &[u8])) -> Option<Stored> {
+        if mode != RenameMode::Replace {
+            return None;
+        }
         let ino_of = |(parent, name)| self.meta.lookup(parent, name).ok().flatten().map(|dirent| dirent.ino);
-        let moved = ino_of(from).filter(|_| mode == RenameMode::Replace)?;
+        let moved = ino_of(from)?;
         ino_of(to).filter(|replaced| *replaced != moved)?;
         self.cache.sync_dirty(moved)
     }

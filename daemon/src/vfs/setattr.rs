@@ -23,38 +23,31 @@ impl Vfs {
             return Answer::Ready(Err(error));
         }
         let enforce = Enforce::of_user(caller.uid);
-        let lacks = match self.0.inode(ino) {
-            Ok(row) => change.sets_attributes() && self.0.lacks_attributes(ino, &row),
-            Err(error) => return Answer::Ready(Err(error)),
-        };
         let inner = Arc::clone(&self.0);
-        let Some(size) = change.size else {
-            if !lacks {
-                return Answer::Ready(self.0.set_attributes(ino, &change, enforce));
-            }
-            let set = async move {
-                inner.learn_attributes(ino, Urgency::Demand).await?;
-                inner.set_attributes(ino, &change, enforce)
-            };
-            return Answer::Pending(set.boxed());
-        };
-        let resized = async move {
+        // Of an inode that is gone the change itself says so.
+        let lacks = change.sets_attributes() && inner.inode(ino).is_ok_and(|row| inner.lacks_attributes(ino, &row));
+        if change.size.is_none() && !lacks {
+            return Answer::Ready(inner.set_attributes(ino, &change, enforce));
+        }
+        let changed = async move {
             if lacks {
                 inner.learn_attributes(ino, Urgency::Demand).await?;
             }
-            let row = inner.inode(ino)?;
-            match row.kind {
-                FileKind::File => {}
-                FileKind::Directory => return Err(Error::new(ErrorKind::IsDirectory, format!("{ino} is a directory"))),
-                _ => return Err(Error::new(ErrorKind::Invalid, format!("{ino} is no regular file"))),
+            if let Some(size) = change.size {
+                let row = inner.inode(ino)?;
+                match row.kind {
+                    FileKind::File => {}
+                    FileKind::Directory => return Err(Error::new(ErrorKind::IsDirectory, format!("{ino} is a directory"))),
+                    _ => return Err(Error::new(ErrorKind::Invalid, format!("{ino} is no regular file"))),
+                }
+                let file = inner.file_of(ino, &row)?;
+                inner.cache.wait_to_move();
+                // POSIX: an empty file that is opened with O_TRUNC is marked as changed, too.
+                inner.resize(&file, size, enforce).await?;
             }
-            let file = inner.file_of(ino, &row)?;
-            inner.cache.wait_to_move();
-            // POSIX: an empty file that is opened with O_TRUNC is marked as changed, too.
-            inner.resize(&file, size, enforce).await?;
             inner.set_attributes(ino, &change, enforce)
         };
-        Answer::Pending(resized.boxed())
+        Answer::Pending(changed.boxed())
     }
 }
 
