@@ -341,6 +341,9 @@ impl FileSystem {
                         tracing::warn!(%error, "rows of deleted objects could not be freed");
                     }
                     let began = std::time::Instant::now();
+                    if let Err(error) = vfs.finish_clones(&|| began.elapsed() > RECLAIM_FOR) {
+                        tracing::warn!(%error, "what is still to be made of a clone could not be made; it is tried again");
+                    }
                     if let Err(error) = vfs.reclaim_snapshots(&|| began.elapsed() > RECLAIM_FOR) {
                         tracing::warn!(%error, "what deleted snapshots kept could not be freed; it is tried again");
                     }

@@ -468,6 +468,20 @@ pub(crate) enum SnapshotCommand {
         #[command(flatten)]
         of: WhichMount,
     },
+    /// Make a writable copy of a snapshot's tree; it shares the snapshot's blocks
+    Clone {
+        /// The snapshot
+        name: OsString,
+        /// Where the copy is to be: a path in the mount that nothing has yet
+        dest: PathBuf,
+    },
+    /// Roll the directory that a snapshot is of back to it; what was changed since is lost, unless another snapshot has it
+    Restore {
+        /// Its name
+        name: OsString,
+        #[command(flatten)]
+        of: WhichMount,
+    },
     /// Delete a snapshot; what only it had is freed in the background
     Delete {
         /// Its name

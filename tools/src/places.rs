@@ -60,6 +60,21 @@ pub(crate) fn daemon_of(path: &Path) -> Result<(Client, Vec<u8>), CliError> {
     Ok((client, below.as_os_str().as_bytes().to_vec()))
 }
 
+/// The daemon of a path that may not exist yet, and the path below the mount's root.
+pub(crate) fn daemon_of_new(path: &Path) -> Result<(Client, Vec<u8>), CliError> {
+    let absolute = std::path::absolute(path).map_err(|error| CliError::words(format!("'{}': {error}", path.display())))?;
+    let there = absolute.ancestors().find(|dir| dir.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
+    let missing = absolute.strip_prefix(there).unwrap_or(Path::new(""));
+    let (client, mut below) = daemon_of(there)?;
+    for name in missing.components() {
+        if !below.is_empty() {
+            below.push(b'/');
+        }
+        below.extend_from_slice(name.as_os_str().as_encoded_bytes());
+    }
+    Ok((client, below))
+}
+
 /// Every daemon of this user with the URL that it has mounted and where.
 pub(crate) fn daemons() -> Result<Vec<(Client, Status)>, CliError> {
     // A daemon that is just ending is not a failure of the command.

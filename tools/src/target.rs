@@ -5,11 +5,11 @@ use forebay_daemon::control::ControlTarget;
 use forebay_daemon::control::dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use forebay_daemon::control::hsm::{self, HsmInfo, HsmRequest};
 use forebay_daemon::control::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
-use forebay_daemon::control::snapshot::{SnapshotInfo, SnapshotOrder};
+use forebay_daemon::control::snapshot::{RestoredInfo, SnapshotInfo, SnapshotOrder};
 use forebay_daemon::control::task::{TaskInfo, TaskOrder};
 use forebay_daemon::control::types::{ApiError, ApiErrorKind, HiddenKey, HiddenKeys, Status, StripeInfo};
 use forebay_daemon::engine::FileSystem;
-use forebay_daemon::error::Error;
+use forebay_daemon::error::{Error, ErrorKind};
 use forebay_daemon::meta::QuotaLimits;
 use forebay_daemon::stripe::Layout;
 use forebay_daemon::vfs::Answer;
@@ -157,6 +157,20 @@ impl ControlTarget for Mounted {
         let filesystem = Arc::clone(&self.filesystem);
         let all = blocking(move || filesystem.vfs().snapshots()).await??;
         Ok(all.iter().map(|(name, row)| SnapshotInfo::new(name, row)).collect())
+    }
+
+    async fn clone_snapshot(&self, order: SnapshotOrder) -> Result<SnapshotInfo, ApiError> {
+        let (filesystem, (name, path)) = (Arc::clone(&self.filesystem), order.parts());
+        self.filesystem.vfs().clone_snapshot(&name, &path).await?;
+        let of = name.clone();
+        let all = blocking(move || filesystem.vfs().snapshots()).await??;
+        let row = all.into_iter().find(|(found, _)| *found == of).map(|(_, row)| row);
+        let gone = || Error::new(ErrorKind::NotFound, "the snapshot was deleted meanwhile");
+        Ok(SnapshotInfo::new(&name, &row.ok_or_else(gone)?))
+    }
+
+    async fn restore_snapshot(&self, name: &[u8]) -> Result<RestoredInfo, ApiError> {
+        Ok(self.filesystem.vfs().restore_snapshot(name).await?.into())
     }
 
     async fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ApiError> {

@@ -6,6 +6,10 @@ mod place;
 use place::Place;
 use serde_json::Value;
 
+fn snapshot_at(place: &Place, args: &[&str]) -> place::Run {
+    place.forebay(&[&["snapshot"], args].concat())
+}
+
 #[test]
 fn snapshots_are_taken_listed_shown_browsed_and_deleted() {
     let place = Place::mounted();
@@ -40,6 +44,25 @@ fn snapshots_are_taken_listed_shown_browsed_and_deleted() {
         assert_eq!((run.code, run.stderr.lines().count()), (Some(1), 1), "{args:?}: {}", run.stderr);
         assert!(run.stderr.contains(says), "{}", run.stderr);
     }
+
+    // A copy to work in, and the directory as it was.
+    let clone = place.path("copy of part");
+    assert!(snapshot_at(&place, &["clone", "part", &clone]).stdout.contains("is a copy of snapshot part"));
+    std::fs::write(place.mnt().join("copy of part/file"), "in the copy").expect("writes");
+    let json: Value =
+        serde_json::from_str(&place.ok(&["snapshot", "clone", "part", &place.path("data/inside"), "--json"])).expect("JSON");
+    assert_eq!((&json["clone"], &json["snapshot"]["name"]), (&"/data/inside".into(), &"part".into()));
+    let run = snapshot_at(&place, &["clone", "part", &clone]);
+    assert_eq!((run.code, run.stderr.contains("exists already")), (Some(1), true), "{}", run.stderr);
+    let run = snapshot_at(&place, &["clone", "none", &place.path("x")]);
+    assert_eq!((run.code, run.stderr.contains("there is no snapshot 'none'")), (Some(1), true), "{}", run.stderr);
+    std::fs::write(place.mnt().join("data/file"), "spoilt").expect("writes");
+    let restored: Value = serde_json::from_str(&snapshot(&["restore", "part", "--json"]).stdout).expect("JSON");
+    assert_eq!((&restored["contents"], &restored["removed"]), (&1.into(), &1.into()), "{restored}");
+    let now = |path: &str| std::fs::read_to_string(place.mnt().join(path)).expect("reads");
+    assert_eq!((now("data/file").as_str(), now("copy of part/file").as_str()), ("now", "in the copy"));
+    assert!(!place.mnt().join("data/inside").exists());
+    assert_eq!(snapshot(&["restore", "none"]).code, Some(1));
 
     place.ok(&["umount", &mount]);
     place.mount();

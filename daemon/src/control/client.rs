@@ -4,7 +4,7 @@ use super::SocketDir;
 use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use super::hsm::{HsmInfo, HsmRequest};
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
-use super::snapshot::{SnapshotInfo, SnapshotOrder};
+use super::snapshot::{RestoredInfo, SnapshotInfo, SnapshotOrder};
 use super::task::{TaskInfo, TaskOrder};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
 use bytes::Bytes;
@@ -179,6 +179,17 @@ impl Client {
     /// One snapshot.
     pub fn snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ClientError> {
         self.call(Method::GET, &snapshot_uri(name), ())
+    }
+
+    /// Clones a snapshot under a path.
+    pub fn clone_snapshot(&self, order: &SnapshotOrder) -> Result<SnapshotInfo, ClientError> {
+        self.call(Method::POST, "/v1/snapshot/clone", order)
+    }
+
+    /// Rolls a directory back to a snapshot of it.
+    pub fn restore_snapshot(&self, name: &[u8]) -> Result<RestoredInfo, ClientError> {
+        let uri = format!("/v1/snapshot/restore?name={}", percent_encode(name, NON_ALPHANUMERIC));
+        self.call(Method::POST, &uri, ())
     }
 
     /// Deletes a snapshot.

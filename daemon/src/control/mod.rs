@@ -25,6 +25,8 @@
 //! | `POST /v1/snapshots` with [`snapshot::SnapshotOrder`] | [`snapshot::SnapshotInfo`] of the snapshot taken |
 //! | `GET /v1/snapshots` | all [`snapshot::SnapshotInfo`]s, in order of their names |
 //! | `GET /v1/snapshot?name=…` | [`snapshot::SnapshotInfo`] |
+//! | `POST /v1/snapshot/clone` with [`snapshot::SnapshotOrder`]: the snapshot, and the path of the clone | [`snapshot::SnapshotInfo`] of the snapshot |
+//! | `POST /v1/snapshot/restore?name=…` | [`snapshot::RestoredInfo`] |
 //! | `DELETE /v1/snapshot?name=…` | [`snapshot::SnapshotInfo`] of the one that is gone |
 //!
 //! `path` is below the mount's root, without a leading slash, percent-encoded byte for byte (names need not be UTF-8).
@@ -55,7 +57,7 @@ use async_trait::async_trait;
 use dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use hsm::{HsmInfo, HsmRequest};
 use quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
-use snapshot::{SnapshotInfo, SnapshotOrder};
+use snapshot::{RestoredInfo, SnapshotInfo, SnapshotOrder};
 use std::time::Duration;
 use task::{TaskInfo, TaskOrder};
 use types::{ApiError, HiddenKeys, Status, StripeInfo};
@@ -107,6 +109,10 @@ pub trait ControlTarget: Send + Sync + 'static {
     async fn take_snapshot(&self, order: SnapshotOrder) -> Result<SnapshotInfo, ApiError>;
     /// Every snapshot, in order of their names.
     async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, ApiError>;
+    /// Clones a snapshot under a path.
+    async fn clone_snapshot(&self, order: SnapshotOrder) -> Result<SnapshotInfo, ApiError>;
+    /// Rolls a directory back to a snapshot of it.
+    async fn restore_snapshot(&self, name: &[u8]) -> Result<RestoredInfo, ApiError>;
     /// Deletes a snapshot.
     async fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ApiError>;
 }

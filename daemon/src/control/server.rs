@@ -131,6 +131,8 @@ fn router(target: Arc<dyn ControlTarget>) -> Router {
         .route("/v1/association", get(dra::show).put(dra::update).delete(dra::delete))
         .route("/v1/snapshots", get(snapshot::list).post(snapshot::take))
         .route("/v1/snapshot", get(snapshot::show).delete(snapshot::delete))
+        .route("/v1/snapshot/clone", post(snapshot::clone))
+        .route("/v1/snapshot/restore", post(snapshot::restore))
         .fallback(no_such_request)
         .with_state(target)
 }

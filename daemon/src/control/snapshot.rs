@@ -4,18 +4,19 @@ use super::server::{Target, parameter};
 use super::task::{decode_path, encode_path};
 use super::types::{ApiError, ApiErrorKind};
 use crate::meta::SnapshotRow;
+use crate::vfs::Restored;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{RawQuery, State};
 use serde::{Deserialize, Serialize};
 
-/// A snapshot to be taken.
+/// A snapshot to be taken of a path, or to be cloned under one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SnapshotOrder {
     /// Its name.
     pub name: String,
-    /// The directory it is of, below the root; empty: all.
+    /// The directory it is of, below the root (empty: all); of a clone where it is to be.
     #[serde(default)]
     pub path: String,
 }
@@ -52,12 +53,44 @@ impl SnapshotInfo {
     }
 }
 
+/// What rolling a directory back did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredInfo {
+    /// Names that have again what they had.
+    pub names: u64,
+    /// Names removed, directories counted as one.
+    pub removed: u64,
+    /// Files whose content was another.
+    pub contents: u64,
+    /// Inodes whose attributes were others.
+    pub attributes: u64,
+}
+
+impl From<Restored> for RestoredInfo {
+    fn from(restored: Restored) -> Self {
+        let Restored { names, removed, contents, attributes } = restored;
+        RestoredInfo { names, removed, contents, attributes }
+    }
+}
+
 pub(super) async fn take(
     State(target): Target,
     body: Result<Json<SnapshotOrder>, JsonRejection>,
 ) -> Result<Json<SnapshotInfo>, ApiError> {
     let Json(order) = body.map_err(|error| ApiError::new(ApiErrorKind::Invalid, error.body_text()))?;
     target.take_snapshot(order).await.map(Json)
+}
+
+pub(super) async fn clone(
+    State(target): Target,
+    body: Result<Json<SnapshotOrder>, JsonRejection>,
+) -> Result<Json<SnapshotInfo>, ApiError> {
+    let Json(order) = body.map_err(|error| ApiError::new(ApiErrorKind::Invalid, error.body_text()))?;
+    target.clone_snapshot(order).await.map(Json)
+}
+
+pub(super) async fn restore(State(target): Target, RawQuery(query): RawQuery) -> Result<Json<RestoredInfo>, ApiError> {
+    target.restore_snapshot(&name_of(query.as_deref())?).await.map(Json)
 }
 
 pub(super) async fn list(State(target): Target) -> Result<Json<Vec<SnapshotInfo>>, ApiError> {

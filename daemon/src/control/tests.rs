@@ -3,7 +3,7 @@
 use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate, Event};
 use super::hsm::{HsmInfo, HsmRequest};
 use super::quota::{Amount, Standing};
-use super::snapshot::{SnapshotInfo, SnapshotOrder};
+use super::snapshot::{RestoredInfo, SnapshotInfo, SnapshotOrder};
 use super::task::encode_path;
 use super::types::*;
 use super::*;
@@ -157,6 +157,12 @@ impl ControlTarget for FakeMount {
     }
     async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, ApiError> {
         self.take_snapshot(SnapshotOrder { name: encode_path(b"a\xff"), path: String::new() }).await.map(|info| vec![info])
+    }
+    async fn clone_snapshot(&self, order: SnapshotOrder) -> Result<SnapshotInfo, ApiError> {
+        self.take_snapshot(order).await
+    }
+    async fn restore_snapshot(&self, name: &[u8]) -> Result<RestoredInfo, ApiError> {
+        Ok(RestoredInfo { names: name.len() as u64, removed: 2, contents: 3, attributes: 4 })
     }
     async fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ApiError> {
         if name != b"a\xff" {
@@ -405,6 +411,8 @@ fn snapshots_are_named_by_any_bytes() {
     assert_eq!(client.snapshot(b"a\xff").expect("shows").path, "/");
     let none = |error: ClientError| matches!(error, ClientError::Api(error) if error.kind == ApiErrorKind::NotFound);
     assert!(none(client.snapshot(b"b").expect_err("there is none")));
+    assert_eq!(client.clone_snapshot(&order).expect("clones").name, "a%FF");
+    assert_eq!(client.restore_snapshot(b"a\xff").expect("restores").names, 2);
     assert_eq!(client.delete_snapshot(b"a\xff").expect("deletes").name, "a%FF");
     assert!(none(client.delete_snapshot(b"b").expect_err("there is none")));
 }

@@ -12,6 +12,8 @@ impl MetaStore {
     /// Gives one name of a file or symlink up for another in the same directory. `was` is the version that it came from under the own name: all its bytes are
     /// here by now, and it comes from nowhere from then on. `false`: the name or the version is another by now, and nothing was changed.
     pub fn set_aside(&self, ino: Ino, link: &Link, to: &[u8], was: Option<&Origin>, now_ns: i64) -> Result<bool, MetaError> {
+        self.before_removal(link.parent, &link.name)?;
+        self.ensure_entry(link.parent, to)?;
         self.transact(|txn| {
             let parent = link.parent;
             let directory = live_directory(txn, parent)?;

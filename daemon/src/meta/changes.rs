@@ -52,7 +52,7 @@ fn wants_export(row: &Inode) -> bool {
 /// Whether a row says that the inode has to be in the log. (There may be more in it: a file that has another name, times of a directory.)
 pub(super) fn must_be_logged(row: &Inode) -> bool {
     let is_changed = match row.kind {
-        FileKind::File => row.origin.is_none() || row.base.is_some(),
+        FileKind::File => row.own_origin().is_none() || row.base.is_some(),
         FileKind::Symlink => row.local && row.origin.is_none(),
         _ => row.local && row.origin.is_none(),
     };

@@ -32,6 +32,7 @@ pub struct NewNode<'a> {
 impl MetaStore {
     /// Makes something new under a name that is free.
     pub fn create(&self, parent: Ino, name: &[u8], node: NewNode<'_>, now_ns: i64) -> Result<(Ino, Inode), MetaError> {
+        self.ensure_entry(parent, name)?;
         let ino = Ino(self.take_inos(1)?.start);
         let by = Spending { enforce: Enforce::of_user(node.owner.0), now_ns, ..Spending::default() };
         self.transact_for(&by, |txn| {
@@ -61,6 +62,7 @@ impl MetaStore {
 
     /// Gives a file a further name.
     pub fn link(&self, ino: Ino, parent: Ino, name: &[u8], now_ns: i64) -> Result<Inode, MetaError> {
+        self.ensure_entry(parent, name)?;
         self.transact(|txn| {
             let directory = live_directory(txn, parent)?;
             let mut row = read_for_change(txn, ino)?.filter(|row| row.nlink > 0).ok_or(Refusal::NotFound)?;

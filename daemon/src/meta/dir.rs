@@ -104,14 +104,26 @@ impl MetaStore {
     /// Resolves a name.
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Option<Dirent>, MetaError> {
         let (reading, own) = self.reading_of(parent)?;
-        let found = lookup(&reading, own, name)?;
+        let mut found = lookup(&reading, own, name)?;
+        if found.is_none() && self.ensure_entry(parent, name)? {
+            found = lookup(&self.reading(), own, name)?;
+        }
         Ok(found.map(|dirent| Dirent { ino: beside(parent, dirent.ino), ..dirent }))
     }
 
     /// Entries after a name (from the start for `None`), in byte order of names, with their inodes, at most `limit`.
     pub fn read_dir(&self, parent: Ino, after: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Ino, Inode)>, MetaError> {
-        let (reading, own) = self.reading_of(parent)?;
-        let entries = read_dir(&reading, own, after, limit)?;
+        let entries = loop {
+            // First what is still to be made: what is made meanwhile is in the entries.
+            let clone = self.unfinished(parent)?;
+            let (reading, own) = self.reading_of(parent)?;
+            let entries = read_dir(&reading, own, after, limit)?;
+            let last = entries.last().filter(|_| entries.len() == limit);
+            match clone {
+                Some(clone) if last.is_none_or(|(name, ..)| *name > clone.after) && limit > 0 => self.fill_step(parent)?,
+                _ => break entries,
+            }
+        };
         if !parent.is_frozen() {
             return Ok(entries);
         }

@@ -73,11 +73,17 @@ pub enum Table {
     Snapshots = 23,
     /// Which rows were written in an epoch over those of older ones, while there were snapshots.
     Rewritten = 24,
+    /// Directories of clones whose entries are not all made yet, by directory.
+    Clones = 25,
+    /// What files with several names have become in a clone, by its root and the file.
+    Twins = 26,
+    /// Files whose content comes from another file's object, by the object's key and the file.
+    Borrowers = 27,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 24] = [
+    pub const ALL: [Table; 27] = [
         Table::Inodes,
         Table::Dirents,
         Table::FileMap,
@@ -102,6 +108,9 @@ impl Table {
         Table::Pins,
         Table::Snapshots,
         Table::Rewritten,
+        Table::Clones,
+        Table::Twins,
+        Table::Borrowers,
     ];
 
     /// Whether its rows are kept by epoch.
@@ -151,6 +160,9 @@ impl Table {
             Table::Pins => "pins",
             Table::Snapshots => "snapshots",
             Table::Rewritten => "rewritten",
+            Table::Clones => "clones",
+            Table::Twins => "twins",
+            Table::Borrowers => "borrowers",
         }
     }
 }

@@ -183,7 +183,7 @@ fn mark_ancestors(txn: &mut Txn<'_>, sent: &Sent) -> Result<(), MetaError> {
 
 /// The object that an inode came from before is to go, if its name was another.
 fn leave_behind(txn: &mut Txn<'_>, sent: &Sent, row: &Inode) -> Result<(), MetaError> {
-    match row.origin.as_ref().filter(|old| old.key != sent.origin.key) {
+    match row.own_origin().filter(|old| old.key != sent.origin.key) {
         Some(old) => doom(txn, old, sent.ino, row.ctime_ns),
         None => Ok(()),
     }
@@ -212,7 +212,7 @@ fn settle(txn: &mut Txn<'_>, sent: &Sent, row: &mut Inode) -> Result<(), MetaErr
 /// The object is where the file's bytes come from where the map names no block: as far as they did before, the same bytes.
 fn record_file(txn: &mut Txn<'_>, sent: &Sent, row: &mut Inode, is_done: bool) -> Result<Standing, MetaError> {
     leave_behind(txn, sent, row)?;
-    row.origin = Some(sent.origin.clone());
+    (row.origin, row.borrowed) = (Some(sent.origin.clone()), false);
     if !is_done {
         return Ok(Standing::Changed);
     }

@@ -101,7 +101,7 @@ impl MetaStore {
     pub fn let_go_of_cached(&self, ino: Ino) -> Result<LetGo, MetaError> {
         self.transact(|txn| {
             let Some(row) = read_for_change(txn, ino)?.filter(|row| row.kind == FileKind::File) else { return Ok(LetGo::Gone) };
-            if row.base.is_some() || row.origin.is_none() {
+            if row.base.is_some() || row.own_origin().is_none() {
                 return Ok(LetGo::OnlyHere);
             }
             if row.norelease {

@@ -305,6 +305,9 @@ impl MetaStore {
         for (covers, entries) in parts.iter().flat_map(|part| &part.segments) {
             check_page(covers, entries)?;
         }
+        for part in parts {
+            self.finish_directory(part.parent)?;
+        }
         self.transact(|txn| {
             txn.says_what_the_bucket_says();
             parts.iter().zip(accept).map(|(part, accept)| self.merge_part(txn, part, *accept, now_ns)).collect()

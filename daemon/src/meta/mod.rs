@@ -16,6 +16,7 @@ mod aside;
 mod associations;
 mod changes;
 pub mod check;
+mod clones;
 mod content;
 mod create;
 mod dir;
@@ -56,6 +57,7 @@ pub use crate::format::rows::{ChangeRow, DoomedRow, UploadKind, UploadRow};
 pub use acl::AclKind;
 pub use allocated::{allocated_bytes, claim, is_uncounted};
 pub use changes::{ChangeListener, Doomed};
+pub use clones::Borrowers;
 pub use content::{CUT_ROWS, Content, FileContent, Recorded};
 pub use create::NewNode;
 pub use exported::{Sent, Standing};
@@ -67,7 +69,7 @@ pub use remove::Removed;
 pub use rename::{Mode as RenameMode, Renamed};
 pub use settings::REPOSITORY_SETTING;
 pub use share::{Share, SharedBlocks};
-pub use snapshots::{TreeView, is_snapshot_name};
+pub use snapshots::{Since, TreeView, is_snapshot_name};
 pub use tasks::FoundTask;
 pub use xattr::SetMode;
 
@@ -186,6 +188,12 @@ pub enum Refusal {
     /// More than a quota leaves.
     #[error("over the quota of {0}")]
     OverQuota(QuotaId),
+    /// The snapshot has a directory of which nobody knew what was in it.
+    #[error("{0} had not been listed when the snapshot was taken: 'forebay import' before it would have")]
+    Unlisted(Ino),
+    /// A clone is not finished.
+    #[error("a clone of it is still being made: try again in a moment")]
+    Cloning,
     /// A tree too large to be moved from one project to another at once: it has to be copied.
     #[error("too much below the directory to move it to another project at once")]
     CrossesProjects,
@@ -245,6 +253,7 @@ struct Shared {
     association_roots: RwLock<HashSet<Ino>>,
     exporting: exporting::Exporting,
     kept: snapshots::Kept,
+    clones: clones::Clones,
 }
 
 impl MetaStore {
@@ -269,9 +278,11 @@ impl MetaStore {
             association_roots: RwLock::default(),
             exporting: exporting::Exporting::default(),
             kept: snapshots::Kept::default(),
+            clones: clones::Clones::default(),
         };
         let this = MetaStore { shared: Arc::new(shared) };
         snapshots::Kept::load(&this)?;
+        clones::Clones::load(&this)?;
         let roots = this.associations()?.into_iter().map(|(_, row)| row.root).collect();
         *this.shared.association_roots.write() = roots;
         Ok(this)

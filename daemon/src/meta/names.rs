@@ -82,7 +82,7 @@ pub(super) fn take_name(
         return txn.remove(Table::Links, &key::further_name(ino, parent, name));
     }
     // Of a directory it is the marker; one that was made here and never exported has none.
-    if let Some(origin) = row.origin.as_ref().filter(|_| !row.local || row.kind != FileKind::Directory) {
+    if let Some(origin) = row.own_origin().filter(|_| !row.local || row.kind != FileKind::Directory) {
         doom(txn, origin, ino, now_ns)?;
     }
     if !row.local {

@@ -78,7 +78,12 @@ fn free_step(txn: &mut Txn<'_>, ino: Ino) -> Result<Progress, MetaError> {
     let at = key::ino(ino);
     let kind = kind_of(txn.read(Table::Inodes, &at)?.as_deref())?;
     let more = match kind {
-        Some(FileKind::Directory) => orphan_entries(txn, ino)?,
+        Some(FileKind::Directory) => {
+            if txn.read_plain(Table::Clones, &at)?.is_some() {
+                txn.remove_plain(Table::Clones, &at);
+            }
+            orphan_entries(txn, ino)?
+        }
         Some(_) => remove_rows(txn, Table::FileMap, ino)?,
         None => false,
     };

@@ -46,6 +46,7 @@ impl MetaStore {
         prefix_of: &dyn Fn(Ino) -> Option<String>,
         allowed: impl Fn(&mut Txn<'_>, Ino, FileKind) -> Result<(), MetaError>,
     ) -> Result<Removed, MetaError> {
+        self.before_removal(parent, name)?;
         self.transact(|txn| {
             let directory = live_directory(txn, parent)?;
             let ino = entry(txn, parent, name)?.ok_or(Refusal::NotFound)?.ino;

@@ -54,6 +54,12 @@ impl MetaStore {
         let quotas = &self.shared.quotas;
         // Where directories move, nobody may ask meanwhile which project they are in.
         let moves_projects = from.0 != to.0 && quotas.has_roots();
+        self.before_removal(from.0, from.1)?;
+        self.before_replacement(to.0, to.1)?;
+        if moves_projects {
+            // What is moved is counted anew, whole.
+            self.finish_clones(&|| false)?;
+        }
         let shared = (!moves_projects).then(|| quotas.gate.read());
         let alone = moves_projects.then(|| quotas.gate.write());
         let by = Spending { enforce: Enforce::Projects, now_ns, alone: alone.is_some(), ..Spending::default() };

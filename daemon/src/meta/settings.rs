@@ -9,9 +9,9 @@ use crate::ids::{Epoch, Ino};
 
 /// The schema this program writes: tables, keys, and how they hang together. 2 is 1 with what writing needs, 3 is 2 with quotas, 4 is 3
 /// with counts of what files allocate and with intents, 5 is 4 with tasks and a log of changes, 6 is 5 with associations and with what people ask for files' data
-/// (two flags of inodes, and pins), 7 is 6 with snapshots; a store of an older schema becomes one of this as it is, but that what was changed before is entered in the log.
-const SCHEMA: u64 = 7;
-const WITHOUT_SNAPSHOTS: u64 = 6;
+/// (two flags of inodes, and pins), 7 is 6 with snapshots, 8 is 7 with clones; a store of an older schema becomes one of this as it is, but that what was changed before is entered in the log.
+const SCHEMA: u64 = 8;
+const WITHOUT_CLONES: u64 = 7;
 const WITHOUT_ASSOCIATIONS: u64 = 5;
 const WITHOUT_WRITING: u64 = 1;
 
@@ -45,7 +45,7 @@ fn existing(engine: &dyn Engine) -> Result<Option<Epoch>, MetaError> {
     let Some(row) = view.get(Table::Settings, &schema_key())? else { return Ok(None) };
     match decode_number(&row).map_err(damaged(Table::Settings))? {
         SCHEMA => epoch_of(&*view),
-        older @ WITHOUT_WRITING..=WITHOUT_SNAPSHOTS => {
+        older @ WITHOUT_WRITING..=WITHOUT_CLONES => {
             if older < WITHOUT_ASSOCIATIONS {
                 super::changes::log_older(engine)?;
             }

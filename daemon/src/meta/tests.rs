@@ -2,6 +2,7 @@
 
 mod allocated;
 mod changes;
+mod clones;
 mod content;
 mod epochs;
 mod hsm;
@@ -13,6 +14,7 @@ mod quota;
 mod quota_model;
 mod restart;
 mod snapshots;
+mod snapshots_hard;
 
 use super::engine::memory::MemoryEngine;
 use super::*;

@@ -90,7 +90,7 @@ impl Inner {
             return Ok(HsmState::default());
         }
         let is_unflushed = self.cache.unflushed(ino).is_some();
-        let exists = row.origin.is_some();
+        let exists = row.own_origin().is_some();
         let archived = exists && row.base.is_none() && !is_unflushed;
         let is_changed = is_unflushed || self.meta.change_of(ino).map_err(metadata_error)?.is_some();
         let released = archived && row.size > 0 && !self.cache.has_any(&*self.file_of(ino, &row)?)?;

@@ -57,8 +57,12 @@ impl Inner {
             let page = self.list_page(directory, &pass).await?;
             let last = page.next.is_none();
             pass.token.clone_from(&page.next);
-            let changes = self.merge_page(directory, &mut pass, page, asked_ns)?;
+            let (changes, state) = self.merge_page(directory, &mut pass, page, asked_ns)?;
+            // Before the state is: what the kernel was told rests on what was known until now.
             self.announce(directory, &changes, pass.first);
+            if state.is_some() {
+                *directory.listing.write() = state;
+            }
             self.queue_heads(&changes);
             if last || goal == Goal::FirstPage {
                 return Ok(());
@@ -121,7 +125,7 @@ impl Inner {
         pass: &mut Pass,
         page: ListPage,
         asked_ns: i64,
-    ) -> Result<Vec<Change>> {
+    ) -> Result<(Vec<Change>, Option<ListingState>)> {
         let complete = page.next.is_none();
         let Classified { segments, hidden, marker } = pass.classifier.page(page);
         let hidden: Vec<_> = hidden.into_iter().map(|hidden| (hidden.key, hidden.reason.to_string())).collect();
@@ -146,13 +150,11 @@ impl Inner {
             let merged = self.meta.merge_listing_asked(directory.ino, segment.covers, &entries, state, asked_ns, now_ns);
             changes.extend(merged.map_err(metadata_error)?);
         }
-        if record.is_some() {
-            *directory.listing.write() = Some(state);
-        }
         if let Some(marker) = marker {
             self.note_marker(directory.ino, marker);
         }
-        Ok(changes)
+        let is_recorded = record.is_some();
+        Ok((changes, is_recorded.then_some(state)))
     }
 
     /// Tells the kernel, and forgets what was derived from rows that are gone.

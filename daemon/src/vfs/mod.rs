@@ -34,6 +34,7 @@ mod readdir;
 mod redo;
 mod release;
 mod remove;
+mod restore;
 mod setattr;
 mod settled;
 mod snapshots;
@@ -53,6 +54,7 @@ pub use posix::HeadFailure;
 pub use preload::{PreloadFile, preload_parts};
 pub use quota::ShownQuota;
 pub use release::{ReleasedBlocks, ReleasedFile};
+pub use restore::Restored;
 pub use types::*;
 pub use walk::{Closed, FileWalk, FoundFile};
 pub use watch::{Disagreement, NamedPlace, TakenOver};
@@ -293,6 +295,8 @@ fn kind_of(refusal: &Refusal) -> ErrorKind {
         Refusal::NotPermitted => ErrorKind::NotPermitted,
         Refusal::Linked => ErrorKind::Busy,
         Refusal::NoAttribute => ErrorKind::NoData,
+        Refusal::Unlisted(_) => ErrorKind::Stale,
+        Refusal::Cloning => ErrorKind::Busy,
         Refusal::OverQuota(_) => ErrorKind::OverQuota,
         Refusal::CrossesProjects => ErrorKind::CrossesProjects,
     }

@@ -51,7 +51,7 @@ impl Vfs {
         let Some(row) = inner.meta.inode(ino).map_err(metadata_error)?.filter(|row| row.kind == FileKind::File) else {
             return Ok(ReleasedFile::Nothing);
         };
-        if row.origin.is_none() || row.base.is_some() {
+        if row.own_origin().is_none() || row.base.is_some() {
             return Ok(ReleasedFile::OnlyHere);
         }
         if row.norelease {

@@ -116,7 +116,7 @@ impl Inner {
         self.list(&directory, Goal::Everything).await
     }
 
-    fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
+    pub(super) fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
         self.must_stay(parent, name).map_err(metadata_error)?;
         let prefix_of = |ino| self.directory(ino).ok().map(|directory| directory.prefix.clone());
         let removed = self.meta.rmdir(parent, name, &prefix_of, self.clock.wall_ns()).map_err(metadata_error)?;

@@ -245,3 +245,33 @@ fn free_metadata_comes_along_with_a_read_and_costs_no_head() {
     eventually("the attributes of the GET show", || std::fs::metadata(mount.path("f")).unwrap().uid() == 77);
     assert_eq!(site.count(Op::HeadObject), 0);
 }
+
+/// Counts what the kernel would be told to forget.
+#[derive(Default)]
+struct Told(std::sync::atomic::AtomicUsize);
+
+impl forebay_daemon::vfs::KernelCache for Told {
+    fn forget_entry(&self, _: forebay_daemon::ids::Ino, _: &[u8]) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+    fn forget_inode(&self, _: forebay_daemon::ids::Ino) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_first_listing_tells_the_kernel_of_nothing_that_it_cannot_know() {
+    let site = Site::new();
+    for n in 0..2_500 {
+        site.bucket().put(&format!("d/f{n:04}"), b"x".to_vec(), []);
+    }
+    let fs = site.start(&Options::default()).expect("starts");
+    let told = std::sync::Arc::new(Told::default());
+    fs.vfs().set_kernel_cache(told.clone());
+    let find = |path: &str| fs.runtime().block_on(fs.vfs().find(path.as_bytes()));
+    find("d/f2499").expect("is there");
+    let told = || told.0.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(told() <= 2, "{} entries would be looked up again", told());
+    fs.shutdown();
+}

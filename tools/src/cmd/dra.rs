@@ -69,7 +69,7 @@ fn create(args: &DraCreateArgs, json: bool) -> Result<(), CliError> {
             "--sse sse-c: an association is remembered, and a key is not to be; use aws:kms, or mount that bucket by itself";
         return Err(CliError::usage(message));
     }
-    let (client, below) = daemon_of_new(&args.path)?;
+    let (client, below) = places::daemon_of_new(&args.path)?;
     let mut options = settings.options();
     if let Some(queue) = &args.event_queue_url {
         options.insert(EVENT_QUEUE_URL.to_owned(), queue.clone());
@@ -83,21 +83,6 @@ fn create(args: &DraCreateArgs, json: bool) -> Result<(), CliError> {
         on_conflict: on_conflict(&args.policy.on_conflict)?.unwrap_or_default(),
     };
     shown(&client.create_association(&order).map_err(CliError::failed)?, json)
-}
-
-/// The daemon of a path that may not exist yet, and the path below the mount's root.
-fn daemon_of_new(path: &Path) -> Result<(Client, Vec<u8>), CliError> {
-    let absolute = std::path::absolute(path).map_err(|error| CliError::words(format!("'{}': {error}", path.display())))?;
-    let there = absolute.ancestors().find(|dir| dir.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
-    let missing = absolute.strip_prefix(there).unwrap_or(Path::new(""));
-    let (client, mut below) = places::daemon_of(there)?;
-    for name in missing.components() {
-        if !below.is_empty() {
-            below.push(b'/');
-        }
-        below.extend_from_slice(name.as_os_str().as_encoded_bytes());
-    }
-    Ok((client, below))
 }
 
 fn list(client: &Client, json: bool) -> Result<(), CliError> {

@@ -1,4 +1,4 @@
-//! `forebay snapshot create|list|show|delete`: trees as they were, also to be seen below `.snapshots` in the root of the mount.
+//! `forebay snapshot create|list|show|clone|restore|delete`: trees as they were, also to be seen below `.snapshots` in the root of the mount.
 
 use crate::cli::SnapshotCommand;
 use crate::error::CliError;
@@ -29,6 +29,32 @@ pub(super) fn run(command: &SnapshotCommand, json: bool) -> Result<(), CliError>
         SnapshotCommand::Show { name, of } => {
             let client = places::daemon_of_maybe(of.mount.as_deref())?;
             shown(&client.snapshot(name.as_bytes()).map_err(CliError::failed)?, json)
+        }
+        SnapshotCommand::Clone { name, dest } => {
+            let (client, below) = places::daemon_of_new(dest)?;
+            let order = SnapshotOrder { name: encode_path(name.as_bytes()), path: encode_path(&below) };
+            let of = client.clone_snapshot(&order).map_err(CliError::failed)?;
+            if json {
+                return super::print_json(&serde_json::json!({ "snapshot": of, "clone": format!("/{}", order.path) }));
+            }
+            super::print(&format!(
+                "{} is a copy of snapshot {}; the rest of its names is entered in the background",
+                dest.display(),
+                of.name
+            ));
+            Ok(())
+        }
+        SnapshotCommand::Restore { name, of } => {
+            let client = places::daemon_of_maybe(of.mount.as_deref())?;
+            let restored = client.restore_snapshot(name.as_bytes()).map_err(CliError::failed)?;
+            if json {
+                return super::print_json(&restored);
+            }
+            super::print(&format!(
+                "names put back: {}, removed: {}, contents put back: {}, attributes: {}",
+                restored.names, restored.removed, restored.contents, restored.attributes
+            ));
+            Ok(())
         }
         SnapshotCommand::Delete { name, of } => {
             let client = places::daemon_of_maybe(of.mount.as_deref())?;

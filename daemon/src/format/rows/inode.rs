@@ -12,7 +12,7 @@
 //! Two flags have nothing that follows them: the data stays here (bit 14), the data does not go to the bucket (bit 15).
 //!
 //! ETags are nearly always a quoted MD5 in hex, with `-parts` after a multipart upload; those are kept as 16 bytes. Others are
-//! kept as text. The origin's key nearly always ends in the file's name, which then needs only its length.
+//! kept as text. The high bit of an ETag's first byte says that the object is another file's. The origin's key nearly always ends in the file's name, which then needs only its length.
 
 use super::wire::{Reader, Writer};
 use super::{RowError, key};
@@ -140,6 +140,8 @@ pub struct InodeRow {
     pub allocated: Option<u64>,
     /// Where the content comes from; of a directory moved here, the prefix its entries come from.
     pub origin: Option<Origin>,
+    /// The object that the content comes from is another file's: this one is a clone of it and was not exported. Only with an origin.
+    pub borrowed: bool,
     /// Somebody wants the data to stay here.
     pub norelease: bool,
     /// Somebody wants the data not to go to the bucket.
@@ -190,11 +192,17 @@ impl InodeRow {
             base: None,
             allocated: None,
             origin: None,
+            borrowed: false,
             norelease: false,
             noarchive: false,
             layout: None,
             link,
         }
+    }
+
+    /// The object that is this inode's own: what the bucket has of it, and what goes when it goes.
+    pub fn own_origin(&self) -> Option<&Origin> {
+        self.origin.as_ref().filter(|_| !self.borrowed)
     }
 
     /// The row's bytes.
@@ -224,7 +232,7 @@ impl InodeRow {
         }
         if let Some(origin) = &self.origin {
             row.counted(origin.key.as_bytes());
-            encode_etag(&mut row, &origin.etag);
+            encode_etag(&mut row, &origin.etag, self.borrowed);
             if let Some(version) = &origin.version {
                 row.counted(version.as_bytes());
             }
@@ -284,7 +292,10 @@ impl InodeRow {
         let (kind, rdev) = decode_kind(&mut row, flags & KIND_BITS)?;
         let base = if has(BASE) { Some(row.number("base")?) } else { None };
         let allocated = if has(ALLOCATED) { Some(row.number("allocated")?) } else { None };
-        let origin = if has(ORIGIN) { Some(decode_origin(&mut row, has(VERSION_ID))?) } else { None };
+        let (origin, borrowed) = match has(ORIGIN) {
+            true => decode_origin(&mut row, has(VERSION_ID)).map(|(origin, borrowed)| (Some(origin), borrowed))?,
+            false => (None, false),
+        };
         let layout =
             if has(LAYOUT) { Some(Layout { stripe_count: row.byte()?, stripe_size: row.number("stripe_size")? }) } else { None };
         let link = if has(LINK) { Some(decode_link(&mut row, has(NAME_IN_FULL), origin.as_ref())?) } else { None };
@@ -306,6 +317,7 @@ impl InodeRow {
             base,
             allocated,
             origin,
+            borrowed,
             norelease: has(NORELEASE),
             noarchive: has(NOARCHIVE),
             layout,
@@ -335,11 +347,12 @@ fn decode_time(row: &mut Reader<'_>, present: bool, mtime_ns: i64, field: &'stat
     }
 }
 
-fn decode_origin(row: &mut Reader<'_>, has_version: bool) -> Result<Origin, RowError> {
+/// The origin, and whether it is borrowed.
+fn decode_origin(row: &mut Reader<'_>, has_version: bool) -> Result<(Origin, bool), RowError> {
     let key = row.text("key")?;
-    let etag = decode_etag(row)?;
+    let (etag, borrowed) = decode_etag(row)?;
     let version = if has_version { Some(row.text("version")?) } else { None };
-    Ok(Origin { key, etag, version })
+    Ok((Origin { key, etag, version }, borrowed))
 }
 
 fn decode_link(row: &mut Reader<'_>, in_full: bool, origin: Option<&Origin>) -> Result<Link, RowError> {
@@ -371,6 +384,8 @@ const ETAG_TEXT: u8 = 0;
 const ETAG_QUOTED_MD5: u8 = 1;
 const ETAG_QUOTED_PARTS: u8 = 2;
 const ETAG_BARE_MD5: u8 = 3;
+/// Beside the form: the object is another file's.
+const BORROWED: u8 = 1 << 7;
 
 /// An ETag taken apart; `None` if only its text will do.
 fn split_etag(etag: &str) -> Option<(u8, [u8; 16], u64)> {
@@ -395,36 +410,42 @@ fn split_etag(etag: &str) -> Option<(u8, [u8; 16], u64)> {
     }
 }
 
-fn encode_etag(row: &mut Writer, etag: &str) {
+fn encode_etag(row: &mut Writer, etag: &str, borrowed: bool) {
+    let mark = if borrowed { BORROWED } else { 0 };
     match split_etag(etag) {
         Some((form, digest, parts)) => {
-            row.byte(form);
+            row.byte(form | mark);
             row.raw(&digest);
             if form == ETAG_QUOTED_PARTS {
                 row.number(parts);
             }
         }
         None => {
-            row.byte(ETAG_TEXT);
+            row.byte(ETAG_TEXT | mark);
             row.counted(etag.as_bytes());
         }
     }
 }
 
-fn decode_etag(row: &mut Reader<'_>) -> Result<String, RowError> {
-    match row.byte()? {
+fn decode_etag(row: &mut Reader<'_>) -> Result<(String, bool), RowError> {
+    let first = row.byte()?;
+    let etag = match first & !BORROWED {
         ETAG_TEXT => {
             let text = row.text("etag")?;
-            if split_etag(&text).is_some() { Err(RowError::Field("etag")) } else { Ok(text) }
+            if split_etag(&text).is_some() {
+                return Err(RowError::Field("etag"));
+            }
+            text
         }
-        ETAG_QUOTED_MD5 => Ok(format!("\"{}\"", hex(row.raw(16)?))),
+        ETAG_QUOTED_MD5 => format!("\"{}\"", hex(row.raw(16)?)),
         ETAG_QUOTED_PARTS => {
             let digest = hex(row.raw(16)?);
-            Ok(format!("\"{digest}-{}\"", row.number("etag")?))
+            format!("\"{digest}-{}\"", row.number("etag")?)
         }
-        ETAG_BARE_MD5 => Ok(hex(row.raw(16)?)),
-        _ => Err(RowError::Field("etag")),
-    }
+        ETAG_BARE_MD5 => hex(row.raw(16)?),
+        _ => return Err(RowError::Field("etag")),
+    };
+    Ok((etag, first & BORROWED != 0))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -246,6 +246,27 @@ pub fn split_rewritten(key: &[u8]) -> Option<(Epoch, u8, &[u8])> {
     Some((Epoch(u64::from_be_bytes(*epoch)), *table, prefix))
 }
 
+/// The key of what a file has become in a clone, by the clone's root.
+pub fn twin(root: Ino, file: Ino) -> [u8; 16] {
+    chunk(root, file.0)
+}
+
+/// What keys of the borrowers of an object begin with.
+pub fn borrowers(object_key: &str) -> Vec<u8> {
+    [doomed(object_key), vec![0]].concat()
+}
+
+/// The key of a file that borrows an object.
+pub fn borrower(object_key: &str, ino: Ino) -> Vec<u8> {
+    [borrowers(object_key), ino.0.to_be_bytes().to_vec()].concat()
+}
+
+/// The file in the key of a borrower of this object; `None` if it is of another.
+pub fn split_borrower(key: &[u8], object_key: &str) -> Option<Ino> {
+    let ino: [u8; 8] = key.strip_prefix(borrowers(object_key).as_slice())?.try_into().ok()?;
+    Some(Ino(u64::from_be_bytes(ino)))
+}
+
 /// Whose a setting is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {

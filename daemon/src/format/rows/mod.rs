@@ -11,6 +11,7 @@
 
 mod association;
 mod change;
+mod clone;
 mod dirent;
 mod import;
 mod inode;
@@ -28,6 +29,7 @@ mod wire;
 
 pub use association::{AssociationRow, AssociationState, EventBits};
 pub use change::{ChangeRow, DoomedRow, UploadKind, UploadRow};
+pub use clone::CloneRow;
 pub use dirent::Dirent;
 pub use import::{ImportCursor, KeySpan};
 pub use inode::{FileKind, InodeRow, Layout, Link, Origin};

@@ -51,7 +51,7 @@ prop_compose! {
         name_from_key in any::<bool>(),
         (rdev, local, attrs_changed, base) in any::<(u32, bool, bool, Option<u64>)>(),
         allocated in of(any::<u64>()),
-        (norelease, noarchive) in any::<(bool, bool)>(),
+        (norelease, noarchive, borrowed) in any::<(bool, bool, bool)>(),
     ) -> InodeRow {
         let (uid, gid, nlink) = owner;
         let (mtime_ns, atime_ns, ctime_ns) = if same_times { (times.0, times.0, times.0) } else { times };
@@ -75,6 +75,7 @@ prop_compose! {
             attrs_changed,
             base,
             allocated: allocated.filter(|_| base.is_some()),
+            borrowed: borrowed && origin.is_some(),
             origin,
             norelease,
             noarchive,

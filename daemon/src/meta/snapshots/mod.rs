@@ -7,14 +7,17 @@
 
 mod reclaim;
 mod rewritten;
+mod since;
 mod view;
 
 pub(super) use rewritten::note;
+pub use since::Since;
 pub use view::TreeView;
 pub(super) use view::{beside, shown};
 
+use super::clones::{begun_key, first_unfinished, is_cloned_from};
 use super::engine::{Batch, Durability, EngineError, KeyRange, Order, Table, View};
-use super::rows::{damaged, epoch_key, epoch_of};
+use super::rows::{Txn, damaged, epoch_key, epoch_of};
 use super::{MetaError, MetaStore, Refusal, SnapshotRow};
 use crate::format::rows::{encode_number, key};
 use crate::ids::{Epoch, Ino};
@@ -68,6 +71,13 @@ impl Kept {
     }
 }
 
+/// A snapshot that may be read; the transaction conflicts with its deletion.
+pub(super) fn read_snapshot(txn: &mut Txn<'_>, name: &[u8]) -> Result<SnapshotRow, MetaError> {
+    let row = txn.read_plain(Table::Snapshots, name)?.ok_or(Refusal::NotFound)?;
+    let row = SnapshotRow::decode(&row).map_err(damaged(Table::Snapshots))?;
+    if row.deleting { Err(Refusal::NotFound.into()) } else { Ok(row) }
+}
+
 fn read_snapshots(view: &dyn View) -> Result<Vec<(Vec<u8>, SnapshotRow)>, MetaError> {
     let (mut found, mut failure) = (Vec::new(), None);
     let everything = KeyRange { start: Vec::new(), end: None };
@@ -89,7 +99,13 @@ impl MetaStore {
     /// `Exists` if there is one of that name.
     pub fn take_snapshot(&self, name: &[u8], root: Ino, path: &[u8], now_ns: i64) -> Result<SnapshotRow, MetaError> {
         loop {
+            // A clone that is half made now would be so for ever.
+            self.finish_clones(&|| false)?;
             let view = self.engine().view();
+            let begun = view.get(Table::Settings, &begun_key())?;
+            if first_unfinished(&*view)?.is_some() {
+                continue;
+            }
             let epoch = epoch_of(&*view)?.unwrap_or(Epoch::FIRST);
             if epoch > Ino::LAST_EPOCH {
                 return Err(Refusal::Invalid("there were too many snapshots").into());
@@ -101,6 +117,7 @@ impl MetaStore {
             let row = SnapshotRow { epoch, root, created_ns: now_ns, path: path.to_vec(), deleting: false };
             let mut batch = Batch::default();
             batch.expect(Table::Settings, epoch_key(), Some(encode_number(epoch.0)));
+            batch.expect(Table::Settings, begun_key(), begun);
             batch.expect(Table::Snapshots, name, None);
             batch.put(Table::Settings, epoch_key(), encode_number(epoch.0 + 1));
             batch.put(Table::Snapshots, name, row.encode());

@@ -24,6 +24,9 @@ impl MetaStore {
             if row.deleting {
                 return Err(Refusal::NotFound.into());
             }
+            if super::is_cloned_from(&*txn.reading().view, row.epoch)? {
+                return Err(Refusal::Cloning.into());
+            }
             row.deleting = true;
             // From here on nobody opens it. Its name is free for another.
             self.shared.kept.close(row.epoch);

@@ -12,18 +12,18 @@ fn take(store: &MetaStore, name: &str) -> SnapshotRow {
     store.take_snapshot(name.as_bytes(), Ino::ROOT, b"", NOW).expect("takes")
 }
 
-fn reclaim(store: &MetaStore) -> Vec<u64> {
+pub(super) fn reclaim(store: &MetaStore) -> Vec<u64> {
     let mut released = Vec::new();
     store.reclaim_snapshots(&|| Some(()), &mut |gone| released.extend(gone)).expect("reclaims");
     released
 }
 
-fn create(store: &MetaStore, parent: Ino, name: &str, kind: FileKind) -> Ino {
+pub(super) fn create(store: &MetaStore, parent: Ino, name: &str, kind: FileKind) -> Ino {
     let node = NewNode { kind, perm: 0o755, umask: 0, owner: (0, 0), rdev: 0, target: b"" };
     store.create(parent, name.as_bytes(), node, NOW).expect("creates").0
 }
 
-fn write(store: &MetaStore, ino: Ino, index: u64, id: BlockId) -> Vec<u64> {
+pub(super) fn write(store: &MetaStore, ino: Ino, index: u64, id: BlockId) -> Vec<u64> {
     let size = store.inode(ino).expect("reads").expect("there").size.max((index + 1) * BLOCK);
     store.write_content(&[content(ino, size, vec![(index, Content::Block(id))])]).expect("writes").released
 }
@@ -52,7 +52,7 @@ fn dump(store: &MetaStore, dir: Ino) -> BTreeMap<Vec<u8>, String> {
 }
 
 /// Rows of all tables that are kept by epoch, and of the log of what was written over.
-fn row_counts(store: &MetaStore) -> BTreeMap<&'static str, usize> {
+pub(super) fn row_counts(store: &MetaStore) -> BTreeMap<&'static str, usize> {
     let tables = engine::Table::ALL.into_iter().filter(|table| table.is_versioned() || *table == engine::Table::Rewritten);
     let count = |table| {
         let (mut count, everything) = (0, engine::KeyRange { start: Vec::new(), end: None });

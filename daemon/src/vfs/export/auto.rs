@@ -286,7 +286,7 @@ impl Inner {
     async fn auto_export_one(self: &Arc<Self>, ino: Ino, failures: u32) {
         let row = self.meta.inode(ino).ok().flatten();
         let is_directory = row.as_ref().is_some_and(|row| row.kind == FileKind::Directory);
-        let is_new = row.as_ref().is_some_and(|row| row.origin.is_none() && row.local);
+        let is_new = row.as_ref().is_some_and(|row| row.own_origin().is_none() && row.local);
         let parent = row.as_ref().and_then(|row| row.link.as_ref()).and_then(|link| self.directory(link.parent).ok());
         let how = parent.map(|parent| self.auto_export_to(&parent.target)).unwrap_or_default();
         if !(if is_new { how.new } else { how.changed }) {

@@ -80,7 +80,7 @@ impl Inner {
         let task = Task { ino, sending: &sending, key: &place.key, token, link: &link, urgency };
         let way = match &sending.row.origin {
             _ if is_content_changed(&sending.row) => Way::Upload,
-            Some(from) if from.key == place.key && !sending.row.attrs_changed => Way::Nothing,
+            Some(from) if from.key == place.key && !sending.row.attrs_changed && !sending.row.borrowed => Way::Nothing,
             Some(from) => Way::Copy { from },
             None => Way::Upload,
         };
@@ -104,7 +104,7 @@ impl Inner {
             drop(sending);
             return Box::pin(self.export_file(ino, row, on_conflict, urgency)).await;
         }
-        let known = sending.row.origin.as_ref();
+        let known = sending.row.own_origin();
         let own = match self.bring_about(&task, &way, known, on_conflict).await? {
             Brought::Object(pin) => pin,
             Brought::PassedOver => return Ok(Exported::Skipped.into()),
@@ -212,7 +212,7 @@ impl Inner {
             None => self.expected_at(task.key, known)?,
         };
         self.about_to_write(task.ino, task.key, task.token, UploadKind::Whole)?;
-        let replaces_its_own = known.is_some_and(|known| known.key == task.key);
+        let replaces_its_own = task.sending.row.origin.as_ref().is_some_and(|known| known.key == task.key);
         if replaces_its_own && !self.meta.is_all_here(task.ino).map_err(metadata_error)? {
             // Else a power cut could leave a file whose bytes come from an object that was replaced, and nothing that says by whom.
             self.durable().await?;
@@ -234,6 +234,10 @@ impl Inner {
                 Way::Copy { from } if !is_source_gone => match self.copy_object(task, from, expected.clone()).await {
                     // GCS and Azure cannot do all that S3 can: then the content goes out.
                     Err(Refused::Unsupported) => self.upload(task, expected).await,
+                    // What a clone borrowed is gone; its bytes may be here.
+                    Err(Refused::Conflict) if task.sending.row.borrowed && self.is_gone(from, task.urgency).await? => {
+                        self.upload(task, expected).await
+                    }
                     done => done,
                 },
                 Way::Upload | Way::Copy { .. } | Way::Nothing => self.upload(task, expected).await,
@@ -275,7 +279,7 @@ impl Inner {
 
     /// A copy was refused: if its source is what changed, nothing is to be got there any more.
     async fn who_changed(&self, task: &Task<'_>, from: &Origin) -> Result<Pin, Refused> {
-        if from.key == task.key {
+        if from.key == task.key || task.sending.row.borrowed {
             return Err(Refused::Conflict);
         }
         match self.repository.head(&from.key, task.urgency).await {
@@ -285,6 +289,15 @@ impl Inner {
                 Err(Refused::Failed(ExportFailure::new(super::ErrorCode::S3FileDeleted, message)))
             }
             Err(error) => Err(Refused::Failed(error.into())),
+        }
+    }
+
+    /// Whether an object is not what it was.
+    async fn is_gone(&self, from: &Origin, urgency: Urgency) -> ExportResult<bool> {
+        match self.repository.head(&from.key, urgency).await {
+            Ok(head) => Ok(!same_etag(&head.pin.etag, &from.etag)),
+            Err(StoreError::NotFound { .. }) => Ok(true),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -1,12 +1,14 @@
 //! Where an inode belongs in the bucket, and what is expected there.
 
 use super::{ErrorCode, ExportFailure, ExportResult, Inner, OnConflict};
+use crate::error::ErrorKind;
 use crate::format::located;
 use crate::ids::Ino;
 use crate::meta::{FileKind, Inode, Link, Origin};
 use crate::repository::limits::MOST_KEY;
 use crate::repository::{Pin, Precondition, StoreError, Urgency};
 use crate::vfs::metadata_error;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -68,8 +70,32 @@ impl Inner {
         Ok(is_needed.then_some(doomed.heir))
     }
 
+    /// Before the object at a key goes or is overwritten: clones that have their bytes from it get them. What cannot be had any more is lost either way.
+    pub(super) async fn rescue_borrowers(self: &Arc<Self>, key: &str, except: Ino) -> ExportResult<()> {
+        self.finish_clones().await?;
+        let mut seen = HashSet::from([except]);
+        loop {
+            let mut needy = self.meta.borrowers_in_need(key).map_err(metadata_error)?;
+            needy.retain(|ino| seen.insert(*ino));
+            if needy.is_empty() {
+                return if seen.len() > 1 { self.durable().await } else { Ok(()) };
+            }
+            for ino in needy {
+                let Some(row) = self.meta.inode(ino).map_err(metadata_error)? else { continue };
+                let file = self.file_of(ino, &row)?;
+                match self.cache.bring_here(&file).await {
+                    Err(error) if error.kind == ErrorKind::Stale => {
+                        tracing::error!(key, %ino, "what a clone has of an object was not here, and the object was replaced in the bucket");
+                    }
+                    brought => brought?,
+                }
+            }
+        }
+    }
+
     /// Before the object at a key is overwritten: whoever's bytes come from it gets them.
     pub(super) async fn rescue(self: &Arc<Self>, key: &str, except: Ino) -> ExportResult<()> {
+        self.rescue_borrowers(key, except).await?;
         let Some(heir) = self.in_need_of(key)?.filter(|heir| *heir != except) else { return Ok(()) };
         let Some(row) = self.meta.inode(heir).map_err(metadata_error)? else { return Ok(()) };
         tracing::info!(key, ino = %heir, "the bytes of a moved file are fetched: another file takes the place of its object");

@@ -48,6 +48,7 @@ impl Inner {
         if self.in_need_of(&doomed.key)?.is_some() || self.is_of_moved_directory(&doomed.key)? {
             return Ok(RemovalOutcome::Later);
         }
+        self.rescue_borrowers(&doomed.key, Ino(0)).await?;
         // A power cut must not take back what made the object needless.
         self.durable().await?;
         let mut pin =
@@ -92,7 +93,7 @@ impl Inner {
         if is_directory {
             return Ok((row.kind == FileKind::Directory).then_some(true));
         }
-        let is_it = row.origin.as_ref().is_some_and(|origin| origin.key == key);
+        let is_it = row.own_origin().is_some_and(|origin| origin.key == key);
         Ok(matches!(row.kind, FileKind::File | FileKind::Symlink).then_some(is_it))
     }
 

@@ -137,7 +137,7 @@ impl<E: ExportEvents> Walk<'_, E> {
     /// Whether a file or symlink is not what the bucket has at its place.
     fn is_to_be_sent(&self, ino: Ino, row: &crate::meta::Inode, prefix: &str, name: &[u8]) -> Result<bool> {
         let is_at = |key: &str| key.as_bytes().strip_prefix(prefix.as_bytes()) == Some(name);
-        let is_there = row.origin.as_ref().is_some_and(|origin| is_at(&origin.key)) || row.nlink > 1;
+        let is_there = row.own_origin().is_some_and(|origin| is_at(&origin.key)) || row.nlink > 1;
         Ok(!is_there || self.inner.meta.change_of(ino).map_err(metadata_error)?.is_some())
     }
 
