@@ -15,6 +15,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Where notifications go: the kernel, or a test's list.
 trait Kernel: Send + 'static {
@@ -37,6 +38,9 @@ struct Pending {
     entries: HashSet<(Ino, Vec<u8>)>,
     inodes: HashSet<Ino>,
     closed: bool,
+    /// Notices that came, and how many of them the kernel was told.
+    came: u64,
+    told: u64,
 }
 
 #[derive(Default)]
@@ -52,8 +56,10 @@ impl Queue {
     }
 
     fn add(&self, add: impl FnOnce(&mut Pending)) {
-        add(&mut self.lock());
-        self.changed.notify_one();
+        let mut pending = self.lock();
+        add(&mut pending);
+        pending.came += 1;
+        self.changed.notify_all();
     }
 
     /// Everything queued; waits for something. `None` once closed.
@@ -64,10 +70,25 @@ impl Queue {
                 return None;
             }
             if !pending.entries.is_empty() || !pending.inodes.is_empty() {
-                return Some(std::mem::take(&mut *pending));
+                let Pending { closed, came, told, .. } = *pending;
+                let rest = Pending { closed, came, told, ..Pending::default() };
+                return Some(std::mem::replace(&mut *pending, rest));
             }
             pending = self.changed.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+impl Queue {
+    fn was_told(&self, came: u64) {
+        self.lock().told = came;
+        self.changed.notify_all();
+    }
+
+    fn settle(&self, at_most: Duration) {
+        let pending = self.lock();
+        let came = pending.came;
+        let _ = self.changed.wait_timeout_while(pending, at_most, |pending| pending.told < came && !pending.closed);
     }
 }
 
@@ -87,6 +108,10 @@ impl KernelCache for Invalidator {
         self.queue.add(|pending| {
             pending.inodes.insert(ino);
         });
+    }
+
+    fn settle(&self, at_most: Duration) {
+        self.queue.settle(at_most);
     }
 }
 
@@ -129,6 +154,7 @@ fn run(queue: &Queue, kernel: &impl Kernel) {
         for ino in &batch.inodes {
             log(kernel.forget_inode(*ino));
         }
+        queue.was_told(batch.came);
     }
 }
 

@@ -3,14 +3,19 @@
 
 use super::types::KernelCache;
 use crate::ids::Ino;
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A kernel that does not answer is not waited for longer.
+const SETTLE_FOR: Duration = Duration::from_secs(2);
 
 enum Notice {
     Entry(Ino, Vec<u8>),
     Inode(Ino),
+    Settle(Sender<()>),
     Stop,
 }
 
@@ -45,6 +50,13 @@ impl Invalidator {
         self.send(Notice::Inode(ino));
     }
 
+    /// Waits until the kernel has been told all of it, so that whoever looks from here on sees what is. Not for a thread that answers the kernel.
+    pub(super) fn settle(&self) {
+        let (told, all) = bounded(1);
+        self.send(Notice::Settle(told));
+        let _ = all.recv_timeout(SETTLE_FOR);
+    }
+
     fn send(&self, notice: Notice) {
         // Before a kernel is attached nothing can be cached there.
         if self.kernel.get().is_some() {
@@ -67,6 +79,10 @@ fn deliver(notices: &Receiver<Notice>, kernel: &OnceLock<Arc<dyn KernelCache>>) 
             (Notice::Stop, _) => return,
             (Notice::Entry(parent, name), Some(kernel)) => kernel.forget_entry(parent, &name),
             (Notice::Inode(ino), Some(kernel)) => kernel.forget_inode(ino),
+            (Notice::Settle(told), kernel) => {
+                kernel.into_iter().for_each(|kernel| kernel.settle(SETTLE_FOR));
+                let _ = told.send(());
+            }
             (Notice::Entry(..) | Notice::Inode(_), None) => {}
         }
     }

@@ -54,7 +54,7 @@ impl Inner {
         }
         // What was written and not recorded yet is a change as well.
         let (done, outcome) = futures::channel::oneshot::channel();
-        self.cache.sync(None, Box::new(move |result| drop(done.send(result))));
+        self.cache.at_standstill(Box::new(move |recorded| drop(done.send(recorded))));
         let stopping = || Error::new(ErrorKind::ShuttingDown, "the file system is shutting down");
         outcome.await.map_err(|_| stopping())??;
         self.finish_clones().await?;
@@ -94,7 +94,7 @@ impl<'a> Restore<'a> {
         let mut touched: BTreeSet<Ino> = since.inodes.into_iter().filter(|ino| !ino.is_frozen()).collect();
         for (dir, name) in &places {
             if self.is_in_place(*dir)? {
-                self.put_back(*dir, name)?;
+                self.put_back((*dir, *dir), name)?;
             }
         }
         for (dir, name) in &places {
@@ -112,6 +112,7 @@ impl<'a> Restore<'a> {
             self.restore_attributes(*ino)?;
         }
         self.inner.directories.forget_all();
+        self.inner.invalidator.settle();
         tracing::info!(name = %String::from_utf8_lossy(self.name), restored = ?self.restored, "restored a snapshot");
         Ok(self.restored)
     }
@@ -166,11 +167,11 @@ impl<'a> Restore<'a> {
         self.inner.meta.lookup(dir, name).map_err(metadata_error)
     }
 
-    /// Gives a name again what it had.
-    fn put_back(&mut self, dir: Ino, name: &[u8]) -> Result<()> {
-        let Some(then) = self.entry_then(dir, name)? else { return Ok(()) };
+    /// Gives a name again what it had, in what is now and what was then the same directory.
+    fn put_back(&mut self, (dir, dir_then): (Ino, Ino), name: &[u8]) -> Result<()> {
+        let Some(then) = self.entry_then(dir_then, name)? else { return Ok(()) };
         if let Some(now) = self.entry_now(dir, name)? {
-            if now.ino == then.ino {
+            if now.ino == then.ino || self.is_as_good(now, then)? {
                 return Ok(());
             }
             self.make_way(dir, name, now.ino)?;
@@ -186,6 +187,39 @@ impl<'a> Restore<'a> {
         }
         self.restored.names += 1;
         self.announce(dir, name);
+        Ok(())
+    }
+
+    /// Whether something else with this name does as well: a copy that an earlier restore made, or something like it. Its attributes, and what is in it, are made to be
+    /// what they were.
+    fn is_as_good(&mut self, now: Dirent, then: Dirent) -> Result<bool> {
+        // What is still there, under another name, is moved back.
+        let link = self.row_now(then.ino)?.filter(|row| row.nlink > 0).and_then(|row| row.link);
+        let is_there = link.map_or(Ok(false), |link| self.is_in_place(link.parent))?;
+        if now.kind != then.kind || is_there || self.has_place(now.ino)? {
+            return Ok(false);
+        }
+        if now.kind == FileKind::Directory {
+            self.reconcile(now.ino, then.ino)?;
+        } else if !self.inner.meta.has_same_content(now.ino, then.ino, self.epoch).map_err(metadata_error)? {
+            return Ok(false);
+        }
+        self.put_back_attributes(now.ino, then.ino)?;
+        Ok(true)
+    }
+
+    /// Has all that is in a directory be what was in another.
+    fn reconcile(&mut self, dir: Ino, then: Ino) -> Result<()> {
+        self.list(dir)?;
+        let read = |ino| self.inner.meta.read_dir(ino, None, usize::MAX).map_err(metadata_error);
+        let (before, after) = (read(then.at(self.epoch))?, read(dir)?);
+        let had: BTreeSet<Vec<u8>> = before.into_iter().map(|(name, ..)| name).collect();
+        for name in &had {
+            self.put_back((dir, then), name)?;
+        }
+        for (name, ..) in after.into_iter().filter(|(name, ..)| !had.contains(name)) {
+            self.clear(dir, &name)?;
+        }
         Ok(())
     }
 
@@ -301,7 +335,7 @@ impl<'a> Restore<'a> {
         if then.kind == FileKind::Directory || now.nlink == 0 || !self.has_place(ino)? {
             return Ok(());
         }
-        if self.inner.meta.has_same_content(ino, self.epoch).map_err(metadata_error)? {
+        if self.inner.meta.has_same_content(ino, ino, self.epoch).map_err(metadata_error)? {
             return Ok(());
         }
         let own = now.link.iter().map(|link| (link.parent, link.name.clone()));
@@ -338,7 +372,11 @@ impl<'a> Restore<'a> {
         if !(is_below || ino == self.root) || must_be_now(ino).is_err() {
             return Ok(());
         }
-        if self.inner.meta.restore_attributes(ino, self.epoch, self.now_ns()).map_err(metadata_error)? {
+        self.put_back_attributes(ino, ino)
+    }
+
+    fn put_back_attributes(&mut self, ino: Ino, then: Ino) -> Result<()> {
+        if self.inner.meta.restore_attributes(ino, then, self.epoch, self.now_ns()).map_err(metadata_error)? {
             self.restored.attributes += 1;
             self.inner.invalidator.inode(ino);
         }

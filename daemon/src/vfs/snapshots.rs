@@ -124,6 +124,8 @@ impl Inner {
         self.directories.forget_probe(parent, own);
         self.invalidator.entry(parent, own);
         self.invalidator.inode(parent);
+        let inner = Arc::clone(self);
+        let _ = self.runtime.spawn_blocking(move || inner.invalidator.settle()).await;
         tracing::info!(name = %String::from_utf8_lossy(name), path = %shown, %ino, "snapshot cloned");
         Ok(())
     }

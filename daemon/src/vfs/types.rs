@@ -167,6 +167,8 @@ pub trait KernelCache: Send + Sync + 'static {
     fn forget_entry(&self, parent: Ino, name: &[u8]);
     /// Forgets an inode's attributes and pages.
     fn forget_inode(&self, ino: Ino);
+    /// Waits until the kernel has forgotten all that it was told to before, at most so long. Not for a thread that answers the kernel.
+    fn settle(&self, at_most: Duration);
 }
 
 /// A file just opened.

@@ -257,6 +257,7 @@ impl forebay_daemon::vfs::KernelCache for Told {
     fn forget_inode(&self, _: forebay_daemon::ids::Ino) {
         self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
+    fn settle(&self, _: std::time::Duration) {}
 }
 
 #[test]

@@ -51,6 +51,8 @@ impl Cache {
                 break;
             }
         }
+        // What was fetched until now is known to a snapshot that is taken now.
+        self.maps.commit_pending();
         at(match left {
             None => Ok(()),
             Some(file) => Err(Error::new(ErrorKind::Io, format!("what was written to '{}' could not be stored", file.key()))),

@@ -21,7 +21,7 @@ pub struct Since {
     pub inodes: BTreeSet<Ino>,
 }
 
-/// The extended attributes of an inode, by name.
+/// The rows of an inode's extended attributes, by what follows its number in their keys.
 type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
 
 impl MetaStore {
@@ -51,29 +51,33 @@ impl MetaStore {
         dir::lookup(&self.as_it_was(epoch), parent, name)
     }
 
-    /// Whether the content of a file that was there then is what it is now, as far as that is known without reading it.
-    pub fn has_same_content(&self, ino: Ino, epoch: Epoch) -> Result<bool, MetaError> {
+    /// Whether the content of a file, or the target of a symlink, is what that of one (the same, or another) was then, as far as that is known without reading it.
+    pub fn has_same_content(&self, ino: Ino, then_ino: Ino, epoch: Epoch) -> Result<bool, MetaError> {
         let (then, now) = (self.as_it_was(epoch), self.reading());
-        let (Some(was), Some(is)) = (read_inode(&then, ino)?, read_inode(&now, ino)?) else { return Ok(false) };
+        let (Some(was), Some(is)) = (read_inode(&then, then_ino)?, read_inode(&now, ino)?) else { return Ok(false) };
         if was.kind != is.kind || was.size != is.size {
             return Ok(false);
         }
         if was.kind != FileKind::File {
-            return Ok(true);
+            let target = |reading: &Reading<'_>, ino| reading.newest(Table::Symlinks, &key::ino(ino));
+            return Ok(was.rdev == is.rdev && target(&then, then_ino)? == target(&now, ino)?);
         }
-        let (before, after) = (Blocks::of(&then, ino, &was)?, Blocks::of(&now, ino, &is)?);
+        let (before, after) = (Blocks::of(&then, then_ino, &was)?, Blocks::of(&now, ino, &is)?);
         let is_one_object = was.origin == is.origin;
         let mut indexes: BTreeSet<u64> = before.known.keys().chain(after.known.keys()).copied().collect();
         if !is_one_object {
             // What is known of neither has to be the same object's.
             indexes.extend(0..was.size.div_ceil(BLOCK));
         }
-        Ok(before.base == after.base && is_one_object && before.local == after.local
-            || indexes.into_iter().all(|index| match (before.at(index), after.at(index)) {
-                (Held::Known(one), Held::Known(other)) => one == other,
-                (Held::Origin, Held::Origin) => is_one_object,
-                _ => false,
-            }))
+        if is_one_object && before.base == after.base && before.local == after.local {
+            return Ok(true);
+        }
+        let is_same = |index| match (before.at(index), after.at(index)) {
+            (Held::Known(one), Held::Known(other)) => one == other,
+            (Held::Origin, Held::Origin) => is_one_object,
+            _ => false,
+        };
+        Ok(indexes.into_iter().all(is_same))
     }
 
     /// Gives a name, which must be free, to what an inode was in a snapshot, as an inode of its own. What is below a directory is made in the background.
@@ -97,14 +101,14 @@ impl MetaStore {
         })
     }
 
-    /// Gives an inode that is still there the attributes, and extended attributes, that it had; whether any were others.
-    pub fn restore_attributes(&self, ino: Ino, epoch: Epoch, now_ns: i64) -> Result<bool, MetaError> {
+    /// Gives an inode the attributes, and extended attributes, that one (the same, or another) had then; whether any were others.
+    pub fn restore_attributes(&self, ino: Ino, then_ino: Ino, epoch: Epoch, now_ns: i64) -> Result<bool, MetaError> {
         self.transact(|txn| {
             let then = self.as_it_was(epoch);
-            let (Some(was), Some(is)) = (read_inode(&then, ino)?, read_for_change(txn, ino)?) else { return Ok(false) };
+            let (Some(was), Some(is)) = (read_inode(&then, then_ino)?, read_for_change(txn, ino)?) else { return Ok(false) };
             let mut row = Inode { perm: was.perm, uid: was.uid, gid: was.gid, layout: was.layout, ..is.clone() };
             (row.atime_ns, row.mtime_ns) = (was.atime_ns, was.mtime_ns);
-            let (before, now) = (attributes(&then, ino)?, attributes(txn.reading(), ino)?);
+            let (before, now) = (attributes(&then, then_ino)?, attributes(txn.reading(), ino)?);
             if row == is && before == now {
                 return Ok(false);
             }
@@ -120,21 +124,22 @@ impl MetaStore {
 fn attributes(reading: &Reading<'_>, ino: Ino) -> Result<Attributes, MetaError> {
     let mut found = Attributes::new();
     reading.scan(Table::Xattrs, &KeyRange::prefix(&key::ino(ino)), &mut |prefix, row| {
-        found.insert(prefix.to_vec(), row.to_vec());
+        let name = prefix.get(8..).ok_or_else(|| damaged(Table::Xattrs)(RowError::Field("key")))?;
+        found.insert(name.to_vec(), row.to_vec());
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(found)
 }
 
 fn replace_attributes(txn: &mut Txn<'_>, ino: Ino, now: &Attributes, then: &Attributes) -> Result<(), MetaError> {
-    for prefix in now.keys().filter(|prefix| !then.contains_key(*prefix)) {
-        txn.depend(Table::Xattrs, prefix)?;
-        txn.remove(Table::Xattrs, prefix)?;
+    let at = |name: &[u8]| [&key::ino(ino), name].concat();
+    for name in now.keys().filter(|name| !then.contains_key(*name)) {
+        txn.depend(Table::Xattrs, &at(name))?;
+        txn.remove(Table::Xattrs, &at(name))?;
     }
-    for (prefix, row) in then.iter().filter(|(prefix, row)| now.get(*prefix) != Some(*row)) {
-        debug_assert_eq!(key::leading_ino(prefix), Some(ino), "an attribute of this inode");
-        txn.depend(Table::Xattrs, prefix)?;
-        txn.write(Table::Xattrs, prefix, row.clone());
+    for (name, row) in then.iter().filter(|(name, row)| now.get(*name) != Some(*row)) {
+        txn.depend(Table::Xattrs, &at(name))?;
+        txn.write(Table::Xattrs, &at(name), row.clone());
     }
     Ok(())
 }
