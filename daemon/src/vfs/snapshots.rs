@@ -29,6 +29,7 @@ impl Vfs {
         self.0.snapshots_changed(name);
         // The inodes go with the names; one that is open answers that it is stale.
         self.0.invalidator.inode(row.root.at(row.epoch));
+        self.0.invalidator.settle();
         Ok(row)
     }
 
