@@ -5,10 +5,11 @@ use crate::format::rows::{CloneRow, Link, RowError, decode_number, encode_number
 use crate::ids::Ino;
 use crate::meta::engine::{KeyRange, Table};
 use crate::meta::inode::read_for_change;
+use crate::meta::map::{decode_chunk, fill_in};
 use crate::meta::names::{enter, give_name};
 use crate::meta::rows::{Reading, Txn, damaged};
-use crate::meta::{FileKind, Inode, MetaError};
-use std::collections::HashMap;
+use crate::meta::{FileKind, Inode, MapChunk, MetaError};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
 /// What a transaction copies.
@@ -54,7 +55,7 @@ impl<'a> Copying<'a> {
                 txn.write_plain(Table::Clones, &key::ino(ino), fill.encode());
                 super::note_begun(txn)?;
             }
-            FileKind::File => self.copy_rows(txn, Table::FileMap, from, ino)?,
+            FileKind::File => self.copy_map(txn, from, ino)?,
             FileKind::Symlink => self.copy_rows(txn, Table::Symlinks, from, ino)?,
             _ => {}
         }
@@ -94,16 +95,38 @@ impl<'a> Copying<'a> {
         Ok(read_for_change(txn, ino)?.filter(|row| row.nlink > 0).map(|row| (ino, row)))
     }
 
+    /// Copies a file's map, with what was cached of it since through the snapshot.
+    fn copy_map(&mut self, txn: &mut Txn<'_>, from: Ino, ino: Ino) -> Result<(), MetaError> {
+        let mut cached: BTreeMap<Vec<u8>, MapChunk> = BTreeMap::new();
+        let seen = from.at(self.old.epoch);
+        txn.reading().scan(Table::FileMap, &KeyRange::prefix(&key::ino(seen)), &mut |prefix, row| {
+            cached.insert(rest_of(Table::FileMap, prefix)?.to_vec(), decode_chunk(row)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        self.copy_rows(txn, Table::FileMap, from, ino)?;
+        for (rest, cached) in cached {
+            let was = self.old.newest(Table::FileMap, &[&key::ino(from)[..], &rest].concat())?;
+            let mut chunk = was.map(|row| decode_chunk(&row)).transpose()?.unwrap_or_default();
+            fill_in(&mut chunk, &cached);
+            txn.write(Table::FileMap, &[&key::ino(ino)[..], &rest].concat(), chunk.encode());
+        }
+        Ok(())
+    }
+
     /// Copies an inode's rows of a table whose keys begin with its number.
     fn copy_rows(&mut self, txn: &mut Txn<'_>, table: Table, from: Ino, ino: Ino) -> Result<(), MetaError> {
         let mut count = 0;
         self.old.scan(table, &KeyRange::prefix(&key::ino(from)), &mut |prefix, row| {
-            let rest = prefix.get(8..).ok_or_else(|| damaged(table)(RowError::Field("key")))?;
-            txn.write(table, &[&key::ino(ino), rest].concat(), row.to_vec());
+            txn.write(table, &[&key::ino(ino), rest_of(table, prefix)?].concat(), row.to_vec());
             count += 1;
             Ok(ControlFlow::Continue(()))
         })?;
         self.rows += count;
         Ok(())
     }
+}
+
+/// What follows the inode's number in a key.
+fn rest_of(table: Table, prefix: &[u8]) -> Result<&[u8], MetaError> {
+    prefix.get(8..).ok_or_else(|| damaged(table)(RowError::Field("key")))
 }

@@ -3,6 +3,7 @@
 use super::content::block;
 use super::snapshots::{create, reclaim, write};
 use super::*;
+use crate::ids::BlockIndex;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -128,6 +129,22 @@ fn objects_are_borrowed_and_stay_when_the_clone_goes() {
     // The file that the object is of takes it along.
     store.unlink(Ino::ROOT, b"o", NOW).expect("unlinks");
     assert_eq!(store.doomed(None, 9).expect("reads").len(), 1);
+}
+
+#[test]
+fn what_was_cached_through_the_snapshot_is_cached_for_the_clone() {
+    let store = in_memory();
+    merge(&store, Ino::ROOT, &[object("o", "12345")]);
+    let ino = ino_of(&store, Ino::ROOT, "o");
+    store.map_blocks(&[(ino, BlockIndex(0), block(1))]).expect("maps");
+    let snapshot = take(&store, "s", Ino::ROOT);
+    merge(&store, Ino::ROOT, &[object("o", "another")]);
+    store.map_blocks(&[(ino.at(snapshot.epoch), BlockIndex(2), block(2))]).expect("maps");
+    let clone = clone_to(&store, "s", "clone");
+    let copy = store.lookup(clone, b"o").expect("reads").expect("is there").ino;
+    let chunk = store.map_chunk(copy, 0).expect("reads").expect("is there");
+    assert_eq!((chunk.blocks, chunk.local), (vec![Some(block(1)), None, Some(block(2))], 0));
+    assert_sound(&store);
 }
 
 #[test]
