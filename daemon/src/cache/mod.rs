@@ -344,6 +344,11 @@ impl Cache {
         }
     }
 
+    /// Has the metadata say of everything that was cached so far where it is.
+    pub fn record_maps(&self) {
+        self.maps.commit_pending();
+    }
+
     /// Writes what is pending to the file maps and stops the thread that does so.
     pub fn close(&self) {
         self.close_flusher();

@@ -56,7 +56,7 @@ impl MetaStore {
 }
 
 /// Blocks of the origin that were cached since, where the map names none.
-fn fill_in(chunk: &mut MapChunk, cached: &MapChunk) {
+pub(super) fn fill_in(chunk: &mut MapChunk, cached: &MapChunk) {
     for (slot, id) in cached.blocks.iter().enumerate().filter(|(_, id)| id.is_some()) {
         if chunk.blocks.len() <= slot {
             chunk.blocks.resize(slot + 1, None);

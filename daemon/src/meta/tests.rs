@@ -4,6 +4,7 @@ mod allocated;
 mod changes;
 mod content;
 mod epochs;
+mod figures;
 mod hsm;
 mod inodes;
 mod listing;

@@ -18,6 +18,7 @@ mod copy;
 mod create;
 mod directory;
 mod export;
+mod figures;
 mod frozen;
 mod handles;
 mod hsm;
@@ -47,6 +48,7 @@ mod xattr;
 pub use associations::{AssociationChange, AssociationView, EVENT_QUEUE_URL, NewAssociation, RootAssociation};
 pub use code::ErrorCode;
 pub use export::{AutoExportStatus, ExportEvents, ExportFailure, ExportResult, ExportTree, Exported, RemovalOutcome};
+pub use figures::{Figures, SnapshotFigures};
 pub use hsm::{HsmAction, HsmState};
 pub use import::{ImportDir, ImportPart, ImportRoot, Unread};
 pub use posix::HeadFailure;
@@ -135,6 +137,7 @@ struct Inner {
     exports: Arc<export::Exports>,
     auto: Arc<export::Auto>,
     renames: Mutex<()>,
+    last_count: figures::LastCount,
     settled: parking_lot::RwLock<settled::Settled>,
     /// Counts changes of names, by directory (some share a counter): a listing read before the last one may tell the kernel of what
     /// is gone.
@@ -160,6 +163,7 @@ impl Vfs {
             exports: Arc::new(export::Exports::new(config.identity, config.export_bytes)),
             auto: Arc::clone(&auto),
             renames: Mutex::default(),
+            last_count: figures::LastCount::default(),
             settled: parking_lot::RwLock::default(),
             changes: std::array::from_fn(|_| AtomicU64::new(0)),
             meta,

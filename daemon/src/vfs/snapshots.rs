@@ -3,7 +3,7 @@
 use super::{Inner, Vfs, metadata_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Ino;
-use crate::meta::{FileKind, MetaError, SnapshotRow, is_snapshot_name};
+use crate::meta::{FileKind, MetaError, Refusal, SnapshotRow, is_snapshot_name};
 use std::sync::Arc;
 
 impl Vfs {
@@ -46,13 +46,19 @@ fn named(error: MetaError, name: &[u8]) -> Error {
 }
 
 impl Inner {
+    /// The snapshot of a name.
+    pub(super) fn snapshot_named(&self, name: &[u8]) -> Result<SnapshotRow> {
+        let found = self.meta.snapshot(name).map_err(metadata_error)?;
+        found.ok_or_else(|| named(MetaError::Refused(Refusal::NotFound), name))
+    }
+
     async fn take_snapshot(self: &Arc<Self>, name: Vec<u8>, path: Vec<u8>) -> Result<SnapshotRow> {
         if !is_snapshot_name(&name) {
             let message = "a snapshot's name is that of a directory: 1 to 255 bytes without '/', and not '.' or '..'";
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         if self.meta.snapshot(&name).map_err(metadata_error)?.is_some() {
-            return Err(named(MetaError::Refused(crate::meta::Refusal::Exists), &name));
+            return Err(named(MetaError::Refused(Refusal::Exists), &name));
         }
         let root = self.walk(&path).await?;
         if root.is_frozen() || self.inode(root)?.kind != FileKind::Directory {

@@ -14,6 +14,7 @@ mod event_queue;
 mod export;
 mod export_faults;
 mod faults;
+mod figures;
 mod fsx_objects;
 mod hsm;
 mod import;

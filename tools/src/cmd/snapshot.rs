@@ -2,11 +2,22 @@
 
 use crate::cli::SnapshotCommand;
 use crate::error::CliError;
+use crate::figures_table;
 use crate::places;
 use crate::table;
+use forebay_daemon::control::figures::SnapshotFiguresInfo;
 use forebay_daemon::control::snapshot::{SnapshotInfo, SnapshotOrder};
 use forebay_daemon::control::task::encode_path;
+use serde::Serialize;
 use std::os::unix::ffi::OsStrExt;
+
+/// A snapshot with what its data takes.
+#[derive(Serialize)]
+struct WithFigures {
+    #[serde(flatten)]
+    info: SnapshotInfo,
+    data: SnapshotFiguresInfo,
+}
 
 pub(super) fn run(command: &SnapshotCommand, json: bool) -> Result<(), CliError> {
     match command {
@@ -28,7 +39,13 @@ pub(super) fn run(command: &SnapshotCommand, json: bool) -> Result<(), CliError>
         }
         SnapshotCommand::Show { name, of } => {
             let client = places::daemon_of_maybe(of.mount.as_deref())?;
-            shown(&client.snapshot(name.as_bytes()).map_err(CliError::failed)?, json)
+            let info = client.snapshot(name.as_bytes()).map_err(CliError::failed)?;
+            let data = client.snapshot_figures(name.as_bytes()).map_err(CliError::failed)?;
+            if json {
+                return super::print_json(&WithFigures { info, data });
+            }
+            super::print(&format!("{}\n{}", table::snapshot(&info), figures_table::of_snapshot(&data)));
+            Ok(())
         }
         SnapshotCommand::Delete { name, of } => {
             let client = places::daemon_of_maybe(of.mount.as_deref())?;

@@ -141,7 +141,7 @@ impl MetaStore {
 }
 
 /// The epochs of snapshots that may be read.
-fn epochs_read(view: &dyn View) -> Result<Vec<Epoch>, MetaError> {
+pub(super) fn epochs_read(view: &dyn View) -> Result<Vec<Epoch>, MetaError> {
     Ok(super::read_snapshots(view)?.into_iter().filter(|(_, row)| !row.deleting).map(|(_, row)| row.epoch).collect())
 }
 
