@@ -15,6 +15,7 @@
 
 mod attach;
 mod check;
+mod claim;
 mod copies;
 mod core;
 mod disk;

@@ -38,6 +38,9 @@ pub struct SnapshotInfo {
     pub created: f64,
     /// The epoch that ended with it: grows from snapshot to snapshot.
     pub epoch: u64,
+    /// Whether all that the bucket had of it is held here.
+    #[serde(default)]
+    pub materialized: bool,
 }
 
 impl SnapshotInfo {
@@ -48,6 +51,7 @@ impl SnapshotInfo {
             path: format!("/{}", encode_path(&row.path)),
             created: row.created_ns as f64 / 1e9,
             epoch: row.epoch.0,
+            materialized: row.materialized,
         }
     }
 }

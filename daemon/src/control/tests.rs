@@ -153,7 +153,7 @@ impl ControlTarget for FakeMount {
     }
     async fn take_snapshot(&self, order: SnapshotOrder) -> Result<SnapshotInfo, ApiError> {
         let (name, path) = order.parts();
-        let row = SnapshotRow { epoch: Epoch(7), root: Ino::ROOT, created_ns: 1_500_000_000, path, deleting: false };
+        let row = SnapshotRow { epoch: Epoch(7), root: Ino::ROOT, created_ns: 1_500_000_000, path, deleting: false, materialized: true };
         Ok(SnapshotInfo::new(&name, &row))
     }
     async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, ApiError> {
@@ -410,6 +410,7 @@ fn snapshots_are_named_by_any_bytes() {
     let order = SnapshotOrder { name: encode_path(b"a\xff"), path: encode_path(b"some/dir") };
     let taken = client.take_snapshot(&order).expect("takes");
     assert_eq!((taken.name.as_str(), taken.path.as_str(), taken.created, taken.epoch), ("a%FF", "/some/dir", 1.5, 7));
+    assert!(taken.materialized);
     assert_eq!(client.snapshots().expect("lists").len(), 1);
     assert_eq!(client.snapshot(b"a\xff").expect("shows").path, "/");
     let none = |error: ClientError| matches!(error, ClientError::Api(error) if error.kind == ApiErrorKind::NotFound);

@@ -26,6 +26,7 @@ mod import;
 mod invalidate;
 mod listing;
 mod lookup;
+mod materialize;
 mod opened;
 mod posix;
 mod preload;
@@ -51,6 +52,7 @@ pub use export::{AutoExportStatus, ExportEvents, ExportFailure, ExportResult, Ex
 pub use figures::{Figures, SnapshotFigures};
 pub use hsm::{HsmAction, HsmState};
 pub use import::{ImportDir, ImportPart, ImportRoot, Unread};
+pub use materialize::{MaterializedFile, Materializing};
 pub use posix::HeadFailure;
 pub use preload::{PreloadFile, preload_parts};
 pub use quota::ShownQuota;

@@ -4,9 +4,9 @@
 //! A row that this snapshot alone reads was written over after it, and before the next one kept ended. The row that was written over it is the next
 //! younger one of its key, and is in the log: so each is met exactly once, at that entry.
 
-use super::reclaim::epochs_read;
+use super::reclaim::{epochs_read, maps_of};
 use crate::format::rows::{decode_number, is_tombstone, key};
-use crate::ids::{Epoch, Ino};
+use crate::ids::Epoch;
 use crate::meta::engine::{KeyRange, Order, Table};
 use crate::meta::map::decode_chunk;
 use crate::meta::references::local_blocks;
@@ -53,10 +53,8 @@ impl Leaving<'_> {
         let end = self.next.map(|next| key::rewritten(Epoch(next.0 + 1), 0, &[]));
         let log = KeyRange { start: key::rewritten(Epoch(self.of.0 + 1), 0, &[]), end };
         self.each(Table::Rewritten, &log, &mut |entry, _| self.visit_below(entry, visit))?;
-        let (start, end) = (key::ino(Ino(0).at(self.of)), key::ino(Ino(0).at(Epoch(self.of.0 + 1))));
-        // What is held of objects for it goes with it, whatever else has it.
-        let own = KeyRange { start: start.to_vec(), end: Some(end.to_vec()) };
-        self.each(Table::FileMap, &own, &mut |_, row| {
+        // What is held of objects for it.
+        self.each(Table::FileMap, &maps_of(self.of), &mut |_, row| {
             local_blocks(row)?.for_each(&mut *visit);
             Ok(())
         })

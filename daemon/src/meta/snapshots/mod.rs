@@ -6,6 +6,7 @@
 //!    leaves behind is found at the cost of what changed, not of what there is.
 
 mod frees;
+mod hold;
 mod reclaim;
 mod rewritten;
 mod view;
@@ -100,7 +101,7 @@ impl MetaStore {
                 return Err(Refusal::Exists.into());
             }
             drop(view);
-            let row = SnapshotRow { epoch, root, created_ns: now_ns, path: path.to_vec(), deleting: false };
+            let row = SnapshotRow { epoch, root, created_ns: now_ns, path: path.to_vec(), deleting: false, materialized: false };
             let mut batch = Batch::default();
             batch.expect(Table::Settings, epoch_key(), Some(encode_number(epoch.0)));
             batch.expect(Table::Snapshots, name, None);

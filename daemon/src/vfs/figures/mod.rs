@@ -94,7 +94,7 @@ impl Vfs {
         self.blocking(count).await
     }
 
-    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    pub(super) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let done = self.0.runtime.spawn_blocking(work).await;
         done.unwrap_or_else(|_| Err(Error::new(ErrorKind::ShuttingDown, "the file system is shutting down")))
     }
@@ -200,7 +200,7 @@ impl Inner {
     }
 
     /// Whether all names of a directory are known, if not freshly.
-    fn is_known(&self, dir: Ino) -> Result<bool> {
+    pub(super) fn is_known(&self, dir: Ino) -> Result<bool> {
         let directory = self.directory(dir)?;
         Ok(!directory.in_store || directory.state().is_some_and(|state| state.complete))
     }
