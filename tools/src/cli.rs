@@ -456,6 +456,22 @@ pub(crate) enum SnapshotCommand {
         /// Only what is below this directory
         #[arg(long, value_name = "DIR")]
         path: Option<PathBuf>,
+        /// List all of it before, and load all of it afterwards and hold it here: no change of the bucket can take anything away
+        #[arg(long)]
+        materialize: bool,
+        /// Write a report of the files that could not be loaded to DIR/task-N (CSV)
+        #[arg(long, value_name = "DIR|URL", requires = "materialize")]
+        report: Option<PathBuf>,
+        #[command(flatten)]
+        of: WhichMount,
+    },
+    /// Load what is not here yet of a snapshot that was taken before, and hold it
+    Materialize {
+        /// Its name
+        name: OsString,
+        /// Write a report of the files that could not be loaded to DIR/task-N (CSV)
+        #[arg(long, value_name = "DIR|URL")]
+        report: Option<PathBuf>,
         #[command(flatten)]
         of: WhichMount,
     },

@@ -193,14 +193,16 @@ pub(crate) fn snapshots(all: &[SnapshotInfo]) -> String {
     let width = all.iter().map(|info| info.name.chars().count()).max().unwrap_or(0).max(4);
     let mut out = format!("{:<width$}  {:<20}  PATH\n", "NAME", "CREATED");
     for info in all {
-        writeln!(out, "{:<width$}  {:<20}  {}", info.name, time(info.created), info.path).expect("writing to a string");
+        let held = if info.materialized { "  (materialized)" } else { "" };
+        writeln!(out, "{:<width$}  {:<20}  {}{held}", info.name, time(info.created), info.path).expect("writing to a string");
     }
     out
 }
 
 /// One snapshot.
 pub(crate) fn snapshot(info: &SnapshotInfo) -> String {
-    format!("{}  of {}, taken {}", info.name, info.path, time(info.created))
+    let held = if info.materialized { ", materialized" } else { "" };
+    format!("{}  of {}, taken {}{held}", info.name, info.path, time(info.created))
 }
 
 fn time(seconds: f64) -> String {

@@ -19,6 +19,7 @@ mod fsx_objects;
 mod hsm;
 mod import;
 mod intents;
+mod materialize;
 mod names;
 mod power;
 mod preload;

@@ -1,5 +1,6 @@
-//! `forebay snapshot create|list|show|delete`: trees as they were, also to be seen below `.snapshots` in the root of the mount.
+//! `forebay snapshot create|materialize|list|show|delete`: trees as they were, also to be seen below `.snapshots` in the root of the mount.
 
+use super::materialize;
 use crate::cli::SnapshotCommand;
 use crate::error::CliError;
 use crate::figures_table;
@@ -21,13 +22,20 @@ struct WithFigures {
 
 pub(super) fn run(command: &SnapshotCommand, json: bool) -> Result<(), CliError> {
     match command {
-        SnapshotCommand::Create { name, path, of } => {
+        SnapshotCommand::Create { name, path, materialize, report, of } => {
             let (client, below) = match path {
                 Some(path) => places::daemon_of(path)?,
                 None => (places::daemon_of_maybe(of.mount.as_deref())?, Vec::new()),
             };
             let order = SnapshotOrder { name: encode_path(name.as_bytes()), path: encode_path(&below) };
+            if *materialize {
+                return materialize::create(&client, &order, report.as_deref(), json);
+            }
             shown(&client.take_snapshot(&order).map_err(CliError::failed)?, json)
+        }
+        SnapshotCommand::Materialize { name, report, of } => {
+            let client = places::daemon_of_maybe(of.mount.as_deref())?;
+            materialize::run(&client, &encode_path(name.as_bytes()), report.as_deref(), json)
         }
         SnapshotCommand::List(of) => {
             let all = places::daemon_of_maybe(of.mount.as_deref())?.snapshots().map_err(CliError::failed)?;
