@@ -45,7 +45,11 @@ fn figures_of_a_mount_a_path_and_a_snapshot() {
     assert!(packed["compression_ratio"].as_f64().is_some_and(|ratio| ratio > 20.0), "{packed}");
     let data = &of("")[0]["data"];
     assert_eq!((&data["files"], &data["logical_bytes"]), (&3.into(), &((4 << 20) + (512 << 10)).into()));
-    assert!(place.ok(&["status", &mount]).contains("\n  data        4.5 MiB logical, 4.5 MiB referenced, "), "{}", place.ok(&["status"]));
+    assert!(
+        place.ok(&["status", &mount]).contains("\n  data        4.5 MiB logical, 4.5 MiB referenced, "),
+        "{}",
+        place.ok(&["status"])
+    );
 
     place.ok(&["snapshot", "create", "s", "--mount", &mount]);
     std::fs::remove_file(place.mnt().join("d/two")).expect("removes");
@@ -90,7 +94,11 @@ fn a_materialized_snapshot_has_all_and_outlives_the_bucket_and_a_kill() {
     let part = json(&place.ok(&["snapshot", "create", "part", "--path", &place.path("d"), "--materialize", "--json"]));
     assert_eq!((&part["path"], &part["materialized"]), (&"/d".into(), &true.into()));
     let run = snapshot(&["create", "part", "--materialize"]);
-    assert!(run.code == Some(1) && run.stderr.contains("'forebay snapshot materialize part' brings what it lacks"), "{}", run.stderr);
+    assert!(
+        run.code == Some(1) && run.stderr.contains("'forebay snapshot materialize part' brings what it lacks"),
+        "{}",
+        run.stderr
+    );
 
     for key in bucket.keys() {
         bucket.delete(&key);
@@ -124,18 +132,22 @@ fn what_cannot_be_loaded_any_more_is_named() {
     bucket.put("goes", noise(3, 1), []);
     let run = snapshot(&["materialize", "s"]);
     assert_eq!((run.code, run.stderr.lines().count()), (Some(1), 1), "{}", run.stderr);
-    for says in ["snapshot 's' is there, and not materialized: 1 of 2 files failed", ".snapshots/s/goes", "'forebay snapshot materialize s' tries again"] {
+    for says in [
+        "snapshot 's' is there, and not materialized: 1 of 2 files failed",
+        ".snapshots/s/goes",
+        "'forebay snapshot materialize s' tries again",
+    ] {
         assert!(run.stderr.contains(says), "{says}: {}", run.stderr);
     }
     assert!(!snapshot(&["show", "s"]).stdout.contains("materialized"));
     let run = snapshot(&["materialize", "s", "--json"]);
     assert_eq!((run.code, json(&run.stdout)["failed"].clone()), (Some(1), 1.into()), "{}", run.stderr);
-    bucket.delete("stays");
-    assert!(std::fs::read(place.mnt().join(".snapshots/s/stays")).expect("is held") == noise(1, 1));
     // A new one has what is there now; what it said of the bucket before is looked at again.
     let run = snapshot(&["create", "t", "--materialize"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     assert!(std::fs::read(place.mnt().join(".snapshots/t/goes")).expect("reads") == noise(3, 1));
+    bucket.delete("stays");
+    assert!(std::fs::read(place.mnt().join(".snapshots/s/stays")).expect("what could be loaded is held") == noise(1, 1));
     let run = snapshot(&["materialize", "none"]);
     assert!(run.code == Some(1) && run.stderr.contains("there is no snapshot 'none'"), "{}", run.stderr);
 }

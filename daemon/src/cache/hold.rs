@@ -88,6 +88,9 @@ impl Holding {
         let Some(blocks) = lacking.into_iter().map(|(index, id)| Some((index, id?))).collect::<Option<Vec<_>>>() else {
             return Ok(false);
         };
+        if blocks.is_empty() {
+            return Ok(true);
+        }
         let LocalData::Packed(packed) = file.local();
         let want = |(index, id): &(u64, BlockId)| {
             let len = packed.block_len(*index);
@@ -182,6 +185,8 @@ impl Holding {
 impl Drop for Holding {
     fn drop(&mut self) {
         let places = std::mem::take(self.claimed.get_mut());
-        self.let_go(&places);
+        if !places.is_empty() {
+            self.let_go(&places);
+        }
     }
 }

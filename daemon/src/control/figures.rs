@@ -81,9 +81,6 @@ pub(super) async fn show(State(target): Target, RawQuery(query): RawQuery) -> Re
     target.figures(path.as_deref()).await.map(Json)
 }
 
-pub(super) async fn of_snapshot(
-    State(target): Target,
-    RawQuery(query): RawQuery,
-) -> Result<Json<SnapshotFiguresInfo>, ApiError> {
+pub(super) async fn of_snapshot(State(target): Target, RawQuery(query): RawQuery) -> Result<Json<SnapshotFiguresInfo>, ApiError> {
     target.snapshot_figures(&name_of(query.as_deref())?).await.map(Json)
 }

@@ -153,7 +153,14 @@ impl ControlTarget for FakeMount {
     }
     async fn take_snapshot(&self, order: SnapshotOrder) -> Result<SnapshotInfo, ApiError> {
         let (name, path) = order.parts();
-        let row = SnapshotRow { epoch: Epoch(7), root: Ino::ROOT, created_ns: 1_500_000_000, path, deleting: false, materialized: true };
+        let row = SnapshotRow {
+            epoch: Epoch(7),
+            root: Ino::ROOT,
+            created_ns: 1_500_000_000,
+            path,
+            deleting: false,
+            materialized: true,
+        };
         Ok(SnapshotInfo::new(&name, &row))
     }
     async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, ApiError> {

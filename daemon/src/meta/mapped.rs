@@ -93,13 +93,13 @@ impl Moment<'_> {
     pub fn blocks(&self, visit: &mut dyn FnMut(u64)) -> Result<(), MetaError> {
         let (mut newer, mut failure) = (Newer::default(), None);
         let everything = KeyRange { start: Vec::new(), end: None };
-        self.reading.view.scan(Table::FileMap, &everything, Order::Ascending, &mut |key, row| {
-            match self.visit_row(key, row, &mut newer, visit) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    failure = Some(error);
-                    ControlFlow::Break(())
-                }
+        self.reading.view.scan(Table::FileMap, &everything, Order::Ascending, &mut |key, row| match self
+            .visit_row(key, row, &mut newer, visit)
+        {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
             }
         })?;
         failure.map_or(Ok(()), Err)

@@ -230,6 +230,7 @@ fn why(error: PreloadError) -> Why {
     if !is_gone {
         return why;
     }
-    let message = "its object was replaced or deleted in the bucket before it was loaded; a new snapshot would have what is there now";
+    let message =
+        "its object was replaced or deleted in the bucket before it was loaded; a new snapshot would have what is there now";
     Why { message: message.into(), ..why }
 }

@@ -69,7 +69,11 @@ fn a_file_written_twice_and_one_shifted_by_whole_blocks_take_no_further_space() 
     });
     for (name, bytes) in [("one", len), ("two", len), ("shifted", len + 3 * BLOCK)] {
         let seen = std::fs::metadata(mount.path(name)).expect("is there");
-        assert_eq!((seen.len(), seen.blocks() * 512), (bytes, bytes.next_multiple_of(4096)), "{name}: what is shared counts in full");
+        assert_eq!(
+            (seen.len(), seen.blocks() * 512),
+            (bytes, bytes.next_multiple_of(4096)),
+            "{name}: what is shared counts in full"
+        );
     }
 }
 
@@ -129,7 +133,11 @@ fn a_snapshot_makes_no_duplicates_and_says_what_deleting_it_frees() {
     write(&mount, "goes", &noise(3, 10 * BLOCK as usize));
     take(&mount, "one");
     let now = of_all(&mount);
-    assert_eq!((now.referenced_bytes, now.unique_bytes), (30 * BLOCK, 30 * BLOCK), "a snapshot of what is there refers to nothing anew");
+    assert_eq!(
+        (now.referenced_bytes, now.unique_bytes),
+        (30 * BLOCK, 30 * BLOCK),
+        "a snapshot of what is there refers to nothing anew"
+    );
     assert_eq!(of_snapshot(&mount, "one"), SnapshotFigures { seen: of(&mount, ""), frees_bytes: 0 });
 
     // One block in the middle: the rest of its row stays shared.
@@ -138,14 +146,20 @@ fn a_snapshot_makes_no_duplicates_and_says_what_deleting_it_frees() {
     file.sync_all().expect("syncs");
     drop(file);
     let changed = of_all(&mount);
-    assert_eq!((changed.logical_bytes, changed.referenced_bytes), (30 * BLOCK, 31 * BLOCK), "the old block is in its place as well");
+    assert_eq!(
+        (changed.logical_bytes, changed.referenced_bytes),
+        (30 * BLOCK, 31 * BLOCK),
+        "the old block is in its place as well"
+    );
     assert_eq!(changed.unique_bytes, 31 * BLOCK);
     assert_eq!(of_snapshot(&mount, "one").frees_bytes, BLOCK);
     take(&mount, "two");
     std::fs::remove_file(mount.path("goes")).expect("removes");
     std::fs::write(mount.path("copy"), noise(2, 10 * BLOCK as usize)).expect("writes");
     std::fs::File::open(mount.path("copy")).and_then(|file| file.sync_all()).expect("syncs");
-    eventually("the removed file is freed", || of_all(&mount).logical_bytes == 30 * BLOCK && mount.fs.vfs().free_orphans().is_ok());
+    eventually("the removed file is freed", || {
+        of_all(&mount).logical_bytes == 30 * BLOCK && mount.fs.vfs().free_orphans().is_ok()
+    });
     // What both have goes with neither alone; and the copy has what only the first had.
     assert_eq!(of_snapshot(&mount, "one").frees_bytes, 0);
     assert_eq!(of_snapshot(&mount, "two").frees_bytes, 0);

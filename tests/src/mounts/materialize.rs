@@ -84,8 +84,7 @@ fn what_is_materialized_outlives_its_objects_a_full_cache_and_a_restart() {
     let of_snapshot = held(&mount);
     assert!(of_snapshot >= (9 + 20 + 12) * BLOCK as u64, "{of_snapshot}");
 
-    let expected: Vec<(&str, Vec<u8>)> =
-        bodies.into_iter().chain([("partly", partly), ("d/mine", b"mine".to_vec())]).collect();
+    let expected: Vec<(&str, Vec<u8>)> = bodies.into_iter().chain([("partly", partly), ("d/mine", b"mine".to_vec())]).collect();
     let reads_as_it_was = |mount: &Mounted| {
         site.server.requests().reset();
         for (name, body) in &expected {
@@ -144,7 +143,11 @@ fn an_object_that_was_replaced_before_it_was_loaded_is_named_and_the_rest_is_hel
     };
     let id = mount.fs.tasks().create(request).expect("a task").id;
     let row = mount.fs.runtime().block_on(mount.fs.tasks().wait(id, Duration::from_secs(60))).expect("there is one").row;
-    assert_eq!((row.state, row.counters.total, row.counters.succeeded, row.counters.failed), (TaskState::Failed, 5, 2, 3), "{row:?}");
+    assert_eq!(
+        (row.state, row.counters.total, row.counters.succeeded, row.counters.failed),
+        (TaskState::Failed, 5, 2, 3),
+        "{row:?}"
+    );
     assert!(row.last_error.contains(".snapshots/s/replaced") && row.last_error.contains("a new snapshot"), "{}", row.last_error);
     let report = std::fs::read_to_string(reports.path().join(format!("task-{id}/failures.csv"))).expect("a report");
     for line in ["denied,failed,S3AccessDenied", "gone,failed,S3ObjectNotFound", "replaced,failed,S3Conflict"] {
@@ -186,7 +189,11 @@ fn a_directory_that_nobody_had_listed_keeps_a_snapshot_from_being_whole() {
     take(&mount.fs, "s", "");
     let row = materialize(&mount, "s");
     assert_eq!((row.state, row.counters.succeeded, row.counters.failed), (TaskState::Failed, 1, 1), "{row:?}");
-    assert!(row.last_error.contains(".snapshots/s/unlisted") && row.last_error.contains("had not been listed"), "{}", row.last_error);
+    assert!(
+        row.last_error.contains(".snapshots/s/unlisted") && row.last_error.contains("had not been listed"),
+        "{}",
+        row.last_error
+    );
     assert!(!is_materialized(&mount, "s"));
     let refused = |paths: &[&str]| {
         let paths = paths.iter().map(|path| path.as_bytes().to_vec()).collect();

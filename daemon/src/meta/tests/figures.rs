@@ -2,7 +2,7 @@
 //! model of snapshots.
 
 use super::content::{BLOCK, block};
-use super::snapshots::{Trees, create, do_step, reclaim, steps, take, write};
+use super::snapshots::{Step, Trees, create, do_step, reclaim, steps, take, write};
 use super::*;
 use crate::ids::BlockIndex;
 use proptest::prelude::*;
@@ -87,6 +87,49 @@ fn what_was_cached_through_a_snapshot_counts_where_the_tree_does_not_name_it() {
 }
 
 #[test]
+fn what_is_held_for_a_snapshot_is_referred_to_until_it_is_deleted() {
+    let store = in_memory();
+    merge(&store, Ino::ROOT, &[object("o", "12345")]);
+    let ino = ino_of(&store, Ino::ROOT, "o");
+    store.map_blocks(&[(ino, BlockIndex(0), block(1))]).expect("maps");
+    let snapshot = take(&store, "s");
+    let seen = ino.at(snapshot.epoch);
+    let places =
+        [(seen, BlockIndex(0), block(1)), (seen, BlockIndex(1), block(2)), (seen, BlockIndex(BLOCKS_PER_CHUNK), block(3))];
+    assert!(!store.is_held_whole(seen, 1).expect("reads"), "what is cached is not held");
+    assert_eq!(store.hold_blocks(&places).expect("holds"), [0; 0]);
+    assert_eq!(store.hold_blocks(&places).expect("holds"), [0; 0], "once is enough");
+    assert_eq!((store.held_slots(seen, 0).expect("reads"), store.held_slots(seen, 1).expect("reads")), (3, 1));
+    for (blocks, is_whole) in [(0, true), (2, true), (3, false), (BLOCKS_PER_CHUNK + 1, false)] {
+        assert_eq!(store.is_held_whole(seen, blocks).expect("reads"), is_whole, "{blocks}");
+    }
+    // A reader takes it for what is cached, and caching it again changes nothing of it.
+    store.map_blocks(&[(seen, BlockIndex(1), block(9)), (seen, BlockIndex(2), block(4))]).expect("maps");
+    let chunk = store.map_chunk(seen, 0).expect("reads").expect("there");
+    assert_eq!((chunk.blocks, chunk.local), (vec![Some(block(1)), Some(block(2)), Some(block(4))], 0));
+    let mut held = Vec::new();
+    store.references(&mut |fingerprint| held.push(fingerprint)).expect("reads");
+    held.sort_unstable();
+    assert_eq!(held, fingerprints(&[1, 2, 3]));
+    // One block is referred to from elsewhere as well, one is what a write in the tree has since.
+    let file = create(&store, Ino::ROOT, "file", FileKind::File);
+    write(&store, file, 0, block(2));
+    assert_eq!(leaving(&store, "s"), BTreeSet::from_iter(fingerprints(&[1, 3])));
+    assert!(!store.snapshot(b"s").expect("reads").expect("there").materialized);
+    assert!(store.set_materialized(b"s", snapshot.epoch).expect("notes").materialized);
+    assert!(store.set_materialized(b"s", crate::ids::Epoch(9)).is_err() && store.set_materialized(b"t", snapshot.epoch).is_err());
+    take(&store, "later");
+    store.hold_blocks(&[(seen, BlockIndex(5), block(5))]).expect("holds, in an epoch after");
+    assert_sound(&store);
+    assert_eq!(store.snapshot(b"s").expect("reads"), Some(SnapshotRow { materialized: true, ..snapshot }));
+    store.delete_snapshot(b"s").expect("deletes");
+    assert!(matches!(store.hold_blocks(&places), Err(MetaError::Refused(Refusal::NotFound))), "nothing is held for it any more");
+    assert_eq!(BTreeSet::from_iter(reclaim(&store)), BTreeSet::from_iter(fingerprints(&[1, 3, 5])));
+    assert_sound(&store);
+    assert!(store.is_referenced(block(2).fingerprint()).expect("reads"));
+}
+
+#[test]
 fn only_files_that_have_a_name_are_told_of() {
     let store = in_memory();
     let names = ["a", "b", "c"].map(|name| create(&store, Ino::ROOT, name, FileKind::File));
@@ -97,7 +140,37 @@ fn only_files_that_have_a_name_are_told_of() {
     assert_eq!(found, [(names[0], 0), (names[2], 0)]);
 }
 
+/// A step of the tree, and what is held for which snapshot before: of which file, where, and what.
+fn steps_with_holds() -> impl Strategy<Value = Vec<(Step, Vec<(u8, u8, u8, u8)>)>> {
+    let holds = prop::collection::vec((any::<u8>(), any::<u8>(), any::<u8>(), any::<u8>()), 0..3);
+    steps().prop_flat_map(move |steps| steps.into_iter().map(|step| (Just(step), holds.clone())).collect::<Vec<_>>())
+}
+
 proptest! {
+    #[test]
+    fn what_is_held_goes_with_its_snapshot_and_is_told_before(steps in steps_with_holds()) {
+        let store = in_memory();
+        let mut kept = Trees::new();
+        for (serial, (step, holds)) in steps.iter().enumerate() {
+            for (of, file, at, what) in holds {
+                let epochs: Vec<_> = kept.values().map(|(row, _)| row.epoch).collect();
+                let Some(epoch) = epochs.get(usize::from(*of) % epochs.len().max(1)) else { continue };
+                let file = Ino(2 + u64::from(file % 8)).at(*epoch);
+                store.hold_blocks(&[(file, BlockIndex(u64::from(at % 4)), block(what % 6))]).expect("holds");
+            }
+            // Before a deletion it is told what it releases.
+            do_step(&store, step, &mut kept, serial);
+            prop_assert_eq!(store.check().expect("reads"), []);
+        }
+        let names: Vec<String> = kept.keys().cloned().collect();
+        for name in names {
+            let foretold = leaving(&store, &name);
+            store.delete_snapshot(name.as_bytes()).expect("deletes");
+            prop_assert_eq!(BTreeSet::from_iter(reclaim(&store)), foretold);
+        }
+        prop_assert_eq!(store.check().expect("reads"), []);
+    }
+
     #[test]
     fn all_that_files_and_snapshots_have_is_visited_and_nothing_else(steps in steps()) {
         let store = in_memory();

@@ -13,7 +13,7 @@ use distinct::{AT_ONCE, Pass};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Entries of a directory read at a time.
 const PAGE: usize = 1000;
