@@ -104,7 +104,8 @@ struct Round {
     /// Which file, and what of it.
     parts: Vec<(usize, Range<u64>)>,
     failures: Vec<Failure>,
-    found: u64,
+    /// Directories among them.
+    closed: u64,
 }
 
 /// One run over a snapshot.
@@ -121,7 +122,6 @@ impl Pass<'_> {
     async fn file(&mut self, found: FoundFile) -> Result<(), TaskError> {
         let FoundFile { below, ino, row, .. } = found;
         let file = self.snapshot.file(ino, &row)?;
-        self.round.found += 1;
         self.round.files.push(File { below, file, bytes: row.size, is_whole: false, failure: None });
         for part in preload_parts(0, row.size).filter(|part| !part.is_empty()) {
             let last = self.round.files.len() - 1;
@@ -141,7 +141,7 @@ impl Pass<'_> {
     }
 
     fn closed(&mut self, closed: Closed) {
-        self.round.found += 1;
+        self.round.closed += 1;
         self.fail(&closed.below, ErrorCode::from(closed.error.kind), closed.error.message);
     }
 
@@ -208,8 +208,9 @@ impl Pass<'_> {
             self.round = Round::default();
             return full;
         }
-        let mut step = Step { found: std::mem::take(&mut self.round.found), ..Step::default() };
         let goes_on = self.round.files.pop_if(|file| !file.is_whole);
+        let found = std::mem::take(&mut self.round.closed) + self.round.files.len() as u64;
+        let mut step = Step { found, ..Step::default() };
         for file in std::mem::take(&mut self.round.files) {
             step.cursor = Some(file.below.clone());
             match file.failure {

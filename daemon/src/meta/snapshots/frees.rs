@@ -1,8 +1,8 @@
 //! What would go with a snapshot, found as its deletion finds it: by the log of rows that were written over. The cost follows what was changed after the
 //! snapshot, not what there is.
 //!
-//! A row that this snapshot alone reads was written over after it, and before the next one kept ended. The row that was written over it is the next
-//! younger one of its key, and is in the log: so each is met exactly once, at that entry.
+//! A row goes that neither the present nor another snapshot reads. It lies directly below a younger one, which is in the log, since it was written over it; so
+//! each is met exactly once, at that entry, and nothing has to be remembered.
 
 use super::reclaim::{epochs_read, maps_of};
 use crate::format::rows::{decode_number, is_tombstone, key};
@@ -14,13 +14,12 @@ use crate::meta::rows::{Reading, damaged};
 use crate::meta::{HOLE, MapChunk, MetaError, MetaStore, Refusal};
 use std::ops::ControlFlow;
 
-/// What a snapshot alone keeps, at one moment. What a deleted snapshot had as well, and was not swept yet, is not in it.
+/// What a snapshot alone keeps, at one moment; and what is left of others that were deleted, where its deletion comes by.
 pub struct Leaving<'a> {
     reading: Reading<'a>,
     of: Epoch,
-    /// The kept epochs next to it.
-    before: Option<Epoch>,
-    next: Option<Epoch>,
+    /// The other kept epochs.
+    others: Vec<Epoch>,
 }
 
 impl MetaStore {
@@ -30,13 +29,13 @@ impl MetaStore {
     /// `NotFound` if there is none.
     pub fn leaving(&self, of: Epoch) -> Result<Leaving<'_>, MetaError> {
         let reading = self.reading();
-        let kept = epochs_read(&*reading.view)?;
-        if !kept.contains(&of) {
+        let mut others = epochs_read(&*reading.view)?;
+        let kept = others.len();
+        others.retain(|epoch| *epoch != of);
+        if others.len() == kept {
             return Err(Refusal::NotFound.into());
         }
-        let before = kept.iter().copied().filter(|epoch| *epoch < of).max();
-        let next = kept.into_iter().filter(|epoch| *epoch > of).min();
-        Ok(Leaving { reading, of, before, next })
+        Ok(Leaving { reading, of, others })
     }
 }
 
@@ -48,10 +47,12 @@ impl Leaving<'_> {
     }
 
     /// Visits the fingerprint of each reference that would go: of a block as often as it is referred to by rows that go, but for those that the row above has
-    /// in the same slot, which stay anyway.
+    /// in the same slot and that stay with it.
     pub fn references(&self, visit: &mut dyn FnMut(u64)) -> Result<(), MetaError> {
-        let end = self.next.map(|next| key::rewritten(Epoch(next.0 + 1), 0, &[]));
-        let log = KeyRange { start: key::rewritten(Epoch(self.of.0 + 1), 0, &[]), end };
+        let before = self.others.iter().copied().filter(|epoch| *epoch < self.of).max().unwrap_or(Epoch(0));
+        let next = self.others.iter().copied().filter(|epoch| *epoch > self.of).min();
+        let after = |epoch: Epoch| key::rewritten(Epoch(epoch.0 + 1), 0, &[]);
+        let log = KeyRange { start: after(before), end: next.map(after) };
         self.each(Table::Rewritten, &log, &mut |entry, _| self.visit_below(entry, visit))?;
         // What is held of objects for it.
         self.each(Table::FileMap, &maps_of(self.of), &mut |_, row| {
@@ -60,7 +61,7 @@ impl Leaving<'_> {
         })
     }
 
-    /// Of one entry of the log: the row below it, if that is the snapshot's alone.
+    /// Of one entry of the log: the row below it, if nobody else reads that.
     fn visit_below(&self, entry: &[u8], visit: &mut dyn FnMut(u64)) -> Result<(), MetaError> {
         let Some((written, table, prefix)) = key::split_rewritten(entry) else { return Ok(()) };
         if table != Table::FileMap as u8 {
@@ -68,17 +69,37 @@ impl Leaving<'_> {
         }
         let Some(above) = self.reading.view.get(Table::FileMap, &key::versioned(prefix, written))? else { return Ok(()) };
         let Some((epoch, below)) = self.below(prefix, written)? else { return Ok(()) };
-        if epoch > self.of || self.before.is_some_and(|before| epoch <= before) {
+        if self.is_read(epoch, Some(written)) {
             return Ok(());
         }
+        let above_stays = match self.above(prefix, written)? {
+            None => true,
+            younger => self.is_read(written, younger),
+        };
         let (above, below) = (decode(&above)?, decode(&below)?);
         for (slot, id) in below.blocks.iter().enumerate().filter(|(slot, _)| below.is_local(*slot)) {
-            let stays = above.is_local(slot) && above.blocks.get(slot) == Some(id);
+            let stays = above_stays && above.is_local(slot) && above.blocks.get(slot) == Some(id);
             if let Some(id) = id.filter(|id| *id != HOLE && !stays) {
                 visit(id.fingerprint());
             }
         }
         Ok(())
+    }
+
+    /// Whether another snapshot reads a row that was written in one epoch and written over in another.
+    fn is_read(&self, written: Epoch, over: Option<Epoch>) -> bool {
+        self.others.iter().any(|kept| written <= *kept && over.is_none_or(|over| *kept < over))
+    }
+
+    /// The epoch of the next younger row of a key.
+    fn above(&self, prefix: &[u8], epoch: Epoch) -> Result<Option<Epoch>, MetaError> {
+        let range = KeyRange { start: key::versioned(prefix, Epoch(u64::MAX)), end: Some(key::versioned(prefix, epoch)) };
+        let mut found = None;
+        self.reading.view.scan(Table::FileMap, &range, Order::Descending, &mut |key, _| {
+            found = key::split_versioned(key).map(|(_, epoch)| epoch);
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
     }
 
     /// The next older row of a key.
