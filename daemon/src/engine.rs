@@ -21,6 +21,7 @@ use crate::repository::{self, Opened, Repository, RepositoryConfig};
 use crate::stripe::{DeviceArray, DeviceReport, Layout};
 use crate::task::export::Export;
 use crate::task::import::Import;
+use crate::task::materialize::Materialize;
 use crate::task::preload::Preload;
 use crate::task::release::Release;
 use crate::task::watch::{AutoImportStatus, Watch};
@@ -178,6 +179,7 @@ impl FileSystem {
                 Arc::new(Export::new(vfs.clone())),
                 Arc::new(Release::new(vfs.clone())),
                 Arc::new(Preload::new(vfs.clone())),
+                Arc::new(Materialize::new(vfs.clone())),
             ],
         };
         let tasks = Tasks::start(tasks, TaskConfig::default()).map_err(|error| StartError(format!("tasks: {error}")))?;

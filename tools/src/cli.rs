@@ -26,7 +26,7 @@ pub(crate) enum Command {
     /// Unmount
     #[command(alias = "unmount")]
     Umount(UmountArgs),
-    /// Show what is mounted, cache use, devices, requests
+    /// Show what is mounted, cache use, devices, requests; of a path in a mount, how much there is and what it takes here
     Status(StatusArgs),
     /// Show or set how files are spread over the cache's devices
     #[command(subcommand)]
@@ -199,8 +199,8 @@ pub(crate) struct UmountArgs {
 /// `forebay status`
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// One mount only
-    pub(crate) mountpoint: Option<PathBuf>,
+    /// One mount only; or a path in a mount (also below .snapshots): what is at and below it is counted
+    pub(crate) path: Option<PathBuf>,
     /// List the keys that cannot be shown, and why
     #[arg(long)]
     pub(crate) hidden_keys: bool,
@@ -456,12 +456,28 @@ pub(crate) enum SnapshotCommand {
         /// Only what is below this directory
         #[arg(long, value_name = "DIR")]
         path: Option<PathBuf>,
+        /// List all of it before, and load all of it afterwards and hold it here: no change of the bucket can take anything away
+        #[arg(long)]
+        materialize: bool,
+        /// Write a report of the files that could not be loaded to DIR/task-N (CSV)
+        #[arg(long, value_name = "DIR|URL", requires = "materialize")]
+        report: Option<PathBuf>,
+        #[command(flatten)]
+        of: WhichMount,
+    },
+    /// Load what is not here yet of a snapshot that was taken before, and hold it
+    Materialize {
+        /// Its name
+        name: OsString,
+        /// Write a report of the files that could not be loaded to DIR/task-N (CSV)
+        #[arg(long, value_name = "DIR|URL")]
+        report: Option<PathBuf>,
         #[command(flatten)]
         of: WhichMount,
     },
     /// Show all snapshots of a mount
     List(WhichMount),
-    /// Show one snapshot
+    /// Show one snapshot: how much is in it, what of that is here, and what deleting it frees
     Show {
         /// Its name
         name: OsString,

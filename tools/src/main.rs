@@ -5,6 +5,7 @@ mod cmd;
 mod daemonize;
 mod dra_table;
 mod error;
+mod figures_table;
 mod holders;
 mod invocation;
 mod logging;

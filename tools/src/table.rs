@@ -1,5 +1,7 @@
 //! Text for people: what the commands print without `--json`.
 
+use crate::figures_table;
+use forebay_daemon::control::figures::FiguresInfo;
 use forebay_daemon::control::snapshot::SnapshotInfo;
 use forebay_daemon::control::types::{DeviceStatus, HiddenKeys, Status, StripeInfo, Unexported};
 use forebay_daemon::format::located::bare;
@@ -23,8 +25,8 @@ fn duration(seconds: u64) -> String {
     humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string()
 }
 
-/// One mount, as `forebay status` shows it.
-pub(crate) fn status(status: &Status) -> String {
+/// One mount, as `forebay status` shows it, with what its data takes.
+pub(crate) fn status(status: &Status, figures: Option<&FiguresInfo>) -> String {
     let mut out = format!("{}  {}\n", status.mountpoint, status.repository);
     let mut line = |name: &str, value: String| {
         writeln!(out, "  {name:<NAME_WIDTH$}{value}").expect("writing to a string");
@@ -32,7 +34,9 @@ pub(crate) fn status(status: &Status) -> String {
     line("daemon", format!("pid {}, version {}, up {}", status.pid, status.version, duration(status.uptime_seconds)));
     line("deployment", status.deployment.clone());
     line("cache", cache(status));
-    line("data", data(status));
+    if let Some(figures) = figures {
+        line("data", figures_table::line(figures));
+    }
     line("served", format!("{} from the cache, {} fetched", bytes(status.hit_bytes), bytes(status.fetched_bytes)));
     let r = &status.requests;
     line("requests", format!("{} GET, {} HEAD, {} LIST, {} repeated", r.get, r.head, r.list, r.retries));
@@ -148,11 +152,6 @@ fn copies(status: &Status) -> String {
     }
 }
 
-fn data(status: &Status) -> String {
-    let c = &status.cache;
-    format!("{} logical, {} stored, {} deduplicated", bytes(c.plain_bytes), bytes(c.stored_bytes), bytes(c.dedup_bytes))
-}
-
 fn device_line(device: &DeviceStatus) -> String {
     let health = if device.in_service { "in service" } else { "OUT OF SERVICE" };
     let (read, written) = (bytes(device.read_bytes), bytes(device.written_bytes));
@@ -194,14 +193,16 @@ pub(crate) fn snapshots(all: &[SnapshotInfo]) -> String {
     let width = all.iter().map(|info| info.name.chars().count()).max().unwrap_or(0).max(4);
     let mut out = format!("{:<width$}  {:<20}  PATH\n", "NAME", "CREATED");
     for info in all {
-        writeln!(out, "{:<width$}  {:<20}  {}", info.name, time(info.created), info.path).expect("writing to a string");
+        let held = if info.materialized { "  (materialized)" } else { "" };
+        writeln!(out, "{:<width$}  {:<20}  {}{held}", info.name, time(info.created), info.path).expect("writing to a string");
     }
     out
 }
 
 /// One snapshot.
 pub(crate) fn snapshot(info: &SnapshotInfo) -> String {
-    format!("{}  of {}, taken {}", info.name, info.path, time(info.created))
+    let held = if info.materialized { ", materialized" } else { "" };
+    format!("{}  of {}, taken {}{held}", info.name, info.path, time(info.created))
 }
 
 fn time(seconds: f64) -> String {
@@ -214,6 +215,7 @@ mod tests {
     use forebay_daemon::block::BlockStats;
     use forebay_daemon::control::types::{HiddenKey, Requests};
     use forebay_daemon::task::watch::PassStatus;
+    use forebay_daemon::vfs::Figures;
 
     fn sample() -> Status {
         Status {
@@ -260,7 +262,7 @@ mod tests {
     #[test]
     fn automatic_import_is_told_with_what_is_wrong_with_it() {
         let mut status = sample();
-        assert!(!super::status(&status).contains("auto-import"));
+        assert!(!super::status(&status, None).contains("auto-import"));
         let pass = PassStatus { ago_seconds: 7, took_ms: 40, objects: 1200, ..PassStatus::default() };
         let queue =
             QueueStatus { messages: 3, backlog: Some(2), last_error: Some("status 503".into()), ..QueueStatus::default() };
@@ -274,7 +276,7 @@ mod tests {
             queue: Some(queue),
             ..AutoImportStatus::default()
         }];
-        let text = super::status(&status);
+        let text = super::status(&status, None);
         let line = "new,deleted; listed 7s ago (1200 objects in 40 ms), next after 10s; 5 new, 0 changed, 0 deleted; 2 CONFLICTS, such as 'a/b'";
         assert!(text.contains(line), "{text}");
         assert!(text.contains("NOT CONNECTED, 3 messages, 2 waiting: status 503"), "{text}");
@@ -287,7 +289,7 @@ mod tests {
   daemon      pid 7, version 0.1.0, up 1h 1m 1s
   deployment  persistent
   cache       1 MiB of 4 MiB used (25%), 10 blocks, 2 corrupt
-  data        4 MiB logical, 1 MiB stored, 1 KiB deduplicated
+  data        8 MiB logical, 6 MiB referenced, 4 MiB unique, 1 MiB stored; dedup 1.50x, compression 4.00x
   served      5 B from the cache, 6 B fetched
   requests    1 GET, 2 HEAD, 3 LIST, 4 repeated
   written     5 PUT, 6 DELETE, 7 COPY, 8 in multipart uploads
@@ -295,12 +297,19 @@ mod tests {
   hidden keys 1 ('forebay status --hidden-keys' lists them)
   device      /nvme0: 4 MiB, OUT OF SERVICE, 3 errors, 1 KiB read (1 reads), 2 KiB written (2 writes)
 ";
-        assert_eq!(status(&sample()), expected);
+        let figures = Figures {
+            logical_bytes: 8 << 20,
+            referenced_bytes: 6 << 20,
+            unique_bytes: 4 << 20,
+            stored_bytes: 1 << 20,
+            ..Figures::default()
+        };
+        assert_eq!(status(&sample(), Some(&figures.into())), expected);
     }
 
     #[test]
     fn copies_are_shown_where_there_are_to_be_two() {
-        let shown = |lacking_copies| status(&Status { dirty_copies: 2, lacking_copies, ..sample() });
+        let shown = |lacking_copies| status(&Status { dirty_copies: 2, lacking_copies, ..sample() }, None);
         assert!(shown(0).contains("\n  copies      2 of what exists only here\n"));
         assert!(shown(7).contains("\n  copies      2 of what exists only here; 7 blocks LACK their second copy\n"));
     }

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use forebay_daemon::control::ControlTarget;
 use forebay_daemon::control::dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
+use forebay_daemon::control::figures::{FiguresInfo, SnapshotFiguresInfo};
 use forebay_daemon::control::hsm::{self, HsmInfo, HsmRequest};
 use forebay_daemon::control::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use forebay_daemon::control::snapshot::{RestoredInfo, SnapshotInfo, SnapshotOrder};
@@ -177,6 +178,19 @@ impl ControlTarget for Mounted {
         let (filesystem, of) = (Arc::clone(&self.filesystem), name.to_vec());
         let deleted = blocking(move || filesystem.vfs().delete_snapshot(&of)).await??;
         Ok(SnapshotInfo::new(name, &deleted))
+    }
+
+    async fn figures(&self, path: Option<&[u8]>) -> Result<FiguresInfo, ApiError> {
+        let vfs = self.filesystem.vfs();
+        let counted = match path {
+            Some(path) => vfs.figures_of(path).await?,
+            None => vfs.recent_figures().await?,
+        };
+        Ok(counted.into())
+    }
+
+    async fn snapshot_figures(&self, name: &[u8]) -> Result<SnapshotFiguresInfo, ApiError> {
+        Ok(self.filesystem.vfs().snapshot_figures(name).await?.into())
     }
 
     async fn hidden_keys(&self, limit: usize) -> Result<HiddenKeys, ApiError> {

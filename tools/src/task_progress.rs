@@ -16,8 +16,13 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Between lines, elsewhere.
 const LINE: Duration = Duration::from_secs(5);
 
-/// Waits until a task has ended; an error unless it succeeded.
+/// Waits until a task has ended, and says how; an error unless it succeeded.
 pub(crate) fn wait(client: &Client, id: u64, json: bool) -> Result<(), CliError> {
+    told(&ended(client, id, json)?, json)
+}
+
+/// Waits until a task has ended.
+pub(crate) fn ended(client: &Client, id: u64, json: bool) -> Result<TaskInfo, CliError> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).map_err(CliError::failed)?;
@@ -27,7 +32,7 @@ pub(crate) fn wait(client: &Client, id: u64, json: bool) -> Result<(), CliError>
         let task = client.task(id, LOOK).map_err(CliError::failed)?;
         if task.has_ended {
             shown.end();
-            return told(&task, json);
+            return Ok(task);
         }
         if interrupted.load(Ordering::Relaxed) {
             shown.end();

@@ -54,7 +54,7 @@ fn daemon_of_all(paths: &[PathBuf]) -> Result<(Client, Vec<Vec<u8>>), CliError> 
 }
 
 /// The report's directory as the daemon needs it. Not in the mount itself: the daemon would wait for its own answers.
-fn report_directory(report: &Path, client: &Client) -> Result<String, CliError> {
+pub(crate) fn report_directory(report: &Path, client: &Client) -> Result<String, CliError> {
     let shown = report.display();
     let text = report.to_str().ok_or_else(|| CliError::usage(format!("--report: '{shown}' is not UTF-8")))?;
     let in_url = text.strip_prefix("file://").filter(|path| path.starts_with('/'));

@@ -15,6 +15,7 @@
 
 mod attach;
 mod check;
+mod claim;
 mod copies;
 mod core;
 mod disk;
@@ -35,6 +36,7 @@ mod read_plan;
 mod reclaim;
 mod recover;
 mod room;
+mod sizes;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -43,6 +45,7 @@ mod victim;
 
 pub use check::{CheckReport, Violation};
 pub use pins::PinSet;
+pub use sizes::BlockSizes;
 
 use self::core::{Core, Cut};
 use self::put::{Put, Work};

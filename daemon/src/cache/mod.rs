@@ -18,6 +18,7 @@ mod fetch;
 mod file;
 mod filemap;
 mod fill;
+mod hold;
 mod local;
 mod pinned;
 mod pipe;
@@ -32,6 +33,7 @@ pub use budget::MemoryBudget;
 pub use directory::{Ahead, DirectoryAhead, NEAR};
 pub use export::Sending;
 pub use file::{CachedFile, FileSpec, Source};
+pub use hold::Holding;
 pub use local::LocalData;
 pub use preload::{PRELOAD_PART, Preload, PreloadError};
 pub use read::Reader;
@@ -342,6 +344,11 @@ impl Cache {
         while self.fill_permits.available_permits() < self.config.fill_bytes && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Has the metadata say of everything that was cached so far where it is.
+    pub fn record_maps(&self) {
+        self.maps.commit_pending();
     }
 
     /// Writes what is pending to the file maps and stops the thread that does so.

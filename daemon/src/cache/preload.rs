@@ -23,11 +23,11 @@ pub const PRELOAD_PART: u64 = super::pipe::PART;
 /// How often what others bring, and memory that others have, is looked after.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// How often a part is asked for whose blocks went again, or were brought by somebody who gave up.
-const TRIES: usize = 4;
+pub(super) const TRIES: usize = 4;
 /// Bytes under way as long as no GET has told how much is of use.
 const FIRST_WINDOW: u64 = 64 * MIB;
 /// One part in this many of the cache is left to everything else.
-const LEFT_TO_OTHERS: u64 = 20;
+pub(super) const LEFT_TO_OTHERS: u64 = 20;
 /// One part in this many is added to plain bytes for what frames need beside them.
 const HEADERS: u64 = 16;
 

@@ -199,6 +199,17 @@ impl Client {
 
     /// One request, on a runtime of its own.
     fn call<T: DeserializeOwned>(&self, method: Method, uri: &str, body: impl Serialize) -> Result<T, ClientError> {
+        self.call_within(DEADLINE, method, uri, body)
+    }
+
+    /// The same where an answer may take long.
+    pub(super) fn call_within<T: DeserializeOwned>(
+        &self,
+        deadline: Duration,
+        method: Method,
+        uri: &str,
+        body: impl Serialize,
+    ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(&body).expect("plain structs serialise");
         let request = Request::builder()
             .method(method)
@@ -209,8 +220,8 @@ impl Client {
             .expect("a fixed method, an encoded URI and fixed headers");
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| self.transport(error))?;
-        let exchange = async { tokio::time::timeout(DEADLINE, self.exchange(request)).await };
-        let (status, body) = runtime.block_on(exchange).map_err(|_| self.transport(format!("not within {DEADLINE:?}")))??;
+        let exchange = async { tokio::time::timeout(deadline, self.exchange(request)).await };
+        let (status, body) = runtime.block_on(exchange).map_err(|_| self.transport(format!("not within {deadline:?}")))??;
         self.decode(status, &body)
     }
 

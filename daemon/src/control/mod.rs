@@ -28,6 +28,9 @@
 //! | `POST /v1/snapshot/clone` with [`snapshot::SnapshotOrder`]: the snapshot, and the path of the clone | [`snapshot::SnapshotInfo`] of the snapshot |
 //! | `POST /v1/snapshot/restore?name=…` | [`snapshot::RestoredInfo`] |
 //! | `DELETE /v1/snapshot?name=…` | [`snapshot::SnapshotInfo`] of the one that is gone |
+//! | `GET /v1/figures` | [`figures::FiguresInfo`] of the file system |
+//! | `GET /v1/figures?path=…` | [`figures::FiguresInfo`] of what is at and below a path, also in a snapshot |
+//! | `GET /v1/snapshot/figures?name=…` | [`figures::SnapshotFiguresInfo`] |
 //!
 //! `path` is below the mount's root, without a leading slash, percent-encoded byte for byte (names need not be UTF-8).
 //! A failure is a [`types::ApiError`] with a fitting HTTP status.
@@ -37,6 +40,7 @@
 
 pub mod client;
 pub mod dra;
+pub mod figures;
 pub mod hsm;
 pub mod quota;
 pub mod server;
@@ -55,6 +59,7 @@ pub use socket::{SocketDir, SocketDirError};
 use crate::stripe::Layout;
 use async_trait::async_trait;
 use dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
+use figures::{FiguresInfo, SnapshotFiguresInfo};
 use hsm::{HsmInfo, HsmRequest};
 use quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use snapshot::{RestoredInfo, SnapshotInfo, SnapshotOrder};
@@ -115,4 +120,8 @@ pub trait ControlTarget: Send + Sync + 'static {
     async fn restore_snapshot(&self, name: &[u8]) -> Result<RestoredInfo, ApiError>;
     /// Deletes a snapshot.
     async fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ApiError>;
+    /// Figures of what is at and below a path; without one of the file system.
+    async fn figures(&self, path: Option<&[u8]>) -> Result<FiguresInfo, ApiError>;
+    /// Figures of a snapshot.
+    async fn snapshot_figures(&self, name: &[u8]) -> Result<SnapshotFiguresInfo, ApiError>;
 }

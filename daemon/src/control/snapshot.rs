@@ -39,6 +39,9 @@ pub struct SnapshotInfo {
     pub created: f64,
     /// The epoch that ended with it: grows from snapshot to snapshot.
     pub epoch: u64,
+    /// Whether all that the bucket had of it is held here.
+    #[serde(default)]
+    pub materialized: bool,
 }
 
 impl SnapshotInfo {
@@ -49,6 +52,7 @@ impl SnapshotInfo {
             path: format!("/{}", encode_path(&row.path)),
             created: row.created_ns as f64 / 1e9,
             epoch: row.epoch.0,
+            materialized: row.materialized,
         }
     }
 }
@@ -108,6 +112,6 @@ pub(super) async fn delete(State(target): Target, RawQuery(query): RawQuery) -> 
     target.delete_snapshot(&name_of(query.as_deref())?).await.map(Json)
 }
 
-fn name_of(query: Option<&str>) -> Result<Vec<u8>, ApiError> {
+pub(super) fn name_of(query: Option<&str>) -> Result<Vec<u8>, ApiError> {
     parameter(query, "name").ok_or_else(|| ApiError::new(ApiErrorKind::Invalid, "'name' is missing"))
 }

@@ -18,7 +18,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskOrder {
-    /// `import`, `export`, `release`, `preload`.
+    /// `import`, `export`, `release`, `preload`, `materialize`.
     pub kind: String,
     /// Paths below the root, percent-encoded where they are not plain text (`%` itself, control characters, what is not UTF-8).
     pub paths: Vec<String>,
@@ -134,6 +134,8 @@ impl From<TaskError> for ApiError {
             TaskError::Ended { .. } | TaskError::Invalid(_) | TaskError::Report { .. } => ApiErrorKind::Invalid,
             TaskError::FileSystem(error) => return error.clone().into(),
             TaskError::CacheFull { .. }
+            | TaskError::NoRoomToHold { .. }
+            | TaskError::NotHeld { .. }
             | TaskError::ReportStore { .. }
             | TaskError::Cursor
             | TaskError::Stopped

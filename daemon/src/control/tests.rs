@@ -1,6 +1,7 @@
 //! Server and client over a real socket, with a made-up mount behind it.
 
 use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate, Event};
+use super::figures::{FiguresInfo, SnapshotFiguresInfo};
 use super::hsm::{HsmInfo, HsmRequest};
 use super::quota::{Amount, Standing};
 use super::snapshot::{RestoredInfo, SnapshotInfo, SnapshotOrder};
@@ -13,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::{AssociationId, Epoch, Ino};
 use crate::meta::{AssociationState, EventBits, SnapshotRow};
 use crate::task::{Shown, TaskError, TaskKind, TaskRow};
-use crate::vfs::{AssociationChange, AssociationView};
+use crate::vfs::{AssociationChange, AssociationView, Figures};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -152,7 +153,14 @@ impl ControlTarget for FakeMount {
     }
     async fn take_snapshot(&self, order: SnapshotOrder) -> Result<SnapshotInfo, ApiError> {
         let (name, path) = order.parts();
-        let row = SnapshotRow { epoch: Epoch(7), root: Ino::ROOT, created_ns: 1_500_000_000, path, deleting: false };
+        let row = SnapshotRow {
+            epoch: Epoch(7),
+            root: Ino::ROOT,
+            created_ns: 1_500_000_000,
+            path,
+            deleting: false,
+            materialized: true,
+        };
         Ok(SnapshotInfo::new(&name, &row))
     }
     async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, ApiError> {
@@ -169,6 +177,14 @@ impl ControlTarget for FakeMount {
             return Err(Error::new(ErrorKind::NotFound, "there is no such snapshot").into());
         }
         Ok(self.snapshots().await?.remove(0))
+    }
+    async fn figures(&self, path: Option<&[u8]>) -> Result<FiguresInfo, ApiError> {
+        let logical_bytes = path.map_or(7, |path| path.len() as u64);
+        let blocks = Figures { referenced_bytes: 12, unique_bytes: 6, stored_bytes: 4, ..Figures::default() };
+        Ok(Figures { logical_bytes, unlisted_directories: path.map(|_| 1), ..blocks }.into())
+    }
+    async fn snapshot_figures(&self, name: &[u8]) -> Result<SnapshotFiguresInfo, ApiError> {
+        Ok(SnapshotFiguresInfo { seen: self.figures(Some(name)).await?, frees_bytes: 9 })
     }
     async fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ApiError> {
         if grace.kind == Kind::Group { Err(Error::new(ErrorKind::Io, "no").into()) } else { Ok(()) }
@@ -407,6 +423,7 @@ fn snapshots_are_named_by_any_bytes() {
     let order = SnapshotOrder { name: encode_path(b"a\xff"), path: encode_path(b"some/dir") };
     let taken = client.take_snapshot(&order).expect("takes");
     assert_eq!((taken.name.as_str(), taken.path.as_str(), taken.created, taken.epoch), ("a%FF", "/some/dir", 1.5, 7));
+    assert!(taken.materialized);
     assert_eq!(client.snapshots().expect("lists").len(), 1);
     assert_eq!(client.snapshot(b"a\xff").expect("shows").path, "/");
     let none = |error: ClientError| matches!(error, ClientError::Api(error) if error.kind == ApiErrorKind::NotFound);
@@ -415,4 +432,20 @@ fn snapshots_are_named_by_any_bytes() {
     assert_eq!(client.restore_snapshot(b"a\xff").expect("restores").names, 2);
     assert_eq!(client.delete_snapshot(b"a\xff").expect("deletes").name, "a%FF");
     assert!(none(client.delete_snapshot(b"b").expect_err("there is none")));
+}
+
+#[test]
+fn figures_come_with_their_ratios() {
+    let fixture = Fixture::new(FakeMount::default());
+    let client = fixture.client();
+    let all = client.figures().expect("counts");
+    assert_eq!((all.figures.logical_bytes, all.figures.unlisted_directories), (7, None));
+    assert_eq!((all.dedup_ratio, all.compression_ratio), (Some(2.0), Some(1.5)));
+    let some = client.figures_of(b"x/\xff&").expect("counts");
+    assert_eq!((some.figures.logical_bytes, some.figures.unlisted_directories), (4, Some(1)));
+    assert_eq!(client.figures_of(b"").expect("counts").figures.logical_bytes, 0, "the root is a path as well");
+    let snapshot = client.snapshot_figures(b"a\xff").expect("counts");
+    assert_eq!((snapshot.frees_bytes, snapshot.seen.figures.logical_bytes), (9, 2));
+    let nothing = FiguresInfo::from(Figures::default());
+    assert_eq!((nothing.dedup_ratio, nothing.compression_ratio), (None, None));
 }

@@ -120,7 +120,7 @@ impl MetaStore {
     }
 }
 
-fn chunk_number(prefix: &[u8]) -> Result<u64, MetaError> {
+pub(super) fn chunk_number(prefix: &[u8]) -> Result<u64, MetaError> {
     let number = prefix.get(8..).and_then(key::leading_ino).ok_or_else(|| damaged(Table::FileMap)(RowError::Field("key")))?;
     Ok(number.0)
 }

@@ -55,7 +55,8 @@ impl MetaStore {
     }
 }
 
-/// Blocks of the origin that were cached since, where the map names none.
+/// Blocks of the origin that were cached (or held for the snapshot) since, where the map names none. To whoever reads they are cached blocks: one that is lost
+/// is fetched again, in the same version.
 pub(super) fn fill_in(chunk: &mut MapChunk, cached: &MapChunk) {
     for (slot, id) in cached.blocks.iter().enumerate().filter(|(_, id)| id.is_some()) {
         if chunk.blocks.len() <= slot {
@@ -74,7 +75,10 @@ fn add_to_chunk(txn: &mut Txn<'_>, at: &[u8], slots: &[(usize, BlockId)]) -> Res
         if chunk.blocks.len() <= slot {
             chunk.blocks.resize(slot + 1, None);
         }
-        chunk.blocks[slot] = Some(id);
+        // What is held for a snapshot is not cached anew.
+        if !chunk.is_local(slot) {
+            chunk.blocks[slot] = Some(id);
+        }
     }
     let encoded = chunk.encode();
     if row.as_ref() != Some(&encoded) {

@@ -5,6 +5,7 @@ mod changes;
 mod clones;
 mod content;
 mod epochs;
+mod figures;
 mod hsm;
 mod inodes;
 mod listing;

@@ -58,6 +58,20 @@ pub enum TaskError {
         /// The first file that there was no room for.
         path: String,
     },
+    /// There is no room to hold more of a snapshot.
+    #[error(
+        "the cache is full: '{path}', and what comes after it, is not held; delete snapshots, export, or mount with more --cache, and 'forebay snapshot materialize' goes on"
+    )]
+    NoRoomToHold {
+        /// The first file that there was no room for.
+        path: String,
+    },
+    /// Something of a snapshot is not held, though nothing failed.
+    #[error("'{path}' is not held; 'forebay snapshot materialize' tries again")]
+    NotHeld {
+        /// The first path.
+        path: String,
+    },
     /// The store refused or failed, after all tries.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -11,6 +11,7 @@
 //! | `export` | the kind that sends what was made and changed here to the bucket |
 //! | `import` | the kind that brings names and attributes from the bucket |
 //! | `preload` | the kind that brings data ahead of its use |
+//! | `materialize` | the kind that has all of a snapshot here for good |
 //! | `release` | the kind that lets go of data that the bucket has |
 //! | `watch` | no task, but work over many files too: automatic import |
 //!
@@ -24,6 +25,7 @@ mod error;
 pub mod export;
 pub mod import;
 mod job;
+pub mod materialize;
 mod place;
 pub mod preload;
 mod progress;

@@ -114,10 +114,10 @@ struct Part {
 }
 
 /// Why something failed.
-struct Why {
-    code: ErrorCode,
-    message: String,
-    is_full: bool,
+pub(super) struct Why {
+    pub(super) code: ErrorCode,
+    pub(super) message: String,
+    pub(super) is_full: bool,
 }
 
 impl From<PreloadError> for Why {

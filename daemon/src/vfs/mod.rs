@@ -18,6 +18,7 @@ mod copy;
 mod create;
 mod directory;
 mod export;
+mod figures;
 mod frozen;
 mod handles;
 mod hsm;
@@ -25,6 +26,7 @@ mod import;
 mod invalidate;
 mod listing;
 mod lookup;
+mod materialize;
 mod opened;
 mod posix;
 mod preload;
@@ -48,8 +50,10 @@ mod xattr;
 pub use associations::{AssociationChange, AssociationView, EVENT_QUEUE_URL, NewAssociation, RootAssociation};
 pub use code::ErrorCode;
 pub use export::{AutoExportStatus, ExportEvents, ExportFailure, ExportResult, ExportTree, Exported, RemovalOutcome};
+pub use figures::{Figures, SnapshotFigures};
 pub use hsm::{HsmAction, HsmState};
 pub use import::{ImportDir, ImportPart, ImportRoot, Unread};
+pub use materialize::{MaterializedFile, Materializing};
 pub use posix::HeadFailure;
 pub use preload::{PreloadFile, preload_parts};
 pub use quota::ShownQuota;
@@ -137,6 +141,7 @@ struct Inner {
     exports: Arc<export::Exports>,
     auto: Arc<export::Auto>,
     renames: Mutex<()>,
+    last_count: figures::LastCount,
     settled: parking_lot::RwLock<settled::Settled>,
     /// Counts changes of names, by directory (some share a counter): a listing read before the last one may tell the kernel of what
     /// is gone.
@@ -162,6 +167,7 @@ impl Vfs {
             exports: Arc::new(export::Exports::new(config.identity, config.export_bytes)),
             auto: Arc::clone(&auto),
             renames: Mutex::default(),
+            last_count: figures::LastCount::default(),
             settled: parking_lot::RwLock::default(),
             changes: std::array::from_fn(|_| AtomicU64::new(0)),
             meta,

@@ -64,6 +64,12 @@ pub(super) fn named(error: MetaError, name: &[u8]) -> Error {
 }
 
 impl Inner {
+    /// The snapshot of a name.
+    pub(super) fn snapshot_named(&self, name: &[u8]) -> Result<SnapshotRow> {
+        let found = self.meta.snapshot(name).map_err(metadata_error)?;
+        found.ok_or_else(|| named(MetaError::Refused(Refusal::NotFound), name))
+    }
+
     async fn take_snapshot(self: &Arc<Self>, name: Vec<u8>, path: Vec<u8>) -> Result<SnapshotRow> {
         if !is_snapshot_name(&name) {
             let message = "a snapshot's name is that of a directory: 1 to 255 bytes without '/', and not '.' or '..'";

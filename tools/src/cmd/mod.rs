@@ -4,6 +4,7 @@ mod dra;
 mod export;
 mod hsm;
 mod import;
+mod materialize;
 mod mount;
 mod preload;
 mod quickstart;

@@ -1,22 +1,41 @@
-//! `forebay snapshot create|list|show|clone|restore|delete`: trees as they were, also to be seen below `.snapshots` in the root of the mount.
+//! `forebay snapshot create|materialize|list|show|clone|restore|delete`: trees as they were, also to be seen below `.snapshots` in the root of the mount.
 
+use super::materialize;
 use crate::cli::SnapshotCommand;
 use crate::error::CliError;
+use crate::figures_table;
 use crate::places;
 use crate::table;
+use forebay_daemon::control::figures::SnapshotFiguresInfo;
 use forebay_daemon::control::snapshot::{SnapshotInfo, SnapshotOrder};
 use forebay_daemon::control::task::encode_path;
+use serde::Serialize;
 use std::os::unix::ffi::OsStrExt;
+
+/// A snapshot with what its data takes.
+#[derive(Serialize)]
+struct WithFigures {
+    #[serde(flatten)]
+    info: SnapshotInfo,
+    data: SnapshotFiguresInfo,
+}
 
 pub(super) fn run(command: &SnapshotCommand, json: bool) -> Result<(), CliError> {
     match command {
-        SnapshotCommand::Create { name, path, of } => {
+        SnapshotCommand::Create { name, path, materialize, report, of } => {
             let (client, below) = match path {
                 Some(path) => places::daemon_of(path)?,
                 None => (places::daemon_of_maybe(of.mount.as_deref())?, Vec::new()),
             };
             let order = SnapshotOrder { name: encode_path(name.as_bytes()), path: encode_path(&below) };
+            if *materialize {
+                return materialize::create(&client, &order, report.as_deref(), json);
+            }
             shown(&client.take_snapshot(&order).map_err(CliError::failed)?, json)
+        }
+        SnapshotCommand::Materialize { name, report, of } => {
+            let client = places::daemon_of_maybe(of.mount.as_deref())?;
+            materialize::run(&client, &encode_path(name.as_bytes()), report.as_deref(), json)
         }
         SnapshotCommand::List(of) => {
             let all = places::daemon_of_maybe(of.mount.as_deref())?.snapshots().map_err(CliError::failed)?;
@@ -28,7 +47,13 @@ pub(super) fn run(command: &SnapshotCommand, json: bool) -> Result<(), CliError>
         }
         SnapshotCommand::Show { name, of } => {
             let client = places::daemon_of_maybe(of.mount.as_deref())?;
-            shown(&client.snapshot(name.as_bytes()).map_err(CliError::failed)?, json)
+            let info = client.snapshot(name.as_bytes()).map_err(CliError::failed)?;
+            let data = client.snapshot_figures(name.as_bytes()).map_err(CliError::failed)?;
+            if json {
+                return super::print_json(&WithFigures { info, data });
+            }
+            super::print(&format!("{}\n{}", table::snapshot(&info), figures_table::of_snapshot(&data)));
+            Ok(())
         }
         SnapshotCommand::Clone { name, dest } => {
             let (client, below) = places::daemon_of_new(dest)?;

@@ -24,7 +24,7 @@ impl Cache {
     }
 
     /// Whether a power cut could leave references to a block, now or by undoing commits.
-    pub(super) fn may_be_referenced(&self, fingerprint: u64) -> bool {
+    pub(in crate::cache) fn may_be_referenced(&self, fingerprint: u64) -> bool {
         self.meta.is_referenced(fingerprint).unwrap_or(true) || self.released.pending.lock().contains(&fingerprint)
     }
 

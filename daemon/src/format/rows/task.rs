@@ -28,19 +28,23 @@ pub enum TaskKind {
     Release = 2,
     /// Fetches data.
     Preload = 3,
+    /// Fetches what the bucket has of a snapshot, and holds it.
+    Materialize = 4,
 }
 
 impl TaskKind {
     /// Every kind.
-    pub const ALL: [TaskKind; 4] = [TaskKind::Import, TaskKind::Export, TaskKind::Release, TaskKind::Preload];
+    pub const ALL: [TaskKind; 5] =
+        [TaskKind::Import, TaskKind::Export, TaskKind::Release, TaskKind::Preload, TaskKind::Materialize];
 
-    /// Its name, which is the verb that starts it.
+    /// Its name, which is the verb that starts it (of `forebay snapshot` the last).
     pub fn name(self) -> &'static str {
         match self {
             TaskKind::Import => "import",
             TaskKind::Export => "export",
             TaskKind::Release => "release",
             TaskKind::Preload => "preload",
+            TaskKind::Materialize => "materialize",
         }
     }
 }

@@ -574,11 +574,15 @@ fn rows_of_a_later_version_are_named_as_such() {
 
 #[test]
 fn golden_snapshot() {
-    let row = SnapshotRow { epoch: Epoch(300), root: Ino(7), created_ns: 5, path: b"a/b".to_vec(), deleting: true };
+    let path = b"a/b".to_vec();
+    let row = SnapshotRow { epoch: Epoch(300), root: Ino(7), created_ns: 5, path, deleting: true, materialized: false };
     assert_eq!(hex(&row.encode()), concat!("01", "01", "ac02", "07", "0500000000000000", "03612f62"));
     assert_eq!(SnapshotRow::decode(&row.encode()), Ok(row.clone()));
+    let held = SnapshotRow { deleting: false, materialized: true, ..row.clone() };
+    assert_eq!(held.encode()[1], 2);
+    assert_eq!(SnapshotRow::decode(&held.encode()), Ok(held));
     let mut flags = row.encode();
-    flags[1] = 2;
+    flags[1] = 4;
     assert_eq!(SnapshotRow::decode(&flags), Err(RowError::Field("flags")));
     let never = SnapshotRow { epoch: Epoch(0), ..row.clone() };
     assert_eq!(SnapshotRow::decode(&never.encode()), Err(RowError::Field("epoch")));

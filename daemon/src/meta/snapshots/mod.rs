@@ -5,11 +5,14 @@
 //! 2. While there are snapshots, each row written over one of an older epoch is in the table `rewritten`, so that what a deleted snapshot
 //!    leaves behind is found at the cost of what changed, not of what there is.
 
+mod frees;
+mod hold;
 mod reclaim;
 mod rewritten;
 mod since;
 mod view;
 
+pub use frees::Leaving;
 pub(super) use rewritten::note;
 pub use since::Since;
 pub use view::TreeView;
@@ -114,7 +117,7 @@ impl MetaStore {
                 return Err(Refusal::Exists.into());
             }
             drop(view);
-            let row = SnapshotRow { epoch, root, created_ns: now_ns, path: path.to_vec(), deleting: false };
+            let row = SnapshotRow { epoch, root, created_ns: now_ns, path: path.to_vec(), deleting: false, materialized: false };
             let mut batch = Batch::default();
             batch.expect(Table::Settings, epoch_key(), Some(encode_number(epoch.0)));
             batch.expect(Table::Settings, begun_key(), begun);

@@ -63,7 +63,9 @@ impl MetaStore {
             if !self.sweep(Some(row.epoch), range, enter, release)? {
                 return Ok(());
             }
-            while self.forget_cached_maps(row.epoch)? {}
+            if !self.forget_cached_maps(row.epoch, enter, release)? {
+                return Ok(());
+            }
             self.transact(|txn| {
                 txn.remove_plain(Table::Snapshots, &name);
                 Ok(())
@@ -125,26 +127,49 @@ impl MetaStore {
         Ok(found)
     }
 
-    /// Removes some of the rows that say what of a snapshot's files was cached since; whether there may be more.
-    fn forget_cached_maps(&self, gone: Epoch) -> Result<bool, MetaError> {
-        let range =
-            KeyRange { start: key::ino(Ino(0).at(gone)).to_vec(), end: Some(key::ino(Ino(0).at(Epoch(gone.0 + 1))).to_vec()) };
+    /// Removes the rows that say what of a snapshot's files was cached or held for it since; `false` if there is more to do.
+    fn forget_cached_maps<G>(
+        &self,
+        gone: Epoch,
+        enter: &dyn Fn() -> Option<G>,
+        release: &mut dyn FnMut(Vec<u64>),
+    ) -> Result<bool, MetaError> {
+        loop {
+            let keys = self.cached_maps(gone)?;
+            if keys.is_empty() {
+                return Ok(true);
+            }
+            let Some(_step) = enter() else { return Ok(false) };
+            let by = Spending { alone_in_turn: true, ..Spending::default() };
+            let ((), released) = self.transact_releasing(&by, |txn| {
+                keys.iter().for_each(|key| txn.remove_plain(Table::FileMap, key));
+                Ok(())
+            })?;
+            if !released.is_empty() {
+                release(released);
+            }
+        }
+    }
+
+    /// Some of these rows.
+    fn cached_maps(&self, gone: Epoch) -> Result<Vec<Vec<u8>>, MetaError> {
         let mut keys = Vec::new();
-        self.engine().view().scan(Table::FileMap, &range, Order::Ascending, &mut |key, _| {
+        self.engine().view().scan(Table::FileMap, &maps_of(gone), Order::Ascending, &mut |key, _| {
             keys.push(key.to_vec());
             if keys.len() < STEP { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        let by = Spending { alone_in_turn: true, ..Spending::default() };
-        self.transact_for(&by, |txn| {
-            keys.iter().for_each(|key| txn.remove_plain(Table::FileMap, key));
-            Ok(())
-        })?;
-        Ok(keys.len() == STEP)
+        Ok(keys)
     }
 }
 
+/// Where the rows are that say what was cached or held for a snapshot.
+pub(super) fn maps_of(epoch: Epoch) -> KeyRange {
+    let first = |epoch| key::ino(Ino(0).at(epoch)).to_vec();
+    KeyRange { start: first(epoch), end: Some(first(Epoch(epoch.0 + 1))) }
+}
+
 /// The epochs of snapshots that may be read.
-fn epochs_read(view: &dyn View) -> Result<Vec<Epoch>, MetaError> {
+pub(super) fn epochs_read(view: &dyn View) -> Result<Vec<Epoch>, MetaError> {
     Ok(super::read_snapshots(view)?.into_iter().filter(|(_, row)| !row.deleting).map(|(_, row)| row.epoch).collect())
 }
 

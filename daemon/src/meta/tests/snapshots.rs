@@ -5,10 +5,10 @@ use super::content::{BLOCK, block, content};
 use super::*;
 use crate::ids::{BlockId, BlockIndex};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-fn take(store: &MetaStore, name: &str) -> SnapshotRow {
+pub(super) fn take(store: &MetaStore, name: &str) -> SnapshotRow {
     store.take_snapshot(name.as_bytes(), Ino::ROOT, b"", NOW).expect("takes")
 }
 
@@ -186,7 +186,7 @@ fn what_is_cached_of_a_snapshot_later_is_kept_with_it() {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Take,
     Delete(u8),
     Create(u8, u8),
@@ -199,7 +199,7 @@ enum Step {
     Chmod(u8, u8),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let any = any::<u8>;
     let step = prop_oneof![
         2 => Just(Step::Take),
@@ -235,7 +235,9 @@ fn pick<T>(all: &[T], by: u8) -> Option<&T> {
     (!all.is_empty()).then(|| &all[usize::from(by) % all.len()])
 }
 
-fn do_step(store: &MetaStore, step: &Step, kept: &mut BTreeMap<String, (SnapshotRow, BTreeMap<Vec<u8>, String>)>, serial: usize) {
+pub(super) type Trees = BTreeMap<String, (SnapshotRow, BTreeMap<Vec<u8>, String>)>;
+
+pub(super) fn do_step(store: &MetaStore, step: &Step, kept: &mut Trees, serial: usize) {
     let all = entries(store);
     let files: Vec<Ino> = all.iter().filter(|entry| entry.3 == FileKind::File).map(|entry| entry.2).collect();
     let dirs: Vec<Ino> =
@@ -252,8 +254,9 @@ fn do_step(store: &MetaStore, step: &Step, kept: &mut BTreeMap<String, (Snapshot
             let names: Vec<String> = kept.keys().cloned().collect();
             let Some(name) = pick(&names, which) else { return };
             kept.remove(name);
+            let foretold = super::figures::leaving(store, name);
             store.delete_snapshot(name.as_bytes()).expect("deletes");
-            reclaim(store);
+            assert_eq!(BTreeSet::from_iter(reclaim(store)), foretold, "what it frees was told before");
         }
         Step::Create(dir, n) => drop(store.create(*pick(&dirs, dir).expect("the root"), &name(n), node(FileKind::File), NOW)),
         Step::MakeDirectory(dir, n) => {
