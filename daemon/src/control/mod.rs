@@ -26,6 +26,10 @@
 //! | `GET /v1/snapshots` | all [`snapshot::SnapshotInfo`]s, in order of their names |
 //! | `GET /v1/snapshot?name=…` | [`snapshot::SnapshotInfo`] |
 //! | `DELETE /v1/snapshot?name=…` | [`snapshot::SnapshotInfo`] of the one that is gone |
+//! | `GET /v1/snapshot/diff?name=…&other=…` | a line with a [`diff::DiffEntry`] for each difference; without `other`, to what is there now |
+//! | `GET /v1/snapshot/digest?name=…` | lines with a [`diff::DigestInfo`] each, how far it is, the last with the digest |
+//!
+//! Answers of lines are [`lines::Line`]s in JSON, one after the other as they come.
 //!
 //! `path` is below the mount's root, without a leading slash, percent-encoded byte for byte (names need not be UTF-8).
 //! A failure is a [`types::ApiError`] with a fitting HTTP status.
@@ -34,8 +38,10 @@
 //! gives: it belongs to the user and is closed to others ([`socket`] checks that at both ends).
 
 pub mod client;
+pub mod diff;
 pub mod dra;
 pub mod hsm;
+pub mod lines;
 pub mod quota;
 pub mod server;
 pub mod snapshot;
@@ -52,8 +58,10 @@ pub use socket::{SocketDir, SocketDirError};
 
 use crate::stripe::Layout;
 use async_trait::async_trait;
+use diff::{DiffEntry, DigestInfo};
 use dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use hsm::{HsmInfo, HsmRequest};
+use lines::Items;
 use quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use snapshot::{SnapshotInfo, SnapshotOrder};
 use std::time::Duration;
@@ -109,4 +117,8 @@ pub trait ControlTarget: Send + Sync + 'static {
     async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, ApiError>;
     /// Deletes a snapshot.
     async fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ApiError>;
+    /// What differs between a snapshot and another, or now.
+    fn diff_snapshots(&self, name: Vec<u8>, other: Option<Vec<u8>>) -> Items<DiffEntry>;
+    /// The digest of a snapshot.
+    fn digest_snapshot(&self, name: Vec<u8>) -> Items<DigestInfo>;
 }

@@ -75,6 +75,6 @@ pub(super) async fn delete(State(target): Target, RawQuery(query): RawQuery) -> 
     target.delete_snapshot(&name_of(query.as_deref())?).await.map(Json)
 }
 
-fn name_of(query: Option<&str>) -> Result<Vec<u8>, ApiError> {
+pub(super) fn name_of(query: Option<&str>) -> Result<Vec<u8>, ApiError> {
     parameter(query, "name").ok_or_else(|| ApiError::new(ApiErrorKind::Invalid, "'name' is missing"))
 }

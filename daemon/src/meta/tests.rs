@@ -3,6 +3,8 @@
 mod allocated;
 mod changes;
 mod content;
+mod diff;
+mod diff_model;
 mod epochs;
 mod hsm;
 mod inodes;

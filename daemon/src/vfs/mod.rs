@@ -16,6 +16,8 @@ mod attr;
 mod code;
 mod copy;
 mod create;
+mod diff;
+mod digest;
 mod directory;
 mod export;
 mod frozen;
@@ -46,6 +48,7 @@ mod xattr;
 
 pub use associations::{AssociationChange, AssociationView, EVENT_QUEUE_URL, NewAssociation, RootAssociation};
 pub use code::ErrorCode;
+pub use digest::{DigestProgress, TreeDigest};
 pub use export::{AutoExportStatus, ExportEvents, ExportFailure, ExportResult, ExportTree, Exported, RemovalOutcome};
 pub use hsm::{HsmAction, HsmState};
 pub use import::{ImportDir, ImportPart, ImportRoot, Unread};

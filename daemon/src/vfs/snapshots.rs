@@ -35,7 +35,7 @@ impl Vfs {
     }
 }
 
-fn named(error: MetaError, name: &[u8]) -> Error {
+pub(super) fn named(error: MetaError, name: &[u8]) -> Error {
     let name = String::from_utf8_lossy(name);
     let error = metadata_error(error);
     match error.kind {

@@ -1,4 +1,7 @@
-//! `forebay snapshot create|list|show|delete`: trees as they were, also to be seen below `.snapshots` in the root of the mount.
+//! `forebay snapshot create|list|show|delete|diff|digest`: trees as they were, also to be seen below `.snapshots` in the root of the mount.
+
+mod diff;
+mod digest;
 
 use crate::cli::SnapshotCommand;
 use crate::error::CliError;
@@ -39,6 +42,8 @@ pub(super) fn run(command: &SnapshotCommand, json: bool) -> Result<(), CliError>
             super::print(&format!("{} is deleted; what only it had is freed in the background", gone.name));
             Ok(())
         }
+        SnapshotCommand::Diff { name, other, of } => diff::run(name, other.as_deref(), of, json),
+        SnapshotCommand::Digest(digest) => digest::run(digest, json),
     }
 }
 

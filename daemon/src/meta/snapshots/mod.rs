@@ -5,10 +5,12 @@
 //! 2. While there are snapshots, each row written over one of an older epoch is in the table `rewritten`, so that what a deleted snapshot
 //!    leaves behind is found at the cost of what changed, not of what there is.
 
+mod diff;
 mod reclaim;
 mod rewritten;
 mod view;
 
+pub use diff::{Difference, Differs};
 pub(super) use rewritten::note;
 pub use view::TreeView;
 pub(super) use view::{beside, shown};

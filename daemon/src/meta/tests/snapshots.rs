@@ -12,7 +12,7 @@ fn take(store: &MetaStore, name: &str) -> SnapshotRow {
     store.take_snapshot(name.as_bytes(), Ino::ROOT, b"", NOW).expect("takes")
 }
 
-fn reclaim(store: &MetaStore) -> Vec<u64> {
+pub(super) fn reclaim(store: &MetaStore) -> Vec<u64> {
     let mut released = Vec::new();
     store.reclaim_snapshots(&|| Some(()), &mut |gone| released.extend(gone)).expect("reclaims");
     released
@@ -217,7 +217,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Entries of the whole tree: where each is, what it is.
-fn entries(store: &MetaStore) -> Vec<(Ino, Vec<u8>, Ino, FileKind)> {
+pub(super) fn entries(store: &MetaStore) -> Vec<(Ino, Vec<u8>, Ino, FileKind)> {
     let (mut all, mut left) = (Vec::new(), vec![Ino::ROOT]);
     while let Some(dir) = left.pop() {
         for (name, ino, row) in store.read_dir(dir, None, usize::MAX).expect("reads") {
@@ -231,7 +231,7 @@ fn entries(store: &MetaStore) -> Vec<(Ino, Vec<u8>, Ino, FileKind)> {
     all
 }
 
-fn pick<T>(all: &[T], by: u8) -> Option<&T> {
+pub(super) fn pick<T>(all: &[T], by: u8) -> Option<&T> {
     (!all.is_empty()).then(|| &all[usize::from(by) % all.len()])
 }
 
