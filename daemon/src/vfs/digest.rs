@@ -59,9 +59,17 @@ impl Vfs {
 /// A step of going through a tree.
 enum Step {
     /// Something that is no directory.
-    Leaf { name: Vec<u8>, path: Vec<u8>, ino: Ino, row: Inode },
+    Leaf {
+        name: Vec<u8>,
+        path: Vec<u8>,
+        ino: Ino,
+        row: Inode,
+    },
     /// What follows is in this directory, until the `Leave` that belongs to it.
-    Enter { name: Vec<u8>, perm: u16 },
+    Enter {
+        name: Vec<u8>,
+        perm: u16,
+    },
     Leave,
 }
 
@@ -222,7 +230,8 @@ impl Inner {
         let (mut hasher, mut reached) = (FileHasher::default(), 0);
         let mut next = (row.size > 0).then(|| read(0));
         while let Some(piece) = next.take() {
-            let piece: Bytes = piece.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "the file system is being unmounted")))?;
+            let piece: Bytes =
+                piece.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "the file system is being unmounted")))?;
             if piece.is_empty() {
                 return Err(Error::new(ErrorKind::Io, format!("it ends after {reached} of {} bytes", row.size)));
             }

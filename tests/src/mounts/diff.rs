@@ -48,9 +48,7 @@ fn by_hand(dir: &Path) -> Digest {
         let metadata = path.symlink_metadata().expect("is there");
         let (kind, digest) = match metadata.file_type() {
             kind if kind.is_dir() => (FileKind::Directory, by_hand(&path)),
-            kind if kind.is_symlink() => {
-                (FileKind::Symlink, Digest::of(path.read_link().expect("reads").as_os_str().as_bytes()))
-            }
+            kind if kind.is_symlink() => (FileKind::Symlink, Digest::of(path.read_link().expect("reads").as_os_str().as_bytes())),
             kind if kind.is_file() => (FileKind::File, Digest::of(&std::fs::read(&path).expect("reads"))),
             _ => (FileKind::Fifo, Digest::of(b"")),
         };
@@ -133,7 +131,9 @@ fn equal_trees_have_one_digest_wherever_they_are() {
     }
     let mount = site.mount(&Options::default());
     // Listed, so that a snapshot knows of it.
-    let list = |mount: &Mounted, dirs: &[&str]| dirs.iter().for_each(|dir| drop(std::fs::read_dir(mount.path(dir)).expect("lists").count()));
+    let list = |mount: &Mounted, dirs: &[&str]| {
+        dirs.iter().for_each(|dir| drop(std::fs::read_dir(mount.path(dir)).expect("lists").count()))
+    };
     let made = |mount: &Mounted| {
         std::fs::create_dir_all(mount.path("data/made/deep")).expect("makes");
         std::fs::write(mount.path("data/made/file"), noise(1, 2_000_000)).expect("writes");

@@ -56,8 +56,12 @@ impl Client {
                 let Some(end) = text.iter().rposition(|byte| *byte == b'\n') else { continue };
                 for line in text[..end].split(|byte| *byte == b'\n') {
                     match serde_json::from_slice(line).map_err(|error| self.transport(error))? {
-                        Line::Item(item) if visit(item).is_break() => return Ok(()),
-                        Line::Item(_) | Line::Waiting => {}
+                        Line::Item(item) => {
+                            if visit(item).is_break() {
+                                return Ok(());
+                            }
+                        }
+                        Line::Waiting => {}
                         Line::Failed(error) => return Err(error.into()),
                     }
                 }

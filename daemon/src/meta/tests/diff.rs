@@ -242,7 +242,7 @@ fn a_tree_that_the_bucket_lost_is_removed_at_once_and_a_replaced_object_is_chang
     let store = in_memory();
     merge(&store, Ino::ROOT, &[object("a", "1"), prefix("d")]);
     let dir = ino_of(&store, Ino::ROOT, "d");
-    merge(&store, dir, &[object("x", "1"), prefix("sub")]);
+    merge(&store, dir, &[prefix("sub"), object("x", "1")]);
     merge(&store, ino_of(&store, dir, "sub"), &[object("y", "1")]);
     let first = take(&store, "first", Ino::ROOT);
     merge(&store, Ino::ROOT, &[object("a", "2")]);
@@ -252,7 +252,7 @@ fn a_tree_that_the_bucket_lost_is_removed_at_once_and_a_replaced_object_is_chang
     assert_eq!(lines(&store, &first, None), expected);
     let second = take(&store, "second", Ino::ROOT);
     merge(&store, Ino::ROOT, &[object("a", "1"), prefix("d")]);
-    merge(&store, ino_of(&store, Ino::ROOT, "d"), &[object("x", "2"), prefix("sub")]);
+    merge(&store, ino_of(&store, Ino::ROOT, "d"), &[prefix("sub"), object("x", "2")]);
     store.delete_snapshot(b"second").expect("deletes");
     assert!(matches!(store.diff(&first, Some(&second)), Err(MetaError::Refused(Refusal::NotFound))));
     reclaim(&store);

@@ -78,7 +78,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (any(), any(), any()).prop_map(|(file, dir, name)| Step::Link(file, dir, name)),
         4 => (any(), any(), any()).prop_map(|(file, at, what)| Step::Write(file, at, what)),
         1 => any().prop_map(Step::Cut),
-        5 => (any(), any(), any(), any::<bool>()).prop_map(|(what, dir, name, exchange)| Step::Rename(what, dir, name, exchange)),
+        5 => (any(), any(), any(), any()).prop_map(|(what, dir, name, how)| Step::Rename(what, dir, name, how % 2 == 1)),
         3 => any().prop_map(Step::Remove),
         1 => (any(), any()).prop_map(|(what, value)| Step::SetAttribute(what, value)),
         1 => (any(), any()).prop_map(|(what, perm)| Step::Chmod(what, perm)),
@@ -124,10 +124,7 @@ impl World {
                 let node = Node {
                     ino,
                     kind: row.kind,
-                    content: (
-                        self.bytes.get(&ino).cloned().unwrap_or_default(),
-                        self.store.symlink_target(ino).expect("reads"),
-                    ),
+                    content: (self.bytes.get(&ino).cloned().unwrap_or_default(), self.store.symlink_target(ino).expect("reads")),
                     attributes: (row.perm, row.uid, row.gid, (!is_directory).then_some(row.mtime_ns), xattrs),
                     times: (row.mtime_ns, row.ctime_ns),
                     has_object: row.origin.is_some(),
@@ -235,7 +232,9 @@ impl World {
         }
         self.store.merge_listing(dir, (None, None), listed, None, self.now_ns).expect("merges");
         for (_, ino, row) in self.store.read_dir(dir, None, usize::MAX).expect("reads") {
-            let Some(origin) = row.origin.filter(|origin| !origin.etag.starts_with("sent")) else { continue };
+            let Some(origin) = row.origin.filter(|origin| row.kind == FileKind::File && !origin.etag.starts_with("sent")) else {
+                continue;
+            };
             let held = |index| (index, Held::Object(origin.etag.clone(), index));
             self.bytes.entry(ino).or_insert_with(|| Bytes { size: row.size, blocks: (0..2).map(held).collect() });
         }

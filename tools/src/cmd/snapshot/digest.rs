@@ -20,7 +20,8 @@ const PIECE: usize = 1 << 20;
 
 pub(super) fn run(args: &SnapshotDigestArgs, json: bool) -> Result<(), CliError> {
     let expected = args.check.as_deref().map(str::parse::<Digest>).transpose();
-    let expected = expected.map_err(|error| CliError::usage(format!("--check '{}': {error}", args.check.as_deref().unwrap_or_default())))?;
+    let expected =
+        expected.map_err(|error| CliError::usage(format!("--check '{}': {error}", args.check.as_deref().unwrap_or_default())))?;
     let (of, info) = match (&args.name, &args.directory) {
         (_, Some(directory)) => (format!("directory '{}'", directory.display()), of_directory(directory)?),
         (Some(name), None) => (format!("snapshot '{}'", name.display()), of_snapshot(name, args)?),
@@ -74,7 +75,8 @@ impl Walk {
         for name in names {
             let path = path.join(OsStr::from_bytes(&name));
             let metadata = std::fs::symlink_metadata(&path).map_err(|error| failed(&path, &error))?;
-            let kind = kind_of(metadata.file_type()).ok_or_else(|| CliError::words(format!("'{}': an unknown kind of file", path.display())))?;
+            let kind = kind_of(metadata.file_type())
+                .ok_or_else(|| CliError::words(format!("'{}': an unknown kind of file", path.display())))?;
             let digest = match kind {
                 FileKind::Directory => self.directory(&path)?,
                 FileKind::File => self.file(&path).map_err(|error| failed(&path, &error))?,

@@ -1,8 +1,8 @@
 //! Whether two inodes, or one in two trees, are the same for whoever looks at them.
 
-use super::content::{Version, Same, same_bytes};
-use super::side::Side;
 use super::Differs;
+use super::content::{Same, Version, same_bytes};
+use super::side::Side;
 use crate::format::rows::{InodeRow, decode_text, key};
 use crate::ids::Ino;
 use crate::meta::engine::{KeyRange, Table};
