@@ -505,6 +505,33 @@ pub(crate) enum SnapshotCommand {
         #[command(flatten)]
         of: WhichMount,
     },
+    /// Show what differs: '+' added, '-' removed, 'M' changed, 'R' renamed, 'm' attributes only
+    Diff {
+        /// A snapshot
+        name: OsString,
+        /// Another one of the same directory, older or younger [default: what is there now]
+        other: Option<OsString>,
+        #[command(flatten)]
+        of: WhichMount,
+    },
+    /// Show one digest (BLAKE3) of all names, modes and contents of a snapshot: the same for equal trees, wherever they are
+    Digest(SnapshotDigestArgs),
+}
+
+/// `forebay snapshot digest`
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotDigestArgs {
+    /// A snapshot
+    #[arg(required_unless_present = "directory", conflicts_with = "directory")]
+    pub(crate) name: Option<OsString>,
+    /// Of any directory instead, in a mount or not: of a copy, such as a restored backup
+    #[arg(long, value_name = "DIR", conflicts_with = "mount")]
+    pub(crate) directory: Option<PathBuf>,
+    /// Compare: exit code 0 if the digest is this, else 1
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) check: Option<String>,
+    #[command(flatten)]
+    pub(crate) of: WhichMount,
 }
 
 /// Which mount's tasks.

@@ -2,9 +2,11 @@
 
 use async_trait::async_trait;
 use forebay_daemon::control::ControlTarget;
+use forebay_daemon::control::diff::{self, DiffEntry, DigestInfo};
 use forebay_daemon::control::dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use forebay_daemon::control::figures::{FiguresInfo, SnapshotFiguresInfo};
 use forebay_daemon::control::hsm::{self, HsmInfo, HsmRequest};
+use forebay_daemon::control::lines::Items;
 use forebay_daemon::control::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use forebay_daemon::control::snapshot::{RestoredInfo, SnapshotInfo, SnapshotOrder};
 use forebay_daemon::control::task::{TaskInfo, TaskOrder};
@@ -191,6 +193,14 @@ impl ControlTarget for Mounted {
 
     async fn snapshot_figures(&self, name: &[u8]) -> Result<SnapshotFiguresInfo, ApiError> {
         Ok(self.filesystem.vfs().snapshot_figures(name).await?.into())
+    }
+
+    fn diff_snapshots(&self, name: Vec<u8>, other: Option<Vec<u8>>) -> Items<DiffEntry> {
+        diff::differences(self.filesystem.vfs(), name, other)
+    }
+
+    fn digest_snapshot(&self, name: Vec<u8>) -> Items<DigestInfo> {
+        diff::digest_of(self.filesystem.vfs(), name)
     }
 
     async fn hidden_keys(&self, limit: usize) -> Result<HiddenKeys, ApiError> {

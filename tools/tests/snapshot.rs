@@ -71,3 +71,74 @@ fn snapshots_are_taken_listed_shown_browsed_and_deleted() {
     assert!(!place.mnt().join(".snapshots/first one").exists());
     assert_eq!(seen("part/file"), "now");
 }
+
+#[test]
+fn differences_and_digests_are_shown_and_checked() {
+    let place = Place::mounted();
+    let mount = place.path("");
+    let snapshot = |args: &[&str]| place.forebay(&[&["snapshot"], args, &["--mount", &mount]].concat());
+    let file = |name: &str| place.mnt().join(name);
+    std::fs::create_dir(file("data")).expect("makes");
+    std::fs::write(file("data/a"), "a").expect("writes");
+    std::fs::write(file("data/b"), "b").expect("writes");
+    for (name, mode) in [("data", 0o755), ("data/a", 0o644), ("data/b", 0o644)] {
+        std::fs::set_permissions(file(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("sets");
+    }
+    snapshot(&["create", "one"]);
+    assert_eq!(snapshot(&["diff", "one"]).stdout, "");
+    std::fs::write(file("data/a"), "changed").expect("writes");
+    std::fs::rename(file("data/b"), file("data/c")).expect("renames");
+    std::fs::create_dir(file("data/new\n")).expect("makes");
+    let lines = "M data/a\nR data/b -> data/c\n+ data/new%0A/\n";
+    let run = snapshot(&["diff", "one"]);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), lines), "{}", run.stderr);
+    snapshot(&["create", "two"]);
+    std::fs::remove_file(file("data/c")).expect("removes");
+    assert_eq!(snapshot(&["diff", "one", "two"]).stdout, lines);
+    assert_eq!(snapshot(&["diff", "two", "one"]).stdout, "M data/a\nR data/c -> data/b\n- data/new%0A/\n");
+    let json = snapshot(&["diff", "one", "two", "--json"]).stdout;
+    let entries: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let renamed = serde_json::json!({ "change": "renamed", "kind": "file", "path": "data/c", "from": "data/b" });
+    assert_eq!((entries.len(), &entries[1]), (3, &renamed));
+
+    // By the definition, with nothing of ours.
+    let root = {
+        let hash = |bytes: &[u8]| *blake3::hash(bytes).as_bytes();
+        let dir = |entries: &[(&str, &str, &str, [u8; 32])]| {
+            let mut bytes = b"forebay tree 1\n".to_vec();
+            for (kind, mode, name, digest) in entries {
+                let mode = u16::from_str_radix(mode, 8).expect("octal");
+                bytes.extend(kind.bytes());
+                bytes.extend(mode.to_be_bytes());
+                bytes.extend((name.len() as u16).to_be_bytes());
+                bytes.extend(name.bytes());
+                bytes.extend(digest);
+            }
+            hash(&bytes)
+        };
+        let data = dir(&[("f", "644", "a", hash(b"a")), ("f", "644", "b", hash(b"b"))]);
+        format!("b3:{}", blake3::Hash::from_bytes(dir(&[("d", "755", "data", data)])))
+    };
+    assert_eq!(snapshot(&["digest", "one"]).stdout.trim(), root);
+    let run = snapshot(&["digest", "one", "--check", &root]);
+    assert_eq!((run.code, run.stdout.trim()), (Some(0), root.as_str()));
+    let shown: Value = serde_json::from_str(&snapshot(&["digest", "one", "--json"]).stdout).expect("JSON");
+    assert_eq!((&shown["digest"], &shown["entries"], &shown["bytes"]), (&root.clone().into(), &3.into(), &2.into()));
+    let of_copy = place.ok(&["snapshot", "digest", "--directory", &place.path(".snapshots/one"), "--check", &root]);
+    assert_eq!(of_copy.trim(), root, "of any directory");
+    let other = snapshot(&["digest", "two"]).stdout.trim().to_owned();
+    let wrong = snapshot(&["digest", "two", "--check", &root]);
+    assert_eq!((wrong.code, wrong.stdout.as_str(), wrong.stderr.lines().count()), (Some(1), "", 1), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains(&root) && wrong.stderr.contains(&other) && other.starts_with("b3:"), "{}", wrong.stderr);
+
+    for (args, code, says) in [
+        (&["diff", "none"][..], 1, "there is no snapshot 'none'"),
+        (&["diff", "one", "none"], 1, "there is no snapshot 'none'"),
+        (&["digest", "none"], 1, "there is no snapshot 'none'"),
+        (&["digest", "one", "--check", "sha256:00"], 2, "a digest is 'b3:' and 64 hexadecimal digits"),
+    ] {
+        let run = snapshot(args);
+        assert_eq!((run.code, run.stderr.lines().count(), run.stdout.as_str()), (Some(code), 1, ""), "{args:?}: {}", run.stderr);
+        assert!(run.stderr.contains(says), "{}", run.stderr);
+    }
+}

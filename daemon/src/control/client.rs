@@ -1,5 +1,7 @@
 //! The command line's end of the control socket: blocking, one connection per request.
 
+mod lines;
+
 use super::SocketDir;
 use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use super::hsm::{HsmInfo, HsmRequest};
@@ -11,6 +13,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde::Serialize;
@@ -226,14 +229,20 @@ impl Client {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), ClientError> {
+        let (_open, response) = self.begin(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|error| self.transport(error))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    /// An answer whose body is still to come, and what keeps the connection open for it.
+    async fn begin(&self, request: Request<Full<Bytes>>) -> Result<(SendRequest<Full<Bytes>>, Response<Incoming>), ClientError> {
         let stream = tokio::net::UnixStream::connect(&self.socket).await.map_err(|error| self.transport(error))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.transport(error))?;
         tokio::spawn(connection);
-        let response: Response<Incoming> = sender.send_request(request).await.map_err(|error| self.transport(error))?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| self.transport(error))?;
-        Ok((status, body.to_bytes()))
+        let response = sender.send_request(request).await.map_err(|error| self.transport(error))?;
+        Ok((sender, response))
     }
 
     fn decode<T: DeserializeOwned>(&self, status: StatusCode, body: &[u8]) -> Result<T, ClientError> {

@@ -31,6 +31,10 @@
 //! | `GET /v1/figures` | [`figures::FiguresInfo`] of the file system |
 //! | `GET /v1/figures?path=…` | [`figures::FiguresInfo`] of what is at and below a path, also in a snapshot |
 //! | `GET /v1/snapshot/figures?name=…` | [`figures::SnapshotFiguresInfo`] |
+//! | `GET /v1/snapshot/diff?name=…&other=…` | a line with a [`diff::DiffEntry`] for each difference; without `other`, to what is there now |
+//! | `GET /v1/snapshot/digest?name=…` | lines with a [`diff::DigestInfo`] each, how far it is, the last with the digest |
+//!
+//! Answers of lines are [`lines::Line`]s in JSON, one after the other as they come.
 //!
 //! `path` is below the mount's root, without a leading slash, percent-encoded byte for byte (names need not be UTF-8).
 //! A failure is a [`types::ApiError`] with a fitting HTTP status.
@@ -39,9 +43,11 @@
 //! gives: it belongs to the user and is closed to others ([`socket`] checks that at both ends).
 
 pub mod client;
+pub mod diff;
 pub mod dra;
 pub mod figures;
 pub mod hsm;
+pub mod lines;
 pub mod quota;
 pub mod server;
 pub mod snapshot;
@@ -58,9 +64,11 @@ pub use socket::{SocketDir, SocketDirError};
 
 use crate::stripe::Layout;
 use async_trait::async_trait;
+use diff::{DiffEntry, DigestInfo};
 use dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use figures::{FiguresInfo, SnapshotFiguresInfo};
 use hsm::{HsmInfo, HsmRequest};
+use lines::Items;
 use quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use snapshot::{RestoredInfo, SnapshotInfo, SnapshotOrder};
 use std::time::Duration;
@@ -124,4 +132,8 @@ pub trait ControlTarget: Send + Sync + 'static {
     async fn figures(&self, path: Option<&[u8]>) -> Result<FiguresInfo, ApiError>;
     /// Figures of a snapshot.
     async fn snapshot_figures(&self, name: &[u8]) -> Result<SnapshotFiguresInfo, ApiError>;
+    /// What differs between a snapshot and another, or now.
+    fn diff_snapshots(&self, name: Vec<u8>, other: Option<Vec<u8>>) -> Items<DiffEntry>;
+    /// The digest of a snapshot.
+    fn digest_snapshot(&self, name: Vec<u8>) -> Items<DigestInfo>;
 }

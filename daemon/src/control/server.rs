@@ -3,7 +3,7 @@
 use super::ControlTarget;
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
-use super::{dra, figures, hsm, snapshot, task};
+use super::{diff, dra, figures, hsm, snapshot, task};
 use crate::stripe::Layout;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{RawQuery, State};
@@ -135,6 +135,8 @@ fn router(target: Arc<dyn ControlTarget>) -> Router {
         .route("/v1/snapshot/restore", post(snapshot::restore))
         .route("/v1/figures", get(figures::show))
         .route("/v1/snapshot/figures", get(figures::of_snapshot))
+        .route("/v1/snapshot/diff", get(diff::diff))
+        .route("/v1/snapshot/digest", get(diff::digest))
         .fallback(no_such_request)
         .with_state(target)
 }

@@ -1,8 +1,10 @@
 //! Server and client over a real socket, with a made-up mount behind it.
 
+use super::diff::{Change, DiffEntry, DigestInfo, Kind as DiffKind};
 use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate, Event};
 use super::figures::{FiguresInfo, SnapshotFiguresInfo};
 use super::hsm::{HsmInfo, HsmRequest};
+use super::lines::Items;
 use super::quota::{Amount, Standing};
 use super::snapshot::{RestoredInfo, SnapshotInfo, SnapshotOrder};
 use super::task::encode_path;
@@ -185,6 +187,20 @@ impl ControlTarget for FakeMount {
     }
     async fn snapshot_figures(&self, name: &[u8]) -> Result<SnapshotFiguresInfo, ApiError> {
         Ok(SnapshotFiguresInfo { seen: self.figures(Some(name)).await?, frees_bytes: 9 })
+    }
+    fn diff_snapshots(&self, name: Vec<u8>, other: Option<Vec<u8>>) -> Items<DiffEntry> {
+        let entry = |n: u64| {
+            let path = format!("{} {n}", encode_path(&name));
+            DiffEntry { change: Change::Renamed, kind: DiffKind::File, path, from: other.as_deref().map(encode_path) }
+        };
+        let failure = ApiError::new(ApiErrorKind::Failed, "and no more");
+        let entries: Vec<_> = (0..2000).map(entry).map(Ok).chain([Err(failure)]).collect();
+        Box::pin(futures::stream::iter(entries))
+    }
+    fn digest_snapshot(&self, name: Vec<u8>) -> Items<DigestInfo> {
+        let digest = Some(encode_path(&name)).filter(|name| name != "cut");
+        let infos = [None, digest].map(|digest| Ok(DigestInfo { digest, entries: 1, bytes: 2 }));
+        Box::pin(futures::stream::iter(infos))
     }
     async fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ApiError> {
         if grace.kind == Kind::Group { Err(Error::new(ErrorKind::Io, "no").into()) } else { Ok(()) }
@@ -448,4 +464,27 @@ fn figures_come_with_their_ratios() {
     assert_eq!((snapshot.frees_bytes, snapshot.seen.figures.logical_bytes), (9, 2));
     let nothing = FiguresInfo::from(Figures::default());
     assert_eq!((nothing.dedup_ratio, nothing.compression_ratio), (None, None));
+}
+
+#[test]
+fn answers_of_many_items_come_one_by_one_with_what_ended_them() {
+    let fixture = Fixture::new(FakeMount::default());
+    let client = fixture.client();
+    let (mut seen, mut some) = (Vec::new(), 0);
+    let all = client.diff_snapshots(b"a\xff", Some(b"b&"), &mut |entry| {
+        seen.push(entry);
+        std::ops::ControlFlow::Continue(())
+    });
+    assert!(matches!(all, Err(ClientError::Api(error)) if error.message == "and no more"));
+    assert_eq!((seen.len(), seen[1999].path.as_str(), seen[0].from.as_deref()), (2000, "a%FF 1999", Some("b&")));
+    let broken_off = client.diff_snapshots(b"a", None, &mut |entry| {
+        assert_eq!(entry.from, None);
+        some += 1;
+        if some < 600 { std::ops::ControlFlow::Continue(()) } else { std::ops::ControlFlow::Break(()) }
+    });
+    assert!(broken_off.is_ok() && some == 600, "{broken_off:?}");
+    let mut heard = 0;
+    assert_eq!(client.digest_snapshot(b"x\xff", &mut |_| heard += 1).expect("a digest").digest.as_deref(), Some("x%FF"));
+    assert_eq!(heard, 2);
+    assert!(matches!(client.digest_snapshot(b"cut", &mut |_| ()), Err(ClientError::Transport { .. })));
 }

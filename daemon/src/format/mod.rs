@@ -1,5 +1,6 @@
 //! Every byte on disk: what the block store writes to a device (superblock, segment header, extent header, footer), and the
 //! rows of the metadata engine in [`rows`]. Keys of objects are [`located`]. Access control lists ([`acl`]) are values of extended attributes.
+//! What a [`digest`] of a tree is of is written here as well.
 //!
 //! All integers are little-endian. Each structure starts with a four-byte magic and a CRC-32C of every byte that follows
 //! the checksum, and carries the file system's id and (below the superblock) the sequence number of the segment it was
@@ -8,6 +9,7 @@
 //! diagrams.
 
 pub mod acl;
+pub mod digest;
 pub mod extent;
 pub mod geometry;
 pub mod located;

@@ -6,7 +6,7 @@ use super::inode::read_for_change;
 use super::intent;
 use super::map::decode_chunk;
 use super::quota::{Reservation, Spending};
-use super::rows::{Txn, damaged};
+use super::rows::{Reading, Txn, damaged};
 use super::{BLOCKS_PER_CHUNK, Inode, MapChunk, MetaError, MetaStore};
 use crate::format::rows::{HOLE, RowError, key};
 use crate::ids::{BlockId, Ino};
@@ -110,14 +110,19 @@ impl MetaStore {
     /// The next row of a file's map at or after a number.
     pub fn next_chunk(&self, ino: Ino, from: u64) -> Result<Option<(u64, MapChunk)>, MetaError> {
         let (reading, own) = self.reading_of(ino)?;
-        let range = KeyRange { start: key::chunk(own, from).to_vec(), end: KeyRange::prefix(&key::ino(own)).end };
-        let mut found = None;
-        reading.scan(Table::FileMap, &range, &mut |prefix, row| {
-            found = Some((chunk_number(prefix)?, decode_chunk(row)?));
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(found)
+        next_chunk(&reading, own, from)
     }
+}
+
+/// The next row of a file's map at or after a number.
+pub(super) fn next_chunk(reading: &Reading<'_>, ino: Ino, from: u64) -> Result<Option<(u64, MapChunk)>, MetaError> {
+    let range = KeyRange { start: key::chunk(ino, from).to_vec(), end: KeyRange::prefix(&key::ino(ino)).end };
+    let mut found = None;
+    reading.scan(Table::FileMap, &range, &mut |prefix, row| {
+        found = Some((chunk_number(prefix)?, decode_chunk(row)?));
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(found)
 }
 
 pub(super) fn chunk_number(prefix: &[u8]) -> Result<u64, MetaError> {

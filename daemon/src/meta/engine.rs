@@ -291,6 +291,20 @@ pub trait View: Send + Sync {
     fn stamp(&self) -> u64;
 }
 
+impl<V: View + ?Sized> View for &V {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        (**self).get(table, key)
+    }
+
+    fn scan(&self, table: Table, range: &KeyRange, order: Order, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+        (**self).scan(table, range, order, visit)
+    }
+
+    fn stamp(&self) -> u64 {
+        (**self).stamp()
+    }
+}
+
 /// A metadata engine.
 pub trait Engine: Send + Sync + 'static {
     /// A view of everything committed.

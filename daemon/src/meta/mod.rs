@@ -71,7 +71,7 @@ pub use remove::Removed;
 pub use rename::{Mode as RenameMode, Renamed};
 pub use settings::REPOSITORY_SETTING;
 pub use share::{Share, SharedBlocks};
-pub use snapshots::{Leaving, Since, TreeView, is_snapshot_name};
+pub use snapshots::{Difference, Differs, Leaving, Since, TreeView, is_snapshot_name};
 pub use tasks::FoundTask;
 pub use xattr::SetMode;
 

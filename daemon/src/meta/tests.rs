@@ -4,6 +4,8 @@ mod allocated;
 mod changes;
 mod clones;
 mod content;
+mod diff;
+mod diff_model;
 mod epochs;
 mod figures;
 mod hsm;

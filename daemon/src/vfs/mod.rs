@@ -16,6 +16,8 @@ mod attr;
 mod code;
 mod copy;
 mod create;
+mod diff;
+mod digest;
 mod directory;
 mod export;
 mod figures;
@@ -49,6 +51,7 @@ mod xattr;
 
 pub use associations::{AssociationChange, AssociationView, EVENT_QUEUE_URL, NewAssociation, RootAssociation};
 pub use code::ErrorCode;
+pub use digest::{DigestProgress, TreeDigest};
 pub use export::{AutoExportStatus, ExportEvents, ExportFailure, ExportResult, ExportTree, Exported, RemovalOutcome};
 pub use figures::{Figures, SnapshotFigures};
 pub use hsm::{HsmAction, HsmState};

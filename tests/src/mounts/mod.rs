@@ -11,6 +11,7 @@ mod consistency;
 mod copying;
 mod crash;
 mod devices;
+mod diff;
 mod event_queue;
 mod export;
 mod export_faults;

@@ -1,4 +1,7 @@
-//! `forebay snapshot create|materialize|list|show|clone|restore|delete`: trees as they were, also to be seen below `.snapshots` in the root of the mount.
+//! `forebay snapshot create|materialize|list|show|diff|digest|clone|restore|delete`: trees as they were, also to be seen below `.snapshots` in the root of the mount.
+
+mod diff;
+mod digest;
 
 use super::materialize;
 use crate::cli::SnapshotCommand;
@@ -90,6 +93,8 @@ pub(super) fn run(command: &SnapshotCommand, json: bool) -> Result<(), CliError>
             super::print(&format!("{} is deleted; what only it had is freed in the background", gone.name));
             Ok(())
         }
+        SnapshotCommand::Diff { name, other, of } => diff::run(name, other.as_deref(), of, json),
+        SnapshotCommand::Digest(digest) => digest::run(digest, json),
     }
 }
 

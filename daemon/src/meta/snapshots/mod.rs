@@ -5,6 +5,7 @@
 //! 2. While there are snapshots, each row written over one of an older epoch is in the table `rewritten`, so that what a deleted snapshot
 //!    leaves behind is found at the cost of what changed, not of what there is.
 
+mod diff;
 mod frees;
 mod hold;
 mod reclaim;
@@ -12,6 +13,7 @@ mod rewritten;
 mod since;
 mod view;
 
+pub use diff::{Difference, Differs};
 pub use frees::Leaving;
 pub(super) use rewritten::note;
 pub use since::Since;

@@ -217,7 +217,7 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Entries of the whole tree: where each is, what it is.
-fn entries(store: &MetaStore) -> Vec<(Ino, Vec<u8>, Ino, FileKind)> {
+pub(super) fn entries(store: &MetaStore) -> Vec<(Ino, Vec<u8>, Ino, FileKind)> {
     let (mut all, mut left) = (Vec::new(), vec![Ino::ROOT]);
     while let Some(dir) = left.pop() {
         for (name, ino, row) in store.read_dir(dir, None, usize::MAX).expect("reads") {
@@ -231,7 +231,7 @@ fn entries(store: &MetaStore) -> Vec<(Ino, Vec<u8>, Ino, FileKind)> {
     all
 }
 
-fn pick<T>(all: &[T], by: u8) -> Option<&T> {
+pub(super) fn pick<T>(all: &[T], by: u8) -> Option<&T> {
     (!all.is_empty()).then(|| &all[usize::from(by) % all.len()])
 }
 
