@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use forebay_daemon::control::ControlTarget;
+use forebay_daemon::control::care::{CareInfo, CareOrder};
 use forebay_daemon::control::dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use forebay_daemon::control::hsm::{self, HsmInfo, HsmRequest};
 use forebay_daemon::control::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
@@ -9,7 +10,7 @@ use forebay_daemon::control::snapshot::{SnapshotInfo, SnapshotOrder};
 use forebay_daemon::control::task::{TaskInfo, TaskOrder};
 use forebay_daemon::control::types::{ApiError, ApiErrorKind, HiddenKey, HiddenKeys, Status, StripeInfo};
 use forebay_daemon::engine::FileSystem;
-use forebay_daemon::error::Error;
+use forebay_daemon::error::{Error, ErrorKind};
 use forebay_daemon::meta::QuotaLimits;
 use forebay_daemon::stripe::Layout;
 use forebay_daemon::vfs::Answer;
@@ -163,6 +164,19 @@ impl ControlTarget for Mounted {
         let (filesystem, of) = (Arc::clone(&self.filesystem), name.to_vec());
         let deleted = blocking(move || filesystem.vfs().delete_snapshot(&of)).await??;
         Ok(SnapshotInfo::new(name, &deleted))
+    }
+
+    async fn start_care(&self, order: CareOrder) -> Result<CareInfo, ApiError> {
+        let filesystem = Arc::clone(&self.filesystem);
+        blocking(move || filesystem.start_care(order)).await?.map_err(|error| match error.kind {
+            ErrorKind::Busy => ApiError::new(ApiErrorKind::Busy, error.message),
+            _ => error.into(),
+        })
+    }
+
+    async fn care(&self, id: u64, wait: Duration) -> Result<CareInfo, ApiError> {
+        let filesystem = Arc::clone(&self.filesystem);
+        Ok(blocking(move || filesystem.care(id, wait)).await??)
     }
 
     async fn hidden_keys(&self, limit: usize) -> Result<HiddenKeys, ApiError> {

@@ -26,6 +26,8 @@
 //! | `GET /v1/snapshots` | all [`snapshot::SnapshotInfo`]s, in order of their names |
 //! | `GET /v1/snapshot?name=…` | [`snapshot::SnapshotInfo`] |
 //! | `DELETE /v1/snapshot?name=…` | [`snapshot::SnapshotInfo`] of the one that is gone |
+//! | `POST /v1/care` with [`care::CareOrder`] | [`care::CareInfo`] of what was begun; 409 while another is under way |
+//! | `GET /v1/care?id=…&wait_ms=…` | [`care::CareInfo`], once it has ended or after so long |
 //!
 //! `path` is below the mount's root, without a leading slash, percent-encoded byte for byte (names need not be UTF-8).
 //! A failure is a [`types::ApiError`] with a fitting HTTP status.
@@ -33,6 +35,7 @@
 //! The server knows no FUSE: what is mounted stands behind [`ControlTarget`]. Access is what the directory of the sockets
 //! gives: it belongs to the user and is closed to others ([`socket`] checks that at both ends).
 
+pub mod care;
 pub mod client;
 pub mod dra;
 pub mod hsm;
@@ -52,6 +55,7 @@ pub use socket::{SocketDir, SocketDirError};
 
 use crate::stripe::Layout;
 use async_trait::async_trait;
+use care::{CareInfo, CareOrder};
 use dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use hsm::{HsmInfo, HsmRequest};
 use quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
@@ -109,4 +113,8 @@ pub trait ControlTarget: Send + Sync + 'static {
     async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, ApiError>;
     /// Deletes a snapshot.
     async fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ApiError>;
+    /// Begins a check, a scrub or a collection.
+    async fn start_care(&self, order: CareOrder) -> Result<CareInfo, ApiError>;
+    /// How far it is, once it has ended or after so long.
+    async fn care(&self, id: u64, wait: Duration) -> Result<CareInfo, ApiError>;
 }

@@ -3,7 +3,7 @@
 use super::ControlTarget;
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
-use super::{dra, hsm, snapshot, task};
+use super::{care, dra, hsm, snapshot, task};
 use crate::stripe::Layout;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{RawQuery, State};
@@ -131,6 +131,7 @@ fn router(target: Arc<dyn ControlTarget>) -> Router {
         .route("/v1/association", get(dra::show).put(dra::update).delete(dra::delete))
         .route("/v1/snapshots", get(snapshot::list).post(snapshot::take))
         .route("/v1/snapshot", get(snapshot::show).delete(snapshot::delete))
+        .route("/v1/care", get(care::show).post(care::start))
         .fallback(no_such_request)
         .with_state(target)
 }

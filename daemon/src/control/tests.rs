@@ -1,5 +1,6 @@
 //! Server and client over a real socket, with a made-up mount behind it.
 
+use super::care::{CareInfo, CareOrder, CareReport, FsckReport};
 use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate, Event};
 use super::hsm::{HsmInfo, HsmRequest};
 use super::quota::{Amount, Standing};
@@ -163,6 +164,17 @@ impl ControlTarget for FakeMount {
             return Err(Error::new(ErrorKind::NotFound, "there is no such snapshot").into());
         }
         Ok(self.snapshots().await?.remove(0))
+    }
+    async fn start_care(&self, order: CareOrder) -> Result<CareInfo, ApiError> {
+        match order {
+            CareOrder::Fsck { repair: true, data_rate: Some(7) } => self.care(3, Duration::ZERO).await,
+            _ => Err(ApiError::new(ApiErrorKind::Busy, "another is under way")),
+        }
+    }
+    async fn care(&self, id: u64, wait: Duration) -> Result<CareInfo, ApiError> {
+        let report = FsckReport { found: 2, repaired: 1, ..FsckReport::default() };
+        let report = (wait > Duration::ZERO).then_some(CareReport::Fsck(report));
+        Ok(CareInfo { id, done: 5, total: 10, report })
     }
     async fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ApiError> {
         if grace.kind == Kind::Group { Err(Error::new(ErrorKind::Io, "no").into()) } else { Ok(()) }
@@ -407,4 +419,19 @@ fn snapshots_are_named_by_any_bytes() {
     assert!(none(client.snapshot(b"b").expect_err("there is none")));
     assert_eq!(client.delete_snapshot(b"a\xff").expect("deletes").name, "a%FF");
     assert!(none(client.delete_snapshot(b"b").expect_err("there is none")));
+}
+
+#[test]
+fn care_is_begun_and_asked_about_until_it_ends() {
+    let fixture = Fixture::new(FakeMount::default());
+    let client = fixture.client();
+    let begun = client.start_care(&CareOrder::Fsck { repair: true, data_rate: Some(7) }).unwrap();
+    assert_eq!((begun.id, begun.done, begun.total, begun.report), (3, 5, 10, None));
+    let ended = client.care(begun.id, Duration::from_millis(1)).unwrap();
+    let Some(CareReport::Fsck(report)) = ended.report else { panic!("{ended:?}") };
+    assert!(report.has_problems() && report.found == 2);
+    let refused = client.start_care(&CareOrder::Gc {}).unwrap_err();
+    assert!(matches!(&refused, ClientError::Api(error) if error.kind == ApiErrorKind::Busy), "{refused}");
+    let refused = client.start_care(&CareOrder::Scrub { rate: 1 }).unwrap_err();
+    assert_eq!(refused.to_string(), "another is under way");
 }
