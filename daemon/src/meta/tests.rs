@@ -11,6 +11,7 @@ mod names;
 mod orphans;
 mod quota;
 mod quota_model;
+mod repair;
 mod restart;
 mod snapshots;
 

@@ -5,6 +5,7 @@ mod allocated;
 mod associations;
 mod auto_export;
 mod auto_import;
+mod care;
 mod conflicts;
 mod consistency;
 mod copying;

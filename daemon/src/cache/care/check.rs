@@ -59,8 +59,8 @@ impl Cache {
         told: &mut dyn FnMut(Ino, &[u8]),
     ) -> Result<FsckReport, MetaError> {
         let mut report = FsckReport::default();
-        self.check_metadata(options, now_ns, watch, &mut report, told)?;
-        self.check_blocks(options, watch, &mut report)?;
+        let counts_hold = self.check_metadata(options, now_ns, watch, &mut report, told)?;
+        self.check_blocks(options, counts_hold, watch, &mut report)?;
         if let Some(rate) = options.data {
             // What is missing was told of already.
             report.data = Some(self.scrub_stored(options.repair && options.is_mounted, rate, watch, HashSet::new())?);
@@ -69,6 +69,7 @@ impl Cache {
         Ok(report)
     }
 
+    /// Whether the counts of references are right by now, as far as can be told.
     fn check_metadata(
         &self,
         options: &FsckOptions,
@@ -76,7 +77,7 @@ impl Cache {
         watch: &Watch,
         report: &mut FsckReport,
         told: &mut dyn FnMut(Ino, &[u8]),
-    ) -> Result<(), MetaError> {
+    ) -> Result<bool, MetaError> {
         let look = || self.meta.check_while(&|| watch.is_wanted());
         let (mut all, mut left) = (Vec::new(), look()?);
         for _ in 0..ROUNDS {
@@ -94,13 +95,15 @@ impl Cache {
         if options.repair && !all.is_empty() {
             self.make_durable()?;
         }
+        let is_of_counts = |violation: &Violation| matches!(violation, Violation::WrongReferences { .. } | Violation::DamagedRow { .. });
+        let counts_hold = watch.is_wanted() && !left.iter().any(is_of_counts);
         let left: HashSet<String> = left.iter().map(ToString::to_string).collect();
         for violation in all {
             let what = violation.to_string();
             let repaired = !left.contains(&what);
             report.add(what, repaired && options.repair && watch.is_wanted());
         }
-        Ok(())
+        Ok(counts_hold)
     }
 
     fn repair_all(&self, violations: &[Violation], now_ns: i64, told: &mut dyn FnMut(Ino, &[u8])) -> Result<(), MetaError> {
@@ -130,7 +133,13 @@ impl Cache {
         Ok(())
     }
 
-    fn check_blocks(&self, options: &FsckOptions, watch: &Watch, report: &mut FsckReport) -> Result<(), MetaError> {
+    fn check_blocks(
+        &self,
+        options: &FsckOptions,
+        counts_hold: bool,
+        watch: &Watch,
+        report: &mut FsckReport,
+    ) -> Result<(), MetaError> {
         watch.expect(BlockStore::PARTS as u64);
         let (mut missing, mut one_copy) = (HashSet::new(), 0);
         for part in (0..BlockStore::PARTS).take_while(|_| watch.is_wanted()) {
@@ -149,10 +158,12 @@ impl Cache {
                         report.add(format!("block {fingerprint:016x} exists only here and could be dropped"), repaired);
                     }
                     Wrong::Leaked => {
-                        if options.repair {
+                        // With wrong counts, something may refer to it all the same.
+                        let repaired = options.repair && counts_hold;
+                        if repaired {
                             self.store.release(fingerprint);
                         }
-                        report.add(format!("block {fingerprint:016x} is held and nothing refers to it"), options.repair);
+                        report.add(format!("block {fingerprint:016x} is held and nothing refers to it"), repaired);
                     }
                 }
             }
