@@ -83,13 +83,13 @@ fn a_corrupted_device_is_healed_from_the_bucket_and_what_is_lost_is_named() {
     let fsck = place.forebay(&["fsck", "--mount", &mount, "--data"]);
     assert_eq!((fsck.code, fsck.stderr.as_str()), (Some(0), ""), "{}", fsck.stdout);
     assert!(fsck.stdout.contains("no problems; 16 blocks exist only here"), "{}", fsck.stdout);
-    let scrub = json(&place.forebay(&["scrub", "--json"]));
+    let scrub = json(&place.forebay(&["scrub", "--json", "--mount", &mount]));
     assert!(scrub["frames"].as_u64() >= Some(32) && scrub["lost_blocks"] == 0 && scrub["cached"] == 0, "{scrub}");
 
     // While it is mounted.
     let cache = place.cache("cache");
     assert!(flip(&cache, block(&clean, 3)) && flip(&cache, block(&written, 2)));
-    let run = place.forebay(&["scrub", "--json"]);
+    let run = place.forebay(&["scrub", "--json", "--mount", &mount]);
     let scrub = json(&run);
     assert_eq!((run.code, &scrub["cached"], &scrub["lost_blocks"]), (Some(1), &1.into(), &1.into()), "{scrub}");
     assert_eq!(scrub["lost"], json!([lost(".snapshots/s/dir/written", 2), lost("dir/written", 2)]));
@@ -123,16 +123,16 @@ fn a_corrupted_device_is_healed_from_the_bucket_and_what_is_lost_is_named() {
     assert_eq!(file.read_exact_at(&mut bytes, 2 * BLOCK as u64).expect_err("this one is not").raw_os_error(), Some(libc::EIO));
     drop(file);
     // What a reader met is as lost as what a scrub met.
-    let run = place.forebay(&["scrub", "--json"]);
+    let run = place.forebay(&["scrub", "--json", "--mount", &mount]);
     assert_eq!((run.code, &json(&run)["lost"][1]), (Some(1), &lost("dir/written", 2)));
     // Without the file there is nothing to be lost.
     std::fs::remove_file(place.mnt().join("dir/written")).expect("removes");
     place.ok(&["snapshot", "delete", "s", "--mount", &mount]);
     place.ok(&["gc", "--mount", &mount]);
-    let scrub = json(&place.forebay(&["scrub", "--json"]));
+    let scrub = json(&place.forebay(&["scrub", "--json", "--mount", &mount]));
     assert_eq!(scrub["lost_blocks"], 0, "{scrub}");
-    place.ok(&["scrub"]);
-    assert!(place.ok(&["fsck"]).contains("no problems; 0 blocks exist only here"));
+    place.ok(&["scrub", "--mount", &mount]);
+    assert!(place.ok(&["fsck", "--mount", &mount]).contains("no problems; 0 blocks exist only here"));
 }
 
 #[test]
@@ -147,14 +147,14 @@ fn with_two_copies_a_corrupted_device_costs_nothing_and_two_corrupted_ones_what_
         for number in [4, 7] {
             assert!(flip(dir, block(&written, number)), "both devices have it");
         }
-        let scrub = json(&place.forebay(&["scrub", "--json"]));
+        let scrub = json(&place.forebay(&["scrub", "--json", "--mount", &mount]));
         if dir == &dirs[0] {
             let figures = (&scrub["copies"], &scrub["lost_blocks"], &scrub["lacking_copies"]);
             assert_eq!(figures, (&2.into(), &0.into(), &0.into()), "{scrub}");
         }
     }
     // The copies were made anew in between, so the second device could be corrupted as well.
-    assert!(place.ok(&["fsck", "--data"]).contains("no problems"));
+    assert!(place.ok(&["fsck", "--data", "--mount", &mount]).contains("no problems"));
     place.ok(&["umount", &mount]);
     place.mount_with(&caches, &options);
     assert!(std::fs::read(place.mnt().join("written")).expect("reads") == written);
@@ -170,7 +170,7 @@ fn with_two_copies_a_corrupted_device_costs_nothing_and_two_corrupted_ones_what_
     let run = place.forebay(&check);
     assert_eq!((run.code, &json(&run)["data"]["lost"]), (Some(1), &json!([lost("written", 9)])));
     place.mount_with(&caches, &options);
-    let run = place.forebay(&["scrub", "--json"]);
+    let run = place.forebay(&["scrub", "--json", "--mount", &mount]);
     assert_eq!((run.code, &json(&run)["lost"]), (Some(1), &json!([lost("written", 9)])));
 }
 
@@ -213,14 +213,14 @@ fn damaged_metadata_is_told_of_and_repaired_where_it_is_not_mounted() {
     assert!(place.ok(&["fsck", "--cache", &dir]).contains("no problems; 16 blocks exist only here"));
     place.mount();
     assert!(std::fs::read(place.mnt().join("written")).expect("reads") == written);
-    assert!(place.ok(&["fsck"]).contains("no problems"));
+    assert!(place.ok(&["fsck", "--mount", &mount]).contains("no problems"));
 
     // What cannot be checked is one line that says so.
     for (args, code, says) in [
         (&["fsck", "--cache", "/nowhere"][..], 1, "is not a cache directory"),
         (&["fsck", "--mount", "/"], 1, "is not in a forebay mount"),
-        (&["scrub", "--rate", "0"], 2, "--rate: nothing is read at 0 bytes a second"),
-        (&["scrub", "--rate", "quick"], 2, "--rate: "),
+        (&["scrub", "--mount", "/", "--rate", "0"], 2, "--rate: nothing is read at 0 bytes a second"),
+        (&["scrub", "--mount", "/", "--rate", "quick"], 2, "--rate: "),
     ] {
         let run = place.forebay(args);
         assert_eq!((run.code, run.stderr.lines().count()), (Some(code), 1), "{args:?}: {}", run.stderr);
@@ -238,7 +238,7 @@ fn space_of_removed_files_goes_back_to_the_disk() {
     }
     let full = allocated();
     (0..24).for_each(|seed| std::fs::remove_file(place.mnt().join(format!("f{seed}"))).expect("removes"));
-    let run = json(&place.forebay(&["gc", "--json"]));
+    let run = json(&place.forebay(&["gc", "--json", "--mount", &place.path("")]));
     let given = run["given_back_bytes"].as_u64().expect("a number");
     assert!(given >= 24 << 20 && allocated() + (24 << 20) <= full, "{given} of {full}, {} are left: {run}", allocated());
     // The background does it as well, a little at a time.

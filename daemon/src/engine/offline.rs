@@ -9,7 +9,7 @@ use super::{StartError, WINDOW};
 use crate::block::{BlockStore, BlockStoreConfig};
 use crate::cache::care::{FsckOptions, FsckReport, Watch};
 use crate::cache::{Cache, CacheConfig, Components};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::ids::FsId;
 use crate::io::uring::{UringDevice, UringOptions};

@@ -33,7 +33,7 @@ impl MetaStore {
         let now = |path: Option<Vec<u8>>, ino: Ino| Some(path.unwrap_or_else(|| format!("(a removed file, {ino})").into_bytes()));
         places_in(&self.reading(), Ino::ROOT, &rows, fingerprints, &now, &mut places)?;
         for (name, snapshot) in self.snapshots()? {
-            let below = |path: Option<Vec<u8>>, _| Some([b".snapshots/", &name[..], b"/", &path?].concat());
+            let below = |path: Option<Vec<u8>>, _: Ino| Some([&b".snapshots/"[..], &name, b"/", &path?].concat());
             let reading = Reading { view: self.engine().view(), epoch: snapshot.epoch };
             places_in(&reading, snapshot.root, &rows, fingerprints, &below, &mut places)?;
         }

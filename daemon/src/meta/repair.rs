@@ -287,7 +287,7 @@ fn leftover(txn: &mut Txn<'_>, ino: Ino, table: Table, maker: &Maker, names: &mu
 
 /// Gives an inode a name in `lost+found`, which is made if it is not there.
 fn rescue(txn: &mut Txn<'_>, ino: Ino, mut row: Inode, maker: &Maker, names: &mut Names) -> Result<(), MetaError> {
-    let (found, mut directory) = match entry(txn, Ino::ROOT, LOST_AND_FOUND)? {
+    let (found, directory) = match entry(txn, Ino::ROOT, LOST_AND_FOUND)? {
         Some(dirent) if dirent.kind == FileKind::Directory => (dirent.ino, live_directory(txn, dirent.ino)?),
         Some(_) => return Err(Refusal::Invalid("'lost+found' in the root is not a directory; rename it").into()),
         None => {
@@ -302,7 +302,6 @@ fn rescue(txn: &mut Txn<'_>, ino: Ino, mut row: Inode, maker: &Maker, names: &mu
         }
     };
     let name = format!("inode-{}", ino.0).into_bytes();
-    count_links(&mut directory, 0);
     touch_directory(txn, found, directory, links_of(row.kind), maker.now_ns);
     enter(txn, found, &name, ino, row.kind);
     row.nlink = row.nlink.max(if row.kind == FileKind::Directory { 2 } else { 1 });

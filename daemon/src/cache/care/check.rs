@@ -115,7 +115,9 @@ impl Cache {
         for some in counts.chunks(COUNTS) {
             let _references = self.references.lock();
             let repaired = self.meta.repair_references(some)?;
-            repaired.referred.iter().for_each(|fingerprint| drop(self.store.hold(*fingerprint)));
+            for fingerprint in &repaired.referred {
+                self.store.hold(*fingerprint);
+            }
             self.release(&repaired.released);
         }
         for violation in violations.iter().filter(|violation| wrong_count(violation).is_none()) {
@@ -184,7 +186,9 @@ impl Cache {
     /// Blocks of a part that something seems to be wrong with; without a lock, so that it may only seem so.
     fn suspects(&self, part: usize, options: &FsckOptions, report: &mut FsckReport) -> Result<Vec<u64>, MetaError> {
         let mut referred = HashSet::new();
-        self.meta.references_in(&BlockStore::part(part), &mut |fingerprint| drop(referred.insert(fingerprint)))?;
+        self.meta.references_in(&BlockStore::part(part), &mut |fingerprint| {
+            referred.insert(fingerprint);
+        })?;
         report.held_blocks += referred.len() as u64;
         let held = if options.is_mounted { self.store.held_in(part) } else { Vec::new() };
         let on_their_way = self.on_their_way_out();
