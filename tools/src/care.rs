@@ -74,7 +74,8 @@ pub(crate) fn fsck_lines(report: &FsckReport) -> Vec<String> {
 pub(crate) fn scrub_lines(report: &ScrubReport) -> Vec<String> {
     let mut lines = vec![format!("{} blocks, {} read and verified", report.frames, ByteCount(report.bytes))];
     let healed = |yes: &str, no: &str| if report.healed { yes.to_owned() } else { no.to_owned() };
-    let mut add = |count: u64, what: &str, outcome: String| lines.extend((count > 0).then(|| format!("{count} {what}: {outcome}")));
+    let mut add =
+        |count: u64, what: &str, outcome: String| lines.extend((count > 0).then(|| format!("{count} {what}: {outcome}")));
     add(report.cached, "damaged cached blocks", healed("dropped, to be fetched again", "to be dropped and fetched again"));
     add(report.copies, "damaged copies", healed("made anew from the other copy", "to be made anew from the other copy"));
     add(report.descriptions, "blocks with a damaged description", healed("stored anew", "to be stored anew"));

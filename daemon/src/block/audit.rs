@@ -71,8 +71,7 @@ impl Core {
 
     fn fingerprints_in(&self, part: usize, is_wanted: impl Fn(&Core, &Entry) -> bool) -> Vec<u64> {
         let entries = self.index.shard_entries(part).into_iter().chain(self.seconds.shard_entries(part));
-        let mut found: Vec<u64> =
-            entries.filter(|entry| is_wanted(self, entry)).map(|entry| entry.frame.fingerprint).collect();
+        let mut found: Vec<u64> = entries.filter(|entry| is_wanted(self, entry)).map(|entry| entry.frame.fingerprint).collect();
         found.sort_unstable();
         found.dedup();
         found

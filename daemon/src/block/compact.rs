@@ -28,6 +28,7 @@ impl BlockStore {
         let mut freed = 0;
         for at in 0..core.disks.len() {
             let disk = &core.disks[at];
+            core.seal_what_is_full(disk);
             for segment in 0..disk.geometry.segments {
                 if go_on() && core.free_if_dead(at, segment) {
                     freed += 1;
@@ -52,6 +53,14 @@ impl BlockStore {
 impl Core {
     fn may_free(&self, disk: &Disk) -> bool {
         self.holds.are_known() && self.serves(disk)
+    }
+
+    /// The keeper may not have come to it yet.
+    fn seal_what_is_full(&self, disk: &Disk) {
+        let _busy = self.housekeeping.lock();
+        if self.may_free(disk) {
+            self.seal_closed(disk);
+        }
     }
 
     fn is_dead(disk: &Disk, segment: u32) -> bool {

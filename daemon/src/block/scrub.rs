@@ -190,14 +190,7 @@ impl Core {
         Ok(if bad.is_empty() { bad } else { self.still_there(disk, segment, seq, &bad) })
     }
 
-    fn is_bad_alone(
-        &self,
-        disk: &Disk,
-        segment: u32,
-        seq: u64,
-        entry: &Entry,
-        done: &mut Scrubbed,
-    ) -> Result<bool, IoError> {
+    fn is_bad_alone(&self, disk: &Disk, segment: u32, seq: u64, entry: &Entry, done: &mut Scrubbed) -> Result<bool, IoError> {
         let (offset, len) = stored_range(disk, segment, entry);
         let header = self.read_range(disk, (disk.offset(segment, entry.frame.header_sector()), SECTOR), done);
         let bytes = self.read_range(disk, (offset, len), done);

@@ -55,7 +55,10 @@ impl Care {
             return Err(Error::new(ErrorKind::ShuttingDown, "the file system is being unmounted"));
         }
         if last.run.as_ref().is_some_and(|run| !run.has_ended()) {
-            return Err(Error::new(ErrorKind::Busy, "a check, a scrub or a collection of this mount is under way; wait for it to end"));
+            return Err(Error::new(
+                ErrorKind::Busy,
+                "a check, a scrub or a collection of this mount is under way; wait for it to end",
+            ));
         }
         let run = Arc::new(Run { watch: Watch::new(Some(PATIENCE)), outcome: Mutex::default(), ended: Condvar::new() });
         let shared = Arc::clone(&run);

@@ -61,6 +61,11 @@ pub fn check_offline(check: &OfflineCheck, watch: &Watch) -> Result<FsckReport, 
         ..BlockStoreConfig::default()
     };
     let store = BlockStore::open(Arc::clone(&array), pool, fs, config).map_err(|error| StartError(error.to_string()))?;
+    // So that what exists only here is told from what is cached. That this is all is not said (invariant 2).
+    let mut hold = |fingerprint: u64| {
+        store.hold(fingerprint);
+    };
+    meta.references(&mut hold).map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(|error| StartError(format!("threads could not be started: {error}")))?;
     let components = Components {
@@ -89,7 +94,8 @@ pub fn check_offline(check: &OfflineCheck, watch: &Watch) -> Result<FsckReport, 
 }
 
 fn lock(paths: &[PathBuf]) -> Result<Vec<CacheDir>, StartError> {
-    let no_cache = |path: &Path| StartError(format!("{} is not a cache directory; give those of the mount, in their order", path.display()));
+    let no_cache =
+        |path: &Path| StartError(format!("{} is not a cache directory; give those of the mount, in their order", path.display()));
     for (at, path) in paths.iter().enumerate() {
         if !path.join("segments").is_file() || (at == 0 && !path.join("metadata").is_dir()) {
             return Err(no_cache(path));

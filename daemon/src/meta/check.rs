@@ -269,10 +269,7 @@ fn everything() -> KeyRange {
 }
 
 /// Makes a row that does not decode a violation.
-fn note_damage(
-    found: Found<'_>,
-    visit: impl FnOnce(&mut Vec<Violation>) -> Result<(), MetaError>,
-) -> Result<(), MetaError> {
+fn note_damage(found: Found<'_>, visit: impl FnOnce(&mut Vec<Violation>) -> Result<(), MetaError>) -> Result<(), MetaError> {
     match visit(found) {
         Err(MetaError::Damaged { table, why }) => {
             found.push(Violation::DamagedRow { table, why });

@@ -71,10 +71,8 @@ fn places_in(
         let row = reading.newest(Table::FileMap, &key::chunk(ino, number))?;
         let chunk = row.as_deref().map_or_else(|| Ok(MapChunk::default()), decode_chunk)?;
         let wanted = |slot: usize| chunk.blocks[slot].map(|id| id.fingerprint()).filter(|id| fingerprints.contains(id));
-        let found: Vec<(usize, u64)> = (0..chunk.blocks.len())
-            .filter(|slot| chunk.is_local(*slot))
-            .filter_map(|slot| Some((slot, wanted(slot)?)))
-            .collect();
+        let found: Vec<(usize, u64)> =
+            (0..chunk.blocks.len()).filter(|slot| chunk.is_local(*slot)).filter_map(|slot| Some((slot, wanted(slot)?))).collect();
         if found.is_empty() {
             continue;
         }

@@ -34,11 +34,17 @@ fn churn(mount: &Mounted, thread: u64, is_over: &AtomicBool) -> u64 {
     std::fs::create_dir(&dir).expect("makes");
     let mut rounds = 0;
     while !is_over.load(Ordering::Acquire) {
-        let (name, other) = (dir.join(format!("f{}", random.random_range(0..8))), dir.join(format!("f{}", random.random_range(0..8))));
+        let (name, other) =
+            (dir.join(format!("f{}", random.random_range(0..8))), dir.join(format!("f{}", random.random_range(0..8))));
         match random.random_range(0..6) {
             0 => drop(std::fs::remove_file(&name)),
             1 => drop(std::fs::rename(&name, &other)),
-            2 => drop(std::fs::OpenOptions::new().write(true).open(&name).and_then(|file| file.set_len(random.random_range(0..900_000)))),
+            2 => drop(
+                std::fs::OpenOptions::new()
+                    .write(true)
+                    .open(&name)
+                    .and_then(|file| file.set_len(random.random_range(0..900_000))),
+            ),
             3 => drop(std::fs::hard_link(&name, &other)),
             4 => drop(std::fs::File::open(&name).and_then(|file| file.sync_all())),
             _ => {
@@ -57,10 +63,14 @@ fn nothing_is_told_of_that_is_merely_on_its_way() {
     let mount = site.mount(&Options::default());
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let writers: Vec<_> = (0..4).map(|thread| scope.spawn({
-            let (mount, is_over) = (&mount, &is_over);
-            move || churn(mount, thread, is_over)
-        })).collect();
+        let writers: Vec<_> = (0..4)
+            .map(|thread| {
+                scope.spawn({
+                    let (mount, is_over) = (&mount, &is_over);
+                    move || churn(mount, thread, is_over)
+                })
+            })
+            .collect();
         let until = Instant::now() + Duration::from_secs(6);
         let (mut checks, mut held) = (0, 0);
         while Instant::now() < until {

@@ -188,7 +188,9 @@ fn a_device_that_does_not_answer_is_told_of_and_nothing_of_it_dropped() {
 #[test]
 fn it_ends_when_it_is_told_to() {
     let store = open(vec![memory(64)]);
-    (0..40).for_each(|at| drop(put(&store, &noise(at, BLOCK))));
+    for at in 0..40 {
+        put(&store, &noise(at, BLOCK));
+    }
     let mut left = 3;
     let done = store.scrub(
         true,

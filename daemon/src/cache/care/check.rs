@@ -95,7 +95,8 @@ impl Cache {
         if options.repair && !all.is_empty() {
             self.make_durable()?;
         }
-        let is_of_counts = |violation: &Violation| matches!(violation, Violation::WrongReferences { .. } | Violation::DamagedRow { .. });
+        let is_of_counts =
+            |violation: &Violation| matches!(violation, Violation::WrongReferences { .. } | Violation::DamagedRow { .. });
         let counts_hold = watch.is_wanted() && !left.iter().any(is_of_counts);
         let left: HashSet<String> = left.iter().map(ToString::to_string).collect();
         for violation in all {
@@ -224,10 +225,7 @@ impl Cache {
     fn wrong_with(&self, fingerprint: u64, options: &FsckOptions) -> Result<Option<Wrong>, MetaError> {
         let holding = self.store.holding(fingerprint);
         if !self.meta.is_referenced(fingerprint)? {
-            let is_leaked = options.is_mounted
-                && holding.held
-                && !holding.claimed
-                && !self.may_be_referenced(fingerprint);
+            let is_leaked = options.is_mounted && holding.held && !holding.claimed && !self.may_be_referenced(fingerprint);
             return Ok(is_leaked.then_some(Wrong::Leaked));
         }
         Ok(match holding {

@@ -184,7 +184,8 @@ fn assert_all_is_there(store: &MetaStore, before: &BTreeSet<(Ino, u64)>, harm: &
     }
     // And the snapshot is what it was.
     let (_, snapshot) = store.snapshots().expect("reads").remove(0);
-    let names: Vec<_> = store.read_dir(Ino::ROOT.at(snapshot.epoch), None, 99).expect("reads").into_iter().map(|(name, ..)| name).collect();
+    let names: Vec<_> =
+        store.read_dir(Ino::ROOT.at(snapshot.epoch), None, 99).expect("reads").into_iter().map(|(name, ..)| name).collect();
     assert_eq!(names, ["d", "g", "o", "p"].map(|name| name.as_bytes().to_vec()), "{harm}");
 }
 
