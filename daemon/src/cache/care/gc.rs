@@ -57,9 +57,9 @@ impl Cache {
     /// Does to its end what the background does a little at a time, and more: frees what removed files and deleted snapshots left, drops every cached block that no file has, and
     /// gives segments back of which little or nothing counts.
     pub fn collect(&self, watch: &Watch) -> Result<GcReport, MetaError> {
-        let mut report = GcReport::default();
+        // In this order: of a removed file, a deleted snapshot may have kept something.
+        let mut report = GcReport { inodes: self.free_orphans()?, ..GcReport::default() };
         self.reclaim_snapshots(&|| !watch.is_wanted())?;
-        report.inodes = self.free_orphans()?;
         self.make_durable()?;
         watch.expect(BlockStore::PARTS as u64);
         let mut idle = HashSet::new();
