@@ -1,8 +1,12 @@
 //! The composition root: settings in, a running file system out.
 
 mod cache_dir;
+mod care;
 mod memory;
+mod offline;
 mod watching;
+
+pub use offline::{OfflineCheck, check_offline};
 
 use crate::block::{BlockStore, BlockStoreConfig};
 use crate::cache::{Cache, CacheConfig, Components};
@@ -72,6 +76,7 @@ pub struct FileSystem {
     vfs: Vfs,
     tasks: Tasks,
     watching: Watching,
+    care: care::Care,
     cache: Arc<Cache>,
     blocks: BlockStore,
     meta: Arc<MetaStore>,
@@ -195,6 +200,7 @@ impl FileSystem {
         vfs.on_change_of_associations(Box::new(move || renewed.renew()));
         let this = FileSystem {
             watching,
+            care: care::Care::default(),
             started: clock.monotonic(),
             settings,
             clock,
@@ -352,6 +358,9 @@ impl FileSystem {
                     if let Err(error) = cache.make_durable() {
                         tracing::warn!(%error, "metadata could not be made durable");
                     }
+                    if let Err(error) = cache.forget_deleted() {
+                        tracing::warn!(%error, "blocks of removed files could not be dropped; they go when room is needed");
+                    }
                     if let Err(error) = cache.tend_pins() {
                         tracing::warn!(%error, "pins that nobody needs could not be found; it is tried again");
                     }
@@ -367,6 +376,7 @@ impl FileSystem {
     /// Flushes and stops. Idempotent.
     pub fn shutdown(&self) {
         let Some(runtime) = self.runtime.lock().take() else { return };
+        self.care.close();
         self.vfs.stop_auto_export();
         self.watching.watch.stop();
         self.tasks.close();

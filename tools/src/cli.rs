@@ -54,6 +54,12 @@ pub(crate) enum Command {
     /// Keep the tree as it is now under a name, and look at it later: it is to be seen in MOUNTPOINT/.snapshots/NAME
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Check metadata, blocks and references against each other, mounted or not, and repair what is wrong
+    Fsck(FsckArgs),
+    /// Read and verify all data in the cache; heal it from the bucket or its second copy, and name what is lost
+    Scrub(ScrubArgs),
+    /// Free at once what nothing refers to, and give its space back to the disk
+    Gc(WhichMount),
     /// Everything embedded on this machine: an S3 server with sample data, a mount, a cold and a warm read
     Quickstart(QuickstartArgs),
 }
@@ -533,6 +539,42 @@ pub(crate) struct SnapshotDigestArgs {
     #[command(flatten)]
     pub(crate) of: WhichMount,
 }
+
+/// `forebay fsck`
+#[derive(Debug, Args)]
+pub(crate) struct FsckArgs {
+    /// A mount point, or a path in a mount [default: the only mount there is]
+    #[arg(long, value_name = "PATH", conflicts_with = "cache")]
+    pub(crate) mount: Option<PathBuf>,
+    /// A cache directory of what is not mounted; give it as often as for the mount, in the same order
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Vec<PathBuf>,
+    /// Repair what is wrong; nothing that can be reached is dropped, and what was lost goes to lost+found
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Read and verify all data as well; with --repair and mounted it is healed
+    #[arg(long)]
+    pub(crate) data: bool,
+    /// Bytes of data to read a second, such as 100M
+    #[arg(long, value_name = "SIZE", default_value = DEFAULT_RATE, requires = "data")]
+    pub(crate) rate: String,
+    /// Copies that what exists only here should have; with --cache
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=2), requires = "cache")]
+    pub(crate) dirty_copies: u8,
+}
+
+/// `forebay scrub`
+#[derive(Debug, Args)]
+pub(crate) struct ScrubArgs {
+    #[command(flatten)]
+    pub(crate) of: WhichMount,
+    /// Bytes to read a second, such as 100M
+    #[arg(long, value_name = "SIZE", default_value = DEFAULT_RATE)]
+    pub(crate) rate: String,
+}
+
+/// What a scrub reads a second: a small part of what a disk can, and a terabyte in three hours.
+const DEFAULT_RATE: &str = "100M";
 
 /// Which mount's tasks.
 #[derive(Debug, Args)]

@@ -144,7 +144,11 @@ mod tests {
     fn wrong_lines_are_usage_errors() {
         for line in [
             &["forebay"][..],
-            &["forebay", "fsck"],
+            &["forebay", "chkdsk"],
+            &["forebay", "fsck", "--mount", "/m", "--cache", "/c"],
+            &["forebay", "fsck", "--dirty-copies", "2"],
+            &["forebay", "fsck", "--cache", "/c", "--dirty-copies", "3"],
+            &["forebay", "fsck", "--rate", "1M"],
             &["forebay", "mount", "s3://b"],
             &["forebay", "mount", "s3://b", "/m", "-o", "chache=/a"],
             &["forebay", "mount", "s3://b", "/m", "--region", "x", "-o", "region=y"],

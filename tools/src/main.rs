@@ -1,5 +1,6 @@
 //! `forebay`: the one binary. Parses, runs a command of `cmd/`, prints the error as one line, sets the exit code.
 
+mod care;
 mod cli;
 mod cmd;
 mod daemonize;

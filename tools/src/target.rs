@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use forebay_daemon::control::ControlTarget;
+use forebay_daemon::control::care::{CareInfo, CareOrder};
 use forebay_daemon::control::diff::{self, DiffEntry, DigestInfo};
 use forebay_daemon::control::dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use forebay_daemon::control::figures::{FiguresInfo, SnapshotFiguresInfo};
@@ -201,6 +202,19 @@ impl ControlTarget for Mounted {
 
     fn digest_snapshot(&self, name: Vec<u8>) -> Items<DigestInfo> {
         diff::digest_of(self.filesystem.vfs(), name)
+    }
+
+    async fn start_care(&self, order: CareOrder) -> Result<CareInfo, ApiError> {
+        let filesystem = Arc::clone(&self.filesystem);
+        blocking(move || filesystem.start_care(order)).await?.map_err(|error| match error.kind {
+            ErrorKind::Busy => ApiError::new(ApiErrorKind::Busy, error.message),
+            _ => error.into(),
+        })
+    }
+
+    async fn care(&self, id: u64, wait: Duration) -> Result<CareInfo, ApiError> {
+        let filesystem = Arc::clone(&self.filesystem);
+        Ok(blocking(move || filesystem.care(id, wait)).await??)
     }
 
     async fn hidden_keys(&self, limit: usize) -> Result<HiddenKeys, ApiError> {

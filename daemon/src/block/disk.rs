@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Segments that only reclaim may take: it needs somewhere to rewrite to before it can free anything.
 const RESERVE: usize = 1;
@@ -162,6 +162,8 @@ pub(super) struct Disk {
     refused: AtomicBool,
     /// Whether the segments on the device have been looked through since the store was opened.
     recovered: AtomicBool,
+    /// When a dead segment was last given back.
+    gave_back: Mutex<Instant>,
     space: Mutex<Space>,
     space_changed: Condvar,
     lanes: [Mutex<Lane>; 2],
@@ -188,6 +190,7 @@ impl Disk {
             attached: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             recovered: AtomicBool::new(false),
+            gave_back: Mutex::new(Instant::now()),
             space: Mutex::new(Space { free: (0..geometry.segments).collect(), stuck: 0 }),
             space_changed: Condvar::new(),
             lanes: [Mutex::new(Lane::default()), Mutex::new(Lane::default())],
@@ -386,6 +389,26 @@ impl Disk {
         let mut space = self.space.lock();
         let keep = if for_reclaim { 0 } else { RESERVE };
         if space.free.len() > keep { space.free.pop_front() } else { None }
+    }
+
+    /// Takes a certain segment, if it is free and not one of the last so many; it goes back with [`Self::give_free`].
+    pub(super) fn take_this(&self, segment: u32, keep: usize) -> bool {
+        let mut space = self.space.lock();
+        if space.free.len() <= keep {
+            return false;
+        }
+        let at = space.free.iter().position(|free| *free == segment);
+        at.is_some_and(|at| space.free.remove(at).is_some())
+    }
+
+    /// Whether a dead segment may be given back now; not again for a while then.
+    pub(super) fn is_time_to_give_back(&self) -> bool {
+        let mut last = self.gave_back.lock();
+        let is_time = last.elapsed() >= super::compact::GIVE_BACK;
+        if is_time {
+            *last = Instant::now();
+        }
+        is_time
     }
 
     /// Gives a segment back.

@@ -95,6 +95,10 @@ impl Claims {
         }
     }
 
+    pub(super) fn is_claimed(&self, fingerprint: u64) -> bool {
+        self.claims.contains_key(&fingerprint)
+    }
+
     /// Takes one claim away; `true` if that was the last one, and nothing references the block. `word` is what the caller says now.
     fn unclaim(&mut self, fingerprint: u64, word: Option<bool>) -> bool {
         let Some(claim) = self.claims.get_mut(&fingerprint) else {

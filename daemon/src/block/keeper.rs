@@ -103,6 +103,7 @@ impl Core {
                 break;
             }
         }
+        self.give_back_one(disk);
     }
 
     /// A device is back in service: is it still the one we know?

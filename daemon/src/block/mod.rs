@@ -2,7 +2,7 @@
 //!
 //! The way of a block in: [`put`] (hash, join, encode) -> [`lane`] (extents, ordered publication) -> [`index`].
 //! The way out: [`read_plan`] -> [`read`] (verify, unpack). Around them: [`recover`] at the start, [`keeper`] (sealing, devices,
-//! lingering extents), [`reclaim`], and [`check`] for everything that must hold. Each module's head numbers what it keeps.
+//! lingering extents), [`reclaim`], [`compact`] (space given back), [`scrub`] (frames looked at and healed), and [`check`] for everything that must hold. Each module's head numbers what it keeps.
 //! What it guarantees as a whole:
 //! 1. A read gives the bytes that were put under that identity, or a fault; never other bytes.
 //! 2. A block whose put was answered `Ok` is found after `kill -9`; after a power cut, if a flush followed it.
@@ -14,8 +14,10 @@
 //!    [`mend`] has made a second copy of since.
 
 mod attach;
+mod audit;
 mod check;
 mod claim;
+mod compact;
 mod copies;
 mod core;
 mod disk;
@@ -36,6 +38,7 @@ mod read_plan;
 mod reclaim;
 mod recover;
 mod room;
+mod scrub;
 mod sizes;
 #[cfg(test)]
 mod tests;
@@ -43,8 +46,10 @@ mod transfer;
 mod verify;
 mod victim;
 
+pub use audit::Holding;
 pub use check::{CheckReport, Violation};
 pub use pins::PinSet;
+pub use scrub::{Damage, DamagedFrame, Scrubbed};
 pub use sizes::BlockSizes;
 
 use self::core::{Core, Cut};

@@ -147,7 +147,7 @@ impl Core {
         segment.live_frames() == 0
     }
 
-    fn free(&self, disk: &Disk, victim: u32) -> bool {
+    pub(super) fn free(&self, disk: &Disk, victim: u32) -> bool {
         if let Err(error) = self.retire(disk, victim) {
             self.array.record_error(disk.id, &error);
             return false;
@@ -168,7 +168,7 @@ impl Core {
     }
 
     /// Index entries that point into a segment: by its footer, or, where that cannot be read, by a walk over the index.
-    fn live_frames_of(&self, disk: &Disk, segment: u32) -> Vec<Entry> {
+    pub(super) fn live_frames_of(&self, disk: &Disk, segment: u32) -> Vec<Entry> {
         let number = disk.number(segment);
         let Some(table) = self.read_table(disk, segment) else { return self.walk(number) };
         let live = table
@@ -190,7 +190,7 @@ impl Core {
         footer.sealed.then_some(footer.frames)
     }
 
-    fn walk(&self, number: SegmentNo) -> Vec<Entry> {
+    pub(super) fn walk(&self, number: SegmentNo) -> Vec<Entry> {
         let mut found = Vec::new();
         self.for_each_entry(|entry| {
             if entry.segment == number {
@@ -221,7 +221,7 @@ impl Core {
         }
     }
 
-    fn move_on(self: &Arc<Self>, at: usize, segment: u32, class: SegmentClass, moves: &[Entry]) {
+    pub(super) fn move_on(self: &Arc<Self>, at: usize, segment: u32, class: SegmentClass, moves: &[Entry]) {
         let disk = &self.disks[at];
         let group = Arc::new(MoveGroup::default());
         let mut headers = HashMap::new();

@@ -12,6 +12,7 @@
 //!    devices and is answered from the device's completion.
 
 mod budget;
+pub mod care;
 mod directory;
 mod export;
 mod fetch;
@@ -148,6 +149,8 @@ pub struct Cache {
     /// Held while references to blocks change in the metadata and what follows from that in the block store.
     references: Mutex<()>,
     released: written::Released,
+    /// What was let go of and may be nobody's.
+    deleted: care::Deleted,
     /// Blocks of files whose data is to stay here.
     pinned: pinned::PinnedFiles,
     /// Bytes that preloads have on their way to the devices.
@@ -167,6 +170,7 @@ impl Cache {
             flusher: written::Flusher::new(config.dirty_bytes, config.durable),
             references: Mutex::default(),
             released: written::Released::default(),
+            deleted: care::Deleted::new(),
             has_unlinked: AtomicBool::new(false),
             refused: Mutex::default(),
             pinned: pinned::PinnedFiles::new(&store),

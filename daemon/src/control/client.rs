@@ -3,6 +3,7 @@
 mod lines;
 
 use super::SocketDir;
+use super::care::{CareInfo, CareOrder};
 use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use super::hsm::{HsmInfo, HsmRequest};
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
@@ -198,6 +199,16 @@ impl Client {
     /// Deletes a snapshot.
     pub fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ClientError> {
         self.call(Method::DELETE, &snapshot_uri(name), ())
+    }
+
+    /// Begins a check, a scrub or a collection.
+    pub fn start_care(&self, order: &CareOrder) -> Result<CareInfo, ClientError> {
+        self.call(Method::POST, "/v1/care", order)
+    }
+
+    /// How far it is, once it has ended or after so long.
+    pub fn care(&self, id: u64, wait: Duration) -> Result<CareInfo, ClientError> {
+        self.call(Method::GET, &format!("/v1/care?id={id}&wait_ms={}", wait.as_millis()), ())
     }
 
     /// One request, on a runtime of its own.

@@ -35,6 +35,8 @@
 //! | `GET /v1/snapshot/digest?name=…` | lines with a [`diff::DigestInfo`] each, how far it is, the last with the digest |
 //!
 //! Answers of lines are [`lines::Line`]s in JSON, one after the other as they come.
+//! | `POST /v1/care` with [`care::CareOrder`] | [`care::CareInfo`] of what was begun; 409 while another is under way |
+//! | `GET /v1/care?id=…&wait_ms=…` | [`care::CareInfo`], once it has ended or after so long |
 //!
 //! `path` is below the mount's root, without a leading slash, percent-encoded byte for byte (names need not be UTF-8).
 //! A failure is a [`types::ApiError`] with a fitting HTTP status.
@@ -42,6 +44,7 @@
 //! The server knows no FUSE: what is mounted stands behind [`ControlTarget`]. Access is what the directory of the sockets
 //! gives: it belongs to the user and is closed to others ([`socket`] checks that at both ends).
 
+pub mod care;
 pub mod client;
 pub mod diff;
 pub mod dra;
@@ -64,6 +67,7 @@ pub use socket::{SocketDir, SocketDirError};
 
 use crate::stripe::Layout;
 use async_trait::async_trait;
+use care::{CareInfo, CareOrder};
 use diff::{DiffEntry, DigestInfo};
 use dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use figures::{FiguresInfo, SnapshotFiguresInfo};
@@ -136,4 +140,8 @@ pub trait ControlTarget: Send + Sync + 'static {
     fn diff_snapshots(&self, name: Vec<u8>, other: Option<Vec<u8>>) -> Items<DiffEntry>;
     /// The digest of a snapshot.
     fn digest_snapshot(&self, name: Vec<u8>) -> Items<DigestInfo>;
+    /// Begins a check, a scrub or a collection.
+    async fn start_care(&self, order: CareOrder) -> Result<CareInfo, ApiError>;
+    /// How far it is, once it has ended or after so long.
+    async fn care(&self, id: u64, wait: Duration) -> Result<CareInfo, ApiError>;
 }

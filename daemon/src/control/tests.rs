@@ -1,5 +1,6 @@
 //! Server and client over a real socket, with a made-up mount behind it.
 
+use super::care::{CareInfo, CareOrder, CareReport, FsckReport};
 use super::diff::{Change, DiffEntry, DigestInfo, Kind as DiffKind};
 use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate, Event};
 use super::figures::{FiguresInfo, SnapshotFiguresInfo};
@@ -201,6 +202,17 @@ impl ControlTarget for FakeMount {
         let digest = Some(encode_path(&name)).filter(|name| name != "cut");
         let infos = [None, digest].map(|digest| Ok(DigestInfo { digest, entries: 1, bytes: 2 }));
         Box::pin(futures::stream::iter(infos))
+    }
+    async fn start_care(&self, order: CareOrder) -> Result<CareInfo, ApiError> {
+        match order {
+            CareOrder::Fsck { repair: true, data_rate: Some(7) } => self.care(3, Duration::ZERO).await,
+            _ => Err(ApiError::new(ApiErrorKind::Busy, "another is under way")),
+        }
+    }
+    async fn care(&self, id: u64, wait: Duration) -> Result<CareInfo, ApiError> {
+        let report = FsckReport { found: 2, repaired: 1, ..FsckReport::default() };
+        let report = (wait > Duration::ZERO).then_some(CareReport::Fsck(report));
+        Ok(CareInfo { id, done: 5, total: 10, report })
     }
     async fn set_quota_grace(&self, grace: GraceInfo) -> Result<(), ApiError> {
         if grace.kind == Kind::Group { Err(Error::new(ErrorKind::Io, "no").into()) } else { Ok(()) }
@@ -487,4 +499,19 @@ fn answers_of_many_items_come_one_by_one_with_what_ended_them() {
     assert_eq!(client.digest_snapshot(b"x\xff", &mut |_| heard += 1).expect("a digest").digest.as_deref(), Some("x%FF"));
     assert_eq!(heard, 2);
     assert!(matches!(client.digest_snapshot(b"cut", &mut |_| ()), Err(ClientError::Transport { .. })));
+}
+
+#[test]
+fn care_is_begun_and_asked_about_until_it_ends() {
+    let fixture = Fixture::new(FakeMount::default());
+    let client = fixture.client();
+    let begun = client.start_care(&CareOrder::Fsck { repair: true, data_rate: Some(7) }).unwrap();
+    assert_eq!((begun.id, begun.done, begun.total, begun.report), (3, 5, 10, None));
+    let ended = client.care(begun.id, Duration::from_millis(1)).unwrap();
+    let Some(CareReport::Fsck(report)) = ended.report else { panic!("{ended:?}") };
+    assert!(report.has_problems() && report.found == 2);
+    let refused = client.start_care(&CareOrder::Gc {}).unwrap_err();
+    assert!(matches!(&refused, ClientError::Api(error) if error.kind == ApiErrorKind::Busy), "{refused}");
+    let refused = client.start_care(&CareOrder::Scrub { rate: 1 }).unwrap_err();
+    assert_eq!(refused.to_string(), "another is under way");
 }

@@ -1,33 +1,47 @@
-//! Checking a whole store against the invariants of its rows; for fsck and the tests.
+//! Checking a whole store against the invariants of its rows; for fsck and the tests. What it finds, [`super::repair`] can put right.
+//!
+//! Invariants:
+//! 1. Everything is read from one view, so that a transaction under way is either seen whole or not at all: a store that is in use and sound has no violation.
+//! 2. Memory is bounded: counts of references are made in passes over the maps where there are many.
 
 use super::allocated::recount;
 use super::dir::{decode_dirent, lookup};
-use super::engine::{KeyRange, Order, Table};
+use super::engine::{KeyRange, Order, Table, View};
 use super::inode::{decode_inode, read_inode};
-use super::references::local_blocks;
-use super::rows::{Reading, damaged};
-use super::{FileKind, MetaError, MetaStore};
-use crate::format::rows::{InodeRow, Link, RowError, decode_number, key};
-use crate::ids::Ino;
-use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use super::references::{count_of, count_slots};
+use super::rows::Reading;
+use super::{AssociationRow, FileKind, MetaError, MetaStore};
+use crate::format::rows::{InodeRow, Link, SnapshotRow, key};
+use crate::ids::{Epoch, Ino};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{ControlFlow, RangeInclusive};
+
+/// Counts of references kept in memory at a time, at about 64 bytes each.
+const COUNTS_PER_PASS: u64 = 1 << 20;
+/// The tables in which an inode has rows beside its own.
+const OF_INODES: [Table; 7] =
+    [Table::Dirents, Table::FileMap, Table::Listing, Table::Symlinks, Table::Xattrs, Table::Whiteouts, Table::Links];
 
 /// A broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// Invariant 1: a name without an inode.
-    #[error("{parent} names {ino}, which has no row")]
+    #[error("{parent} names {ino} '{}', which has no row", String::from_utf8_lossy(.name))]
     DanglingName {
         /// The directory.
         parent: Ino,
+        /// The name.
+        name: Vec<u8>,
         /// What it names.
         ino: Ino,
     },
     /// Invariant 1: an inode that believes to hang elsewhere.
-    #[error("{parent} names {ino}, which says it has another name")]
+    #[error("{parent} names {ino} '{}', which says it has another name", String::from_utf8_lossy(.name))]
     WrongLink {
         /// The directory.
         parent: Ino,
+        /// The name.
+        name: Vec<u8>,
         /// What it names.
         ino: Ino,
     },
@@ -61,104 +75,260 @@ pub enum Violation {
         expected: u64,
     },
     /// Rows of an inode that is gone.
-    #[error("{ino} has rows in {table} and none of its own")]
+    #[error("{ino} has rows in {} and none of its own", .table.name())]
     Leftover {
         /// The inode.
         ino: Ino,
         /// Where rows are left.
+        table: Table,
+    },
+    /// Invariant 1, in the tree of a snapshot.
+    #[error("in the snapshot of epoch {}, {parent} names {ino}, which has no row", .epoch.0)]
+    DanglingInSnapshot {
+        /// The snapshot.
+        epoch: Epoch,
+        /// The directory.
+        parent: Ino,
+        /// What it names.
+        ino: Ino,
+    },
+    /// A row that does not decode.
+    #[error("a row in {table} is damaged: {why}")]
+    DamagedRow {
+        /// Where it is.
         table: &'static str,
+        /// What is wrong with it.
+        why: String,
     },
 }
 
 impl MetaStore {
-    /// Checks every row of the current tree; what is wrong with it. Reads everything.
+    /// Checks every row of the current tree, the names in the trees of snapshots, and the references of all; what is wrong. Reads everything.
     pub fn check(&self) -> Result<Vec<Violation>, MetaError> {
-        let reading = self.reading();
-        let mut violations = Vec::new();
-        let mut pins: std::collections::BTreeSet<Ino> = self.pins()?.into_iter().collect();
-        each(&reading, Table::Dirents, &mut |prefix, row| {
+        self.check_while(&|| true)
+    }
+
+    /// The same as long as `go_on` says so; what was found by then.
+    pub fn check_while(&self, go_on: &dyn Fn() -> bool) -> Result<Vec<Violation>, MetaError> {
+        let check = Check { reading: self.reading(), go_on };
+        let mut found = Vec::new();
+        let facts = check.facts(&mut found)?;
+        check.names(&mut found)?;
+        check.inodes(&facts, &mut found)?;
+        check.leftovers(&mut found)?;
+        check_references(&*check.reading.view, go_on, &mut found)?;
+        for epoch in facts.snapshots {
+            let mut dangling = Vec::new();
+            let of = Check { reading: Reading { view: self.engine().view(), epoch }, go_on };
+            of.names_at(epoch, &mut dangling)?;
+            // Of one that was deleted meanwhile, rows have gone.
+            if self.is_kept(epoch) {
+                found.append(&mut dangling);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What is looked up often.
+struct Facts {
+    pins: BTreeSet<Ino>,
+    association_roots: BTreeSet<Ino>,
+    snapshots: Vec<Epoch>,
+}
+
+struct Check<'a> {
+    reading: Reading<'a>,
+    go_on: &'a dyn Fn() -> bool,
+}
+
+type Found<'f> = &'f mut Vec<Violation>;
+type Row<'a> = dyn FnMut(&mut Vec<Violation>, &[u8], &[u8]) -> Result<(), MetaError> + 'a;
+
+impl Check<'_> {
+    /// Visits the newest rows of a table; a row that does not decode is a violation and passed over.
+    fn each(&self, table: Table, found: Found<'_>, visit: &mut Row<'_>) -> Result<(), MetaError> {
+        self.reading.scan(table, &everything(), &mut |prefix, row| {
+            note_damage(found, |found| visit(found, prefix, row))?;
+            Ok(if (self.go_on)() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })
+    }
+
+    /// Visits the rows of a table without versions, in the same way.
+    fn each_plain(&self, table: Table, found: Found<'_>, visit: &mut Row<'_>) -> Result<(), MetaError> {
+        let mut failure = None;
+        self.reading.view.scan(table, &everything(), Order::Ascending, &mut |key, row| {
+            failure = note_damage(found, |found| visit(found, key, row)).err();
+            if failure.is_none() && (self.go_on)() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn exists(&self, ino: Ino) -> Result<bool, MetaError> {
+        Ok(self.reading.newest(Table::Inodes, &key::ino(ino))?.is_some())
+    }
+
+    fn facts(&self, found: Found<'_>) -> Result<Facts, MetaError> {
+        let mut facts = Facts { pins: BTreeSet::new(), association_roots: BTreeSet::new(), snapshots: Vec::new() };
+        self.each_plain(Table::Pins, found, &mut |_, key, _| {
+            facts.pins.extend(key::leading_ino(key));
+            Ok(())
+        })?;
+        self.each_plain(Table::Associations, found, &mut |_, _, row| {
+            let row = AssociationRow::decode(row).map_err(super::rows::damaged(Table::Associations))?;
+            facts.association_roots.insert(row.root);
+            Ok(())
+        })?;
+        self.each_plain(Table::Snapshots, found, &mut |_, _, row| {
+            let row = SnapshotRow::decode(row).map_err(super::rows::damaged(Table::Snapshots))?;
+            facts.snapshots.extend((!row.deleting).then_some(row.epoch));
+            Ok(())
+        })?;
+        Ok(facts)
+    }
+
+    fn names(&self, found: Found<'_>) -> Result<(), MetaError> {
+        self.each(Table::Dirents, found, &mut |found, prefix, row| {
             let (parent, ino) = (key::leading_ino(prefix).unwrap_or(Ino(0)), decode_dirent(row)?.ino);
-            let link = key::dirent_name(prefix).map(|name| Link { parent, name: name.to_vec() });
-            match read_inode(&reading, ino)? {
-                None => violations.push(Violation::DanglingName { parent, ino }),
-                Some(inode) if inode.link != link && !has_further_name(&reading, ino, prefix)? => {
-                    violations.push(Violation::WrongLink { parent, ino })
+            let name = key::dirent_name(prefix).unwrap_or_default().to_vec();
+            let link = Some(Link { parent, name: name.clone() });
+            match read_inode(&self.reading, ino)? {
+                None => found.push(Violation::DanglingName { parent, name, ino }),
+                Some(inode) if inode.link != link && !has_further_name(&self.reading, ino, prefix)? => {
+                    found.push(Violation::WrongLink { parent, name, ino })
                 }
                 Some(_) => {}
             }
             Ok(())
-        })?;
-        each(&reading, Table::Inodes, &mut |prefix, row| {
+        })
+    }
+
+    fn names_at(&self, epoch: Epoch, found: Found<'_>) -> Result<(), MetaError> {
+        self.each(Table::Dirents, found, &mut |found, prefix, row| {
+            let (parent, ino) = (key::leading_ino(prefix).unwrap_or(Ino(0)), decode_dirent(row)?.ino);
+            if !self.exists(ino)? {
+                found.push(Violation::DanglingInSnapshot { epoch, parent, ino });
+            }
+            Ok(())
+        })
+    }
+
+    fn inodes(&self, facts: &Facts, found: Found<'_>) -> Result<(), MetaError> {
+        let mut pins = facts.pins.clone();
+        self.each(Table::Inodes, found, &mut |found, prefix, row| {
             let ino = key::leading_ino(prefix).unwrap_or(Ino(0));
             let row = decode_inode(row)?;
-            if !is_held(&reading, ino, &row)? {
-                violations.push(Violation::Lost(ino));
+            if !is_held(&self.reading, ino, &row)? {
+                found.push(Violation::Lost(ino));
             }
             if pins.remove(&ino) != row.norelease {
-                violations.push(Violation::WrongPin(ino));
+                found.push(Violation::WrongPin(ino));
             }
-            if super::changes::must_be_logged(&row) && self.change_of(ino)?.is_none() {
-                violations.push(Violation::Unlogged(ino));
+            let is_object = ino != Ino::ROOT && !facts.association_roots.contains(&ino);
+            let is_logged = || self.reading.view.get(Table::Changes, &key::ino(ino)).map(|row| row.is_some());
+            if is_object && super::changes::must_be_logged(&row) && !is_logged()? {
+                found.push(Violation::Unlogged(ino));
             }
-            if let Some(found) = row.allocated.filter(|_| row.kind == FileKind::File) {
-                let expected = recount(&reading, ino, &row)?;
-                if found != expected {
-                    violations.push(Violation::WrongAllocated { ino, found, expected });
+            if let Some(counted) = row.allocated.filter(|_| row.kind == FileKind::File) {
+                let expected = recount(&self.reading, ino, &row)?;
+                if counted != expected {
+                    found.push(Violation::WrongAllocated { ino, found: counted, expected });
                 }
             }
             Ok(())
         })?;
-        for table in
-            [Table::Dirents, Table::FileMap, Table::Listing, Table::Symlinks, Table::Xattrs, Table::Whiteouts, Table::Links]
-        {
+        if (self.go_on)() {
+            found.extend(pins.into_iter().map(Violation::WrongPin));
+        }
+        Ok(())
+    }
+
+    fn leftovers(&self, found: Found<'_>) -> Result<(), MetaError> {
+        let of_table = |table: Table| {
             let mut last_seen = Ino::ROOT;
-            each(&reading, table, &mut |prefix, _| {
+            move |found: &mut Vec<Violation>, prefix: &[u8], _: &[u8]| {
                 let ino = key::leading_ino(prefix).unwrap_or(Ino(0));
                 // What is cached of a snapshot's files is in maps of their own.
-                if ino != last_seen && !ino.is_frozen() && read_inode(&reading, ino)?.is_none() {
-                    violations.push(Violation::Leftover { ino, table: table.name() });
+                if ino != last_seen && !ino.is_frozen() && !self.exists(ino)? {
+                    found.push(Violation::Leftover { ino, table });
                 }
                 last_seen = ino;
-                Ok(())
-            })?;
-        }
-        check_references(&reading, &mut violations)?;
-        violations.extend(pins.into_iter().map(Violation::WrongPin));
-        for (ino, _) in self.changes(None, usize::MAX)? {
-            if read_inode(&reading, ino)?.is_none() {
-                violations.push(Violation::Leftover { ino, table: Table::Changes.name() });
+                Ok::<_, MetaError>(())
             }
+        };
+        for table in OF_INODES {
+            self.each(table, found, &mut of_table(table))?;
         }
-        for log in self.intents()? {
-            if read_inode(&reading, log.ino)?.is_none() {
-                violations.push(Violation::Leftover { ino: log.ino, table: Table::Intents.name() });
-            }
-        }
-        Ok(violations)
+        self.each_plain(Table::Changes, found, &mut of_table(Table::Changes))?;
+        self.each_plain(Table::Intents, found, &mut of_table(Table::Intents))
     }
 }
 
-/// Counts what the maps of all epochs refer to.
-fn check_references(reading: &Reading<'_>, violations: &mut Vec<Violation>) -> Result<(), MetaError> {
-    let everything = KeyRange { start: Vec::new(), end: None };
-    let (mut counts, mut failure): (BTreeMap<u64, (u64, u64)>, _) = (BTreeMap::new(), None);
-    reading.view.scan(Table::FileMap, &everything, Order::Ascending, &mut |_, row| {
-        match local_blocks(row) {
-            Ok(blocks) => blocks.for_each(|fingerprint| counts.entry(fingerprint).or_default().0 += 1),
+fn everything() -> KeyRange {
+    KeyRange { start: Vec::new(), end: None }
+}
+
+/// Makes a row that does not decode a violation.
+fn note_damage(found: Found<'_>, visit: impl FnOnce(&mut Vec<Violation>) -> Result<(), MetaError>) -> Result<(), MetaError> {
+    match visit(found) {
+        Err(MetaError::Damaged { table, why }) => {
+            found.push(Violation::DamagedRow { table, why });
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Compares the counts with what the maps of all epochs come to. With a map that does not decode, nothing can be said of any count.
+fn check_references(view: &dyn View, go_on: &dyn Fn() -> bool, found: Found<'_>) -> Result<(), MetaError> {
+    let mut rows = 0;
+    view.scan(Table::Refs, &everything(), Order::Ascending, &mut |_, _| {
+        rows += 1;
+        ControlFlow::Continue(())
+    })?;
+    let passes = rows / COUNTS_PER_PASS + 1;
+    for pass in (0..passes).take_while(|_| go_on()) {
+        note_damage(found, |found| check_share(view, &share(pass, passes), go_on, found))?;
+    }
+    Ok(())
+}
+
+/// One of so many equal parts of all fingerprints.
+fn share(pass: u64, passes: u64) -> RangeInclusive<u64> {
+    let edge = |at: u64| (u128::from(at) << 64) / u128::from(passes);
+    edge(pass) as u64..=(edge(pass + 1) - 1) as u64
+}
+
+fn check_share(
+    view: &dyn View,
+    share: &RangeInclusive<u64>,
+    go_on: &dyn Fn() -> bool,
+    found: Found<'_>,
+) -> Result<(), MetaError> {
+    // What the maps come to, and what is said.
+    let mut counts: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    let whole = count_slots(view, go_on, &mut |fingerprint| {
+        if share.contains(&fingerprint) {
+            counts.entry(fingerprint).or_default().0 += 1;
+        }
+    })?;
+    if !whole {
+        return Ok(());
+    }
+    let range = KeyRange {
+        start: key::reference(*share.start()).to_vec(),
+        end: share.end().checked_add(1).map(|end| key::reference(end).to_vec()),
+    };
+    let mut failure = None;
+    view.scan(Table::Refs, &range, Order::Ascending, &mut |key, row| {
+        match count_of(key, row) {
+            Ok((fingerprint, count)) => counts.entry(fingerprint).or_default().1 = count,
             Err(error) => failure = Some(error),
         }
         ControlFlow::Continue(())
     })?;
-    reading.view.scan(Table::Refs, &everything, Order::Ascending, &mut |key, row| {
-        let found = decode_number(row).ok().zip(key::referenced(key));
-        match found {
-            Some((count, fingerprint)) => counts.entry(fingerprint).or_default().1 = count,
-            None => failure = Some(damaged(Table::Refs)(RowError::Field("count"))),
-        }
-        ControlFlow::Continue(())
-    })?;
-    let wrong = counts.into_iter().filter(|(_, (expected, found))| expected != found);
-    violations.extend(wrong.map(|(fingerprint, (expected, found))| Violation::WrongReferences { fingerprint, found, expected }));
+    let wrong = counts.into_iter().filter(|(_, (expected, said))| expected != said);
+    found.extend(wrong.map(|(fingerprint, (expected, found))| Violation::WrongReferences { fingerprint, found, expected }));
     failure.map_or(Ok(()), Err)
 }
 
@@ -166,15 +336,6 @@ fn check_references(reading: &Reading<'_>, violations: &mut Vec<Violation>) -> R
 fn has_further_name(reading: &Reading<'_>, ino: Ino, entry: &[u8]) -> Result<bool, MetaError> {
     let (Some(parent), Some(name)) = (key::leading_ino(entry), key::dirent_name(entry)) else { return Ok(false) };
     Ok(reading.newest(Table::Links, &key::further_name(ino, parent, name))?.is_some())
-}
-
-type Row<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), MetaError> + 'a;
-
-fn each(reading: &Reading<'_>, table: Table, visit: &mut Row<'_>) -> Result<(), MetaError> {
-    reading.scan(table, &KeyRange { start: Vec::new(), end: None }, &mut |prefix, row| {
-        visit(prefix, row)?;
-        Ok(ControlFlow::Continue(()))
-    })
 }
 
 /// Whether something leads to an inode: the root, a name, or its orphan row.

@@ -119,7 +119,7 @@ fn orphan_entries(txn: &mut Txn<'_>, dir: Ino) -> Result<bool, MetaError> {
 }
 
 /// Removes rows of an inode from a table; whether there may be more.
-fn remove_rows(txn: &mut Txn<'_>, table: Table, ino: Ino) -> Result<bool, MetaError> {
+pub(super) fn remove_rows(txn: &mut Txn<'_>, table: Table, ino: Ino) -> Result<bool, MetaError> {
     let mut prefixes = Vec::new();
     txn.reading().scan(table, &KeyRange::prefix(&key::ino(ino)), &mut |prefix, _| {
         prefixes.push(prefix.to_vec());

@@ -15,6 +15,7 @@ mod names;
 mod orphans;
 mod quota;
 mod quota_model;
+mod repair;
 mod restart;
 mod snapshots;
 mod snapshots_hard;

@@ -13,6 +13,7 @@
 mod ahead;
 mod associations;
 mod attr;
+mod care;
 mod code;
 mod copy;
 mod create;

@@ -5,6 +5,7 @@ mod allocated;
 mod associations;
 mod auto_export;
 mod auto_import;
+mod care;
 mod clones;
 mod conflicts;
 mod consistency;

@@ -2,6 +2,8 @@
 
 mod dra;
 mod export;
+mod fsck;
+mod gc;
 mod hsm;
 mod import;
 mod materialize;
@@ -10,6 +12,7 @@ mod preload;
 mod quickstart;
 mod quota;
 mod release;
+mod scrub;
 mod snapshot;
 mod status;
 mod stripe;
@@ -38,6 +41,9 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), CliError> {
         Command::Task(task) => task::run(&task, cli.json),
         Command::Dra(dra) => dra::run(&dra, cli.json),
         Command::Snapshot(snapshot) => snapshot::run(&snapshot, cli.json),
+        Command::Fsck(fsck) => fsck::run(&fsck, cli.json),
+        Command::Scrub(scrub) => scrub::run(&scrub, cli.json),
+        Command::Gc(of) => gc::run(&of, cli.json),
         Command::Quickstart(quickstart) => quickstart::run(&quickstart),
     }
 }

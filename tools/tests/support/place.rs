@@ -19,22 +19,38 @@ pub struct Run {
 
 impl Place {
     pub fn mounted() -> Self {
-        let config = LoopbackConfig { buckets: vec!["bucket".into()], ..LoopbackConfig::default() };
-        let server = LoopbackS3::start_blocking(config, 1).expect("a server");
-        let home = tempfile::tempdir().expect("a directory");
-        std::fs::create_dir(home.path().join("mnt")).expect("a mount point");
-        let place = Place { server, home };
+        let place = Self::new();
         place.mount();
         place
     }
 
+    /// With nothing mounted yet.
+    pub fn new() -> Self {
+        let config = LoopbackConfig { buckets: vec!["bucket".into()], ..LoopbackConfig::default() };
+        let server = LoopbackS3::start_blocking(config, 1).expect("a server");
+        let home = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(home.path().join("mnt")).expect("a mount point");
+        Place { server, home }
+    }
+
     /// Mounts, again after an unmount.
     pub fn mount(&self) {
-        let (mnt, cache) = (self.path(""), self.home.path().join("cache").display().to_string());
-        let endpoint = self.server.endpoint_url();
-        let local = ["mount", "s3://bucket", &mnt, "--cache", &cache, "--cache-size", "256M"];
+        self.mount_with(&["cache"], &[]);
+    }
+
+    /// The same with these cache directories and further options.
+    pub fn mount_with(&self, caches: &[&str], options: &[&str]) {
+        let (mnt, endpoint) = (self.path(""), self.server.endpoint_url());
+        let caches: Vec<String> = caches.iter().map(|name| self.cache(name).display().to_string()).collect();
+        let caches: Vec<&str> = caches.iter().flat_map(|cache| ["--cache", cache]).collect();
+        let local = ["mount", "s3://bucket", &mnt, "--cache-size", "256M"];
         let remote = ["--region", "us-east-1", "--endpoint-url", &endpoint, "--force-path-style"];
-        self.ok(&[&local[..], &remote].concat());
+        self.ok(&[&local[..], &caches, options, &remote].concat());
+    }
+
+    /// A cache directory.
+    pub fn cache(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
     }
 
     pub fn mnt(&self) -> PathBuf {

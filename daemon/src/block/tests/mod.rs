@@ -1,5 +1,6 @@
 //! Tests of the store as a whole, on devices in memory, failing devices, and a real one.
 
+mod compact;
 mod devices;
 mod faults;
 mod health;
@@ -10,6 +11,7 @@ mod pins;
 mod reclaim;
 mod restart;
 mod roundtrip;
+mod scrub;
 mod stress;
 
 use super::*;

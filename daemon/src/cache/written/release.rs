@@ -19,8 +19,13 @@ impl Cache {
         if self.config.durable {
             self.released.pending.lock().extend_from_slice(fingerprints);
         } else {
-            fingerprints.iter().for_each(|fingerprint| self.store.release(*fingerprint));
+            fingerprints.iter().for_each(|fingerprint| self.let_go(*fingerprint));
         }
+    }
+
+    /// Blocks that nothing refers to as soon as the last commits are durable.
+    pub(in crate::cache) fn on_their_way_out(&self) -> std::collections::HashSet<u64> {
+        self.released.pending.lock().iter().copied().collect()
     }
 
     /// Whether a power cut could leave references to a block, now or by undoing commits.
@@ -49,9 +54,14 @@ impl Cache {
         for fingerprint in known {
             // The same content may have been written again meanwhile.
             if !self.meta.is_referenced(fingerprint)? {
-                self.store.release(fingerprint);
+                self.let_go(fingerprint);
             }
         }
         Ok(())
+    }
+
+    fn let_go(&self, fingerprint: u64) {
+        self.store.release(fingerprint);
+        self.deleted.note(fingerprint);
     }
 }

@@ -72,7 +72,7 @@ fn intents_go_with_what_records_cuts_or_frees_their_file() {
     assert_eq!(store.intents().expect("reads"), [log(files[0], 2..3), log(files[3], 0..3)]);
     assert_eq!(store.check().expect("reads"), []);
     store.log_intents(&[(Ino(9999), 0, intent(0))]).expect("logs");
-    assert_eq!(store.check().expect("reads"), [check::Violation::Leftover { ino: Ino(9999), table: "intents" }]);
+    assert_eq!(store.check().expect("reads"), [check::Violation::Leftover { ino: Ino(9999), table: engine::Table::Intents }]);
 }
 
 #[test]
