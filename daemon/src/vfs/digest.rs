@@ -56,15 +56,17 @@ impl Vfs {
     }
 }
 
+/// Something that is no directory.
+struct Leaf {
+    name: Vec<u8>,
+    path: Vec<u8>,
+    ino: Ino,
+    row: Inode,
+}
+
 /// A step of going through a tree.
 enum Step {
-    /// Something that is no directory.
-    Leaf {
-        name: Vec<u8>,
-        path: Vec<u8>,
-        ino: Ino,
-        row: Inode,
-    },
+    Leaf(Box<Leaf>),
     /// What follows is in this directory, until the `Leave` that belongs to it.
     Enter {
         name: Vec<u8>,
@@ -126,7 +128,7 @@ impl Steps {
             self.enter(ino, path)?;
             return Ok(Some(Step::Enter { name, perm: row.perm }));
         }
-        Ok(Some(Step::Leaf { name, path, ino, row }))
+        Ok(Some(Step::Leaf(Box::new(Leaf { name, path, ino, row }))))
     }
 }
 
@@ -180,14 +182,15 @@ impl Inner {
     }
 
     async fn hash(self: Arc<Self>, step: Step, progress: Arc<DigestProgress>) -> Result<Hashed> {
-        let (name, path, ino, row) = match step {
+        let leaf = match step {
             Step::Enter { name, perm } => {
                 progress.entries.fetch_add(1, Ordering::Relaxed);
                 return Ok(Hashed::Enter { name, perm });
             }
             Step::Leave => return Ok(Hashed::Leave),
-            Step::Leaf { name, path, ino, row } => (name, path, ino, row),
+            Step::Leaf(leaf) => leaf,
         };
+        let Leaf { name, path, ino, row } = *leaf;
         let (kind, perm) = (row.kind, row.perm);
         let digest = match kind {
             FileKind::File => {
