@@ -12,7 +12,7 @@ fn json(text: &str) -> Value {
 
 /// Content that does not compress, in blocks of 128 KiB.
 fn noise(seed: u64, blocks: usize) -> Vec<u8> {
-    let mut state = seed | 1;
+    let mut state = seed * 2 + 1;
     let next = |_| {
         state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         (state >> 56) as u8

@@ -177,6 +177,8 @@ proptest! {
         let mut kept = Trees::new();
         for (serial, step) in steps.iter().enumerate() {
             do_step(&store, step, &mut kept, serial);
+            // As the housekeeping does: what nobody reads any more is not left lying.
+            reclaim(&store);
         }
         let (mut places, mut blocks) = (BTreeSet::new(), BTreeSet::new());
         let epochs: Vec<_> = kept.values().map(|(row, _)| row.epoch).collect();
