@@ -97,11 +97,11 @@ fn a_store_of_a_newer_schema_is_refused_and_left_as_it_is() {
     let engine = MemoryEngine::default();
     let schema = key::setting(Space::Internal, "schema");
     let mut batch = Batch::default();
-    batch.put(Table::Settings, schema.clone(), encode_number(8));
+    batch.put(Table::Settings, schema.clone(), encode_number(9));
     engine.commit(batch, Durability::Process).expect("commits");
     let refused = MetaStore::with_engine(Box::new(engine.clone()), DEFAULTS, NOW).map(drop);
     assert!(matches!(&refused, Err(MetaError::Damaged { why, .. }) if why.contains("newer")), "{refused:?}");
-    assert_eq!(engine.view().get(Table::Settings, &schema).expect("reads"), Some(encode_number(8)));
+    assert_eq!(engine.view().get(Table::Settings, &schema).expect("reads"), Some(encode_number(9)));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_store_of_an_older_schema_is_taken_over() {
         batch.put(Table::Settings, schema.clone(), encode_number(older));
         engine.commit(batch, Durability::Process).expect("commits");
         assert_eq!(names(&on(engine.clone()), Ino::ROOT), ["f"]);
-        assert_eq!(engine.view().get(Table::Settings, &schema).expect("reads"), Some(encode_number(7)));
+        assert_eq!(engine.view().get(Table::Settings, &schema).expect("reads"), Some(encode_number(8)));
     }
 }
 
