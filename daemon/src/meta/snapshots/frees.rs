@@ -14,6 +14,9 @@ use crate::meta::rows::{Reading, damaged};
 use crate::meta::{HOLE, MapChunk, MetaError, MetaStore, Refusal};
 use std::ops::ControlFlow;
 
+/// Called with each key and its row.
+type VisitKey<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), MetaError> + 'a;
+
 /// What a snapshot alone keeps, at one moment; and what is left of others that were deleted, where its deletion comes by.
 pub struct Leaving<'a> {
     reading: Reading<'a>,
@@ -118,7 +121,7 @@ impl Leaving<'_> {
         &self,
         table: Table,
         range: &KeyRange,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), MetaError>,
+        visit: &mut VisitKey<'_>,
     ) -> Result<(), MetaError> {
         let mut failure = None;
         self.reading.view.scan(table, range, Order::Ascending, &mut |key, row| match visit(key, row) {

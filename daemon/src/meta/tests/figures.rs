@@ -141,7 +141,10 @@ fn only_files_that_have_a_name_are_told_of() {
 }
 
 /// A step of the tree, and what is held for which snapshot before: of which file, where, and what.
-fn steps_with_holds() -> impl Strategy<Value = Vec<(Step, Vec<(u8, u8, u8, u8)>)>> {
+/// A step, and what is held after it: which snapshot, file, block, content.
+type StepAndHolds = (Step, Vec<(u8, u8, u8, u8)>);
+
+fn steps_with_holds() -> impl Strategy<Value = Vec<StepAndHolds>> {
     let holds = prop::collection::vec((any::<u8>(), any::<u8>(), any::<u8>(), any::<u8>()), 0..3);
     steps().prop_flat_map(move |steps| steps.into_iter().map(|step| (Just(step), holds.clone())).collect::<Vec<_>>())
 }
