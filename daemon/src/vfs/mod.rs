@@ -28,6 +28,7 @@ mod lookup;
 mod opened;
 mod posix;
 mod preload;
+mod publish;
 mod quota;
 mod read;
 mod readdir;
@@ -52,6 +53,7 @@ pub use hsm::{HsmAction, HsmState};
 pub use import::{ImportDir, ImportPart, ImportRoot, Unread};
 pub use posix::HeadFailure;
 pub use preload::{PreloadFile, preload_parts};
+pub use publish::{PublishOrder, PublishState, PublishView};
 pub use quota::ShownQuota;
 pub use release::{ReleasedBlocks, ReleasedFile};
 pub use restore::Restored;
@@ -136,6 +138,7 @@ struct Inner {
     restoring: preload::Restoring,
     exports: Arc<export::Exports>,
     auto: Arc<export::Auto>,
+    publications: publish::Publications,
     renames: Mutex<()>,
     settled: parking_lot::RwLock<settled::Settled>,
     /// Counts changes of names, by directory (some share a counter): a listing read before the last one may tell the kernel of what
@@ -161,6 +164,7 @@ impl Vfs {
             restoring: preload::Restoring::default(),
             exports: Arc::new(export::Exports::new(config.identity, config.export_bytes)),
             auto: Arc::clone(&auto),
+            publications: publish::Publications::default(),
             renames: Mutex::default(),
             settled: parking_lot::RwLock::default(),
             changes: std::array::from_fn(|_| AtomicU64::new(0)),
