@@ -61,7 +61,7 @@ pub(crate) enum Command {
 /// `forebay mount`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct MountArgs {
-    /// s3://bucket[/prefix], gs://…, az://… or file:///dir; or none, for directories that 'forebay dra create' links to buckets
+    /// s3://bucket[/prefix], gs://…, az://… or file:///dir, with @NAME for a snapshot that was exported there; or none, for directories that 'forebay dra create' links to buckets
     pub(crate) repository: String,
     /// An existing directory
     pub(crate) mountpoint: PathBuf,
@@ -479,6 +479,18 @@ pub(crate) enum SnapshotCommand {
     Restore {
         /// Its name
         name: OsString,
+        #[command(flatten)]
+        of: WhichMount,
+    },
+    /// Write a snapshot to a bucket, from which 'forebay mount URL@NAME' mounts it on any node
+    Export {
+        /// Its name
+        name: OsString,
+        /// s3://bucket[/prefix]; objects of that bucket are not sent again but named, in the version that the snapshot has
+        url: String,
+        /// Copy the bucket's own objects as well, so that they may be replaced and deleted (where the bucket keeps no versions)
+        #[arg(long)]
+        copy: bool,
         #[command(flatten)]
         of: WhichMount,
     },

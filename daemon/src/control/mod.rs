@@ -27,6 +27,8 @@
 //! | `GET /v1/snapshot?name=…` | [`snapshot::SnapshotInfo`] |
 //! | `POST /v1/snapshot/clone` with [`snapshot::SnapshotOrder`]: the snapshot, and the path of the clone | [`snapshot::SnapshotInfo`] of the snapshot |
 //! | `POST /v1/snapshot/restore?name=…` | [`snapshot::RestoredInfo`] |
+//! | `POST /v1/snapshot/export` with [`publish::SnapshotExportOrder`] | [`publish::SnapshotExportInfo`] of the export begun, or of the same one under way |
+//! | `GET /v1/snapshot/export?id=…` | [`publish::SnapshotExportInfo`] |
 //! | `DELETE /v1/snapshot?name=…` | [`snapshot::SnapshotInfo`] of the one that is gone |
 //!
 //! `path` is below the mount's root, without a leading slash, percent-encoded byte for byte (names need not be UTF-8).
@@ -38,6 +40,7 @@
 pub mod client;
 pub mod dra;
 pub mod hsm;
+pub mod publish;
 pub mod quota;
 pub mod server;
 pub mod snapshot;
@@ -56,6 +59,7 @@ use crate::stripe::Layout;
 use async_trait::async_trait;
 use dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use hsm::{HsmInfo, HsmRequest};
+use publish::{SnapshotExportInfo, SnapshotExportOrder};
 use quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use snapshot::{RestoredInfo, SnapshotInfo, SnapshotOrder};
 use std::time::Duration;
@@ -113,6 +117,10 @@ pub trait ControlTarget: Send + Sync + 'static {
     async fn clone_snapshot(&self, order: SnapshotOrder) -> Result<SnapshotInfo, ApiError>;
     /// Rolls a directory back to a snapshot of it.
     async fn restore_snapshot(&self, name: &[u8]) -> Result<RestoredInfo, ApiError>;
+    /// Begins to export a snapshot.
+    async fn export_snapshot(&self, order: SnapshotExportOrder) -> Result<SnapshotExportInfo, ApiError>;
+    /// How an export of a snapshot stands.
+    async fn snapshot_export(&self, id: u64) -> Result<SnapshotExportInfo, ApiError>;
     /// Deletes a snapshot.
     async fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ApiError>;
 }

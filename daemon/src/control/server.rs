@@ -3,7 +3,7 @@
 use super::ControlTarget;
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
-use super::{dra, hsm, snapshot, task};
+use super::{dra, hsm, publish, snapshot, task};
 use crate::stripe::Layout;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{RawQuery, State};
@@ -133,6 +133,7 @@ fn router(target: Arc<dyn ControlTarget>) -> Router {
         .route("/v1/snapshot", get(snapshot::show).delete(snapshot::delete))
         .route("/v1/snapshot/clone", post(snapshot::clone))
         .route("/v1/snapshot/restore", post(snapshot::restore))
+        .route("/v1/snapshot/export", get(publish::show).post(publish::begin))
         .fallback(no_such_request)
         .with_state(target)
 }

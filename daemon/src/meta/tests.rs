@@ -10,6 +10,7 @@ mod inodes;
 mod listing;
 mod names;
 mod orphans;
+mod published;
 mod quota;
 mod quota_model;
 mod restart;

@@ -22,6 +22,7 @@ mod intents;
 mod names;
 mod power;
 mod preload;
+mod publish;
 mod quota;
 mod reads;
 mod release;

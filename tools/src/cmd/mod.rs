@@ -10,6 +10,7 @@ mod quickstart;
 mod quota;
 mod release;
 mod snapshot;
+mod snapshot_export;
 mod status;
 mod stripe;
 mod task;

@@ -1,4 +1,4 @@
-//! `forebay snapshot create|list|show|clone|restore|delete`: trees as they were, also to be seen below `.snapshots` in the root of the mount.
+//! `forebay snapshot create|list|show|clone|restore|export|delete`: trees as they were, also to be seen below `.snapshots` in the root of the mount.
 
 use crate::cli::SnapshotCommand;
 use crate::error::CliError;
@@ -55,6 +55,9 @@ pub(super) fn run(command: &SnapshotCommand, json: bool) -> Result<(), CliError>
                 restored.names, restored.removed, restored.contents, restored.attributes
             ));
             Ok(())
+        }
+        SnapshotCommand::Export { name, url, copy, of } => {
+            super::snapshot_export::run(name, url, *copy, of.mount.as_deref(), json)
         }
         SnapshotCommand::Delete { name, of } => {
             let client = places::daemon_of_maybe(of.mount.as_deref())?;

@@ -110,12 +110,16 @@ struct Publication {
 
 /// Publications since the mount.
 #[derive(Default)]
-pub(super) struct Publications(Mutex<BTreeMap<u64, Publication>>);
+pub(super) struct Publications {
+    all: Mutex<BTreeMap<u64, Publication>>,
+    /// One at a time: two of one snapshot to one place would be in each other's way.
+    turn: tokio::sync::Mutex<()>,
+}
 
 impl Publications {
     /// Enters one; or the number of one that is under way and the same.
     fn begin(&self, order: &PublishOrder) -> std::result::Result<(u64, Arc<Progress>), u64> {
-        let mut all = self.0.lock();
+        let mut all = self.all.lock();
         let running = |publication: &Publication| publication.state == PublishState::Running;
         if let Some((id, _)) = all.iter().find(|(_, publication)| running(publication) && publication.order == *order) {
             return Err(*id);
@@ -134,13 +138,13 @@ impl Publications {
     }
 
     fn end(&self, id: u64, state: PublishState) {
-        if let Some(publication) = self.0.lock().get_mut(&id) {
+        if let Some(publication) = self.all.lock().get_mut(&id) {
             publication.state = state;
         }
     }
 
     fn view(&self, id: u64) -> Option<PublishView> {
-        let all = self.0.lock();
+        let all = self.all.lock();
         let Publication { order, progress, state } = all.get(&id)?;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Some(PublishView {
@@ -208,6 +212,7 @@ impl Inner {
         snapshot: SnapshotRow,
         progress: Arc<Progress>,
     ) -> Result<bool> {
+        let _turn = self.publications.turn.lock().await;
         self.must_be_whole(&snapshot).await?;
         let target = self.target_of(order).await?;
         let publishing = Publishing {
