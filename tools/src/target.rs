@@ -52,7 +52,10 @@ impl Mounted {
     /// Refuses what would change an exported snapshot that is mounted.
     fn must_change(&self) -> Result<(), ApiError> {
         match &self.filesystem.settings().snapshot {
-            Some(name) => Err(ApiError::new(ApiErrorKind::Invalid, format!("an exported snapshot is mounted, '{name}': it does not change"))),
+            Some(name) => Err(ApiError::new(
+                ApiErrorKind::Invalid,
+                format!("an exported snapshot is mounted, '{name}': it does not change"),
+            )),
             None => Ok(()),
         }
     }

@@ -245,8 +245,7 @@ impl EntryLine {
 
     fn entry(self) -> Result<Entry, &'static str> {
         let perm = u16::from_str_radix(&self.mode, 8).ok().filter(|perm| *perm <= PERM_MAX).ok_or("the mode is none")?;
-        let xattrs: BTreeMap<_, _> =
-            self.xattrs.iter().map(|(name, value)| (text::decode(name), text::decode(value))).collect();
+        let xattrs: BTreeMap<_, _> = self.xattrs.iter().map(|(name, value)| (text::decode(name), text::decode(value))).collect();
         if !xattrs.keys().all(|name| key::is_attribute(name)) {
             return Err("an extended attribute's name is none");
         }

@@ -6,7 +6,7 @@ use super::engine::{KeyRange, Order, Table};
 use super::inode::{decode_inode, read_inode};
 use super::references::local_blocks;
 use super::rows::{Reading, damaged};
-use super::{FileKind, MetaError, MetaStore};
+use super::{FileKind, MetaError, MetaStore, PUBLISHED_SETTING};
 use crate::format::rows::{InodeRow, Link, RowError, decode_number, key};
 use crate::ids::Ino;
 use std::collections::BTreeMap;
@@ -74,6 +74,8 @@ impl MetaStore {
     /// Checks every row of the current tree; what is wrong with it. Reads everything.
     pub fn check(&self) -> Result<Vec<Violation>, MetaError> {
         let reading = self.reading();
+        // Nothing of a published snapshot's tree goes to a bucket.
+        let is_published = self.setting(PUBLISHED_SETTING)?.is_some();
         let mut violations = Vec::new();
         let mut pins: std::collections::BTreeSet<Ino> = self.pins()?.into_iter().collect();
         each(&reading, Table::Dirents, &mut |prefix, row| {
@@ -97,7 +99,7 @@ impl MetaStore {
             if pins.remove(&ino) != row.norelease {
                 violations.push(Violation::WrongPin(ino));
             }
-            if super::changes::must_be_logged(&row) && self.change_of(ino)?.is_none() {
+            if !is_published && super::changes::must_be_logged(&row) && self.change_of(ino)?.is_none() {
                 violations.push(Violation::Unlogged(ino));
             }
             if let Some(found) = row.allocated.filter(|_| row.kind == FileKind::File) {

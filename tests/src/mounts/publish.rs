@@ -8,7 +8,7 @@ use forebay_loopback_s3::{Fault, Op, Rule, Versioning};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const URL: &str = "s3://bucket/lib";
 const MANIFEST: &str = "lib/.forebay/snapshots/v1/manifest";
@@ -23,7 +23,11 @@ fn publish_to(mount: &Mounted, url: &str, copy: bool) -> PublishView {
     let id = mount.fs.vfs().publish_snapshot(PublishOrder { name: b"v1".to_vec(), url: url.into(), copy, store });
     let id = id.expect("begins");
     let view = || mount.fs.vfs().publication(id).expect("is known");
-    eventually("the export ends", || view().state != PublishState::Running);
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while view().state == PublishState::Running {
+        assert!(Instant::now() < give_up, "the export does not end: {:?}", view());
+        std::thread::sleep(Duration::from_millis(20));
+    }
     view()
 }
 
@@ -66,9 +70,8 @@ fn attributes(root: &Path) -> String {
     let format = "%P %y %m %U %G %s %T@ %l\\n";
     let found = Command::new("find").arg(root).args(["!", "-type", "d", "-printf", format]).output().expect("runs");
     // A directory's size is its file system's own matter.
-    let dirs = Command::new("find").arg(root).args(["-type", "d", "-printf", "%P %m %n %U %G %T@\\n"]).output().expect("runs");
-    let mut lines: Vec<_> =
-        String::from_utf8_lossy(&[found.stdout, dirs.stdout].concat()).lines().map(str::to_owned).collect();
+    let dirs = Command::new("find").arg(root).args(["-type", "d", "-printf", "%P %m %U %G %T@\\n"]).output().expect("runs");
+    let mut lines: Vec<_> = String::from_utf8_lossy(&[found.stdout, dirs.stdout].concat()).lines().map(str::to_owned).collect();
     lines.sort();
     lines.join("\n")
 }
@@ -76,11 +79,17 @@ fn attributes(root: &Path) -> String {
 /// A mount with objects of the bucket and files made here in the directory `lib`, and a snapshot of it. What it looked like is copied.
 fn prepared(site: &Site) -> (Mounted, tempfile::TempDir) {
     for n in 0..4 {
-        site.bucket().put(&format!("lib/data/o{n}"), noise(n + 1, 150_000), [("file-permissions", "0100600")]);
+        site.bucket().put(&format!("lib/data/o{n}"), noise(2 * n + 1, 150_000), [("file-permissions", "0100600")]);
     }
     site.bucket().put("lib/large", noise(20, 3_000_000), []);
     let mount = site.mount(&Options::default());
     assert_eq!(std::fs::read_dir(mount.path("lib/data")).expect("lists").count(), 4);
+    for n in 0..4 {
+        let name = format!("lib/data/o{n}");
+        assert!(mount.read(&name).expect("reads") == noise(2 * n + 1, 150_000));
+        let mode = || std::fs::metadata(mount.path(&name)).expect("is there").permissions().mode();
+        eventually("its attributes are known", || mode() & 0o7777 == 0o600);
+    }
     std::fs::create_dir_all(mount.path("lib/made/deep")).expect("makes");
     std::fs::write(mount.path("lib/made/file"), noise(9, 700_000)).expect("writes");
     std::fs::write(mount.path("lib/made/deep/with % and ü"), b"named").expect("writes");
@@ -143,7 +152,8 @@ fn a_snapshot_is_mounted_elsewhere_as_it_was_by_version_ids() {
     // A mount of the prefix shows nothing of it, and says so.
     let plain = site.place().elsewhere();
     let plain = plain.place.mount(&Options { prefix: "/lib".into(), ..Options::default() });
-    let names: Vec<_> = std::fs::read_dir(plain.root()).expect("lists").map(|entry| entry.expect("an entry").file_name()).collect();
+    let names: Vec<_> =
+        std::fs::read_dir(plain.root()).expect("lists").map(|entry| entry.expect("an entry").file_name()).collect();
     assert_eq!(names, ["data", "large"], "what was made here was not exported as files");
     let (hidden, _) = plain.fs.hidden_keys(10).expect("reads");
     assert_eq!(hidden, [("lib/.forebay/".to_owned(), "'.forebay' holds snapshots that were exported".to_owned())]);
@@ -162,7 +172,7 @@ fn without_versions_what_was_replaced_is_stale_and_never_the_new_bytes() {
     spoil(&site);
     let elsewhere = site.place().elsewhere();
     let other = mounted(&elsewhere);
-    assert!(other.read("data/o2").expect("reads") == noise(3, 150_000));
+    assert!(other.read("data/o2").expect("reads") == noise(5, 150_000));
     for name in ["data/o0", "data/o1"] {
         assert_eq!(other.read(name).expect_err("is gone").raw_os_error(), Some(libc::ESTALE), "{name}");
     }
@@ -176,7 +186,11 @@ fn what_is_gone_before_the_export_fails_it_by_name() {
     let mount = site.mount(&Options::default());
     take(&mount, "v1", "lib");
     let view = publish_to(&mount, URL, false);
-    assert_eq!((failure(&view).kind, failure(&view).message.contains("had not been listed")), (ErrorKind::Stale, true), "{view:?}");
+    assert_eq!(
+        (failure(&view).kind, failure(&view).message.contains("had not been listed")),
+        (ErrorKind::Stale, true),
+        "{view:?}"
+    );
     mount.fs.vfs().delete_snapshot(b"v1").expect("deletes");
     assert_eq!(std::fs::read_dir(mount.path("lib/sub")).expect("lists").count(), 1);
     take(&mount, "v1", "lib");
@@ -210,7 +224,7 @@ fn a_snapshot_goes_to_another_bucket_and_comes_from_several() {
     site.server.create_bucket("attic").expect("makes");
     let (mount, looked) = prepared(&site);
     // Exported files, too, are objects of the bucket.
-    assert!(export(&mount).failed.lock().expect("no panic").is_empty());
+    export(&mount);
     mount.fs.vfs().delete_snapshot(b"v1").expect("deletes");
     take(&mount, "v1", "lib");
     let view = publish_to(&mount, "s3://attic", false);
@@ -230,8 +244,7 @@ fn a_snapshot_goes_to_another_bucket_and_comes_from_several() {
 fn an_interrupted_export_goes_on_and_sends_nothing_twice() {
     let site = Site::new();
     let (mount, looked) = prepared(&site);
-    let refused = || Rule::new(Fault::Status { status: 403, code: "AccessDenied".into() });
-    site.server.faults().add(refused().on(Op::PutObject).key_prefix(MANIFEST));
+    site.server.faults().add(Rule::new(Fault::AccessDenied).on(Op::PutObject).key_prefix(MANIFEST));
     let view = publish_to(&mount, URL, true);
     assert_eq!((failure(&view).kind, view.copied, view.sent), (ErrorKind::AccessDenied, 4, 4), "{view:?}");
     site.server.faults().clear();
@@ -287,7 +300,6 @@ fn a_large_manifest_and_large_files_go_out_in_parts() {
         std::os::unix::fs::symlink(&target, mount.path(&format!("lib/l{n:04}"))).expect("links");
     }
     take(&mount, "v1", "lib");
-    site.server.faults().set_latency(Duration::ZERO);
     published(&mount, false);
     assert!(site.bucket().bytes(MANIFEST).expect("is there").len() > 8 << 20);
     assert_eq!(site.bucket().uploads(), []);

@@ -1,6 +1,7 @@
 //! The objects that a snapshot's files have their bytes in: those that are in the bucket, as far as they are still what they were; a copy of them; or what is read here and sent.
 
 use super::{Found, Publishing, count};
+use crate::cache::Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::located::bare;
 use crate::format::manifest::data_prefix;
@@ -12,10 +13,32 @@ use crate::repository::write::{
 };
 use crate::repository::{GetRequest, ObjectHeaders, Pin, Precondition, StoreError, Urgency, WriteToken};
 use crate::vfs::export::{COPY_PART, PARTS_AT_ONCE, WHOLE_UP_TO, parts_of};
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryFutureExt, TryStreamExt};
 use std::ops::Range;
 
 const URGENCY: Urgency = Urgency::Ahead;
+
+/// Why content did not become an object.
+enum Unsent {
+    /// The bucket's doing.
+    Store(StoreError),
+    /// It could not be read here.
+    Here(Error),
+}
+
+type Sent<T> = std::result::Result<T, Unsent>;
+
+impl From<StoreError> for Unsent {
+    fn from(error: StoreError) -> Self {
+        Unsent::Store(error)
+    }
+}
+
+impl From<Error> for Unsent {
+    fn from(error: Error) -> Self {
+        Unsent::Here(error)
+    }
+}
 
 impl Publishing {
     /// The object that has a file's bytes when this returns; `None` if it has none, or is no file.
@@ -104,7 +127,7 @@ impl Publishing {
                     headers: Some(ObjectHeaders::default()),
                     precondition: Precondition::Absent,
                 };
-                self.inner.repository.copy(request, token, URGENCY).await
+                self.inner.repository.copy(request, token, URGENCY).await.map_err(Unsent::Store)
             }
         };
         match copied {
@@ -113,16 +136,19 @@ impl Publishing {
                 Ok(Some(pin))
             }
             // The source, or what was not to be there: sending says which.
-            Err(StoreError::Changed { .. } | StoreError::NotFound { .. } | StoreError::Unsupported { .. }) => Ok(None),
-            Err(error) => Err(self.failed(&error)),
+            Err(Unsent::Store(StoreError::Changed { .. } | StoreError::NotFound { .. } | StoreError::Unsupported { .. })) => {
+                Ok(None)
+            }
+            Err(Unsent::Store(error)) => Err(self.failed(&error)),
+            Err(Unsent::Here(error)) => Err(error),
         }
     }
 
-    async fn copy_in_parts(&self, size: u64, source: CopySource, located: &str, token: WriteToken) -> Result<Pin, StoreError> {
+    async fn copy_in_parts(&self, size: u64, source: CopySource, located: &str, token: WriteToken) -> Sent<Pin> {
         self.in_parts(located, token, |upload| async move {
             let copy = |(number, range): (u32, Range<u64>)| {
                 let request = CopyPartRequest { upload: upload.clone(), number, source: source.clone(), range };
-                self.inner.repository.copy_part(request, URGENCY)
+                self.inner.repository.copy_part(request, URGENCY).map_err(Unsent::Store)
             };
             futures::stream::iter(parts_of(size, COPY_PART)).map(copy).buffered(PARTS_AT_ONCE).try_collect().await
         })
@@ -131,46 +157,43 @@ impl Publishing {
 
     /// Reads a file through the cache and sends it.
     async fn send(&self, found: &Found, located: &str, token: WriteToken) -> Result<Pin> {
-        let (inner, size) = (&self.inner, found.row.size);
-        let reader = inner.cache.reader(inner.file_of(found.ino, &found.row)?, false);
-        let sent = if size <= WHOLE_UP_TO {
-            let _memory = inner.memory_for(size).await;
-            let body = inner.read_part(&reader, 0..size).await?;
-            let headers = ObjectHeaders::default();
-            let request = PutRequest { key: located.to_owned(), body, headers, precondition: Precondition::Absent };
-            inner.repository.put(request, token, URGENCY).await
-        } else {
-            let part = limits::part_size_for(size).map_err(|error| Error::new(ErrorKind::TooLarge, error.to_string()))?;
-            let unread = parking_lot::Mutex::new(None);
-            let send = |(number, range): (u32, Range<u64>), upload: Upload| {
-                let (reader, unread) = (&reader, &unread);
-                async move {
-                    let _memory = inner.memory_for(range.end - range.start).await;
-                    let body = inner.read_part(reader, range).await.map_err(|error| {
-                        let failure = StoreError::Permanent { what: upload.key.clone(), message: error.to_string() };
-                        *unread.lock() = Some(error);
-                        failure
-                    })?;
-                    inner.repository.put_part(PartRequest { upload, number, body }, URGENCY).await
-                }
-            };
-            let sent = self.in_parts(located, token, |upload| async move {
-                let parts = futures::stream::iter(parts_of(size, part)).map(|part| send(part, upload.clone()));
-                parts.buffered(PARTS_AT_ONCE).try_collect().await
-            });
-            let sent = sent.await;
-            match unread.into_inner() {
-                Some(error) => return Err(error),
-                None => sent,
-            }
+        let size = found.row.size;
+        let reader = self.inner.cache.reader(self.inner.file_of(found.ino, &found.row)?, false);
+        let sent = match size {
+            ..=WHOLE_UP_TO => self.send_whole(&reader, size, located, token).await,
+            _ => self.send_in_parts(&reader, size, located, token).await,
         };
-        let pin = sent.map_err(|error| match error {
-            StoreError::Changed { .. } => self.in_the_way(located),
-            error => self.failed(&error),
+        let pin = sent.map_err(|unsent| match unsent {
+            Unsent::Here(error) => error,
+            Unsent::Store(StoreError::Changed { .. }) => self.in_the_way(located),
+            Unsent::Store(error) => self.failed(&error),
         })?;
         count(&self.progress.sent, 1);
         count(&self.progress.sent_bytes, size);
         Ok(pin)
+    }
+
+    async fn send_whole(&self, reader: &Reader, size: u64, located: &str, token: WriteToken) -> Sent<Pin> {
+        let _memory = self.inner.memory_for(size).await;
+        let body = self.inner.read_part(reader, 0..size).await?;
+        let (key, headers, precondition) = (located.to_owned(), ObjectHeaders::default(), Precondition::Absent);
+        Ok(self.inner.repository.put(PutRequest { key, body, headers, precondition }, token, URGENCY).await?)
+    }
+
+    async fn send_in_parts(&self, reader: &Reader, size: u64, located: &str, token: WriteToken) -> Sent<Pin> {
+        let part = limits::part_size_for(size).map_err(StoreError::Limit)?;
+        self.in_parts(located, token, |upload| async move {
+            let send = |(number, range): (u32, Range<u64>)| {
+                let upload = upload.clone();
+                async move {
+                    let _memory = self.inner.memory_for(range.end - range.start).await;
+                    let body = self.inner.read_part(reader, range).await?;
+                    Ok(self.inner.repository.put_part(PartRequest { upload, number, body }, URGENCY).await?)
+                }
+            };
+            futures::stream::iter(parts_of(size, part)).map(send).buffered(PARTS_AT_ONCE).try_collect().await
+        })
+        .await
     }
 
     fn in_the_way(&self, located: &str) -> Error {
@@ -182,9 +205,9 @@ impl Publishing {
     }
 
     /// An object made of parts, where there is none.
-    async fn in_parts<F>(&self, located: &str, token: WriteToken, send: impl FnOnce(Upload) -> F) -> Result<Pin, StoreError>
+    async fn in_parts<F>(&self, located: &str, token: WriteToken, send: impl FnOnce(Upload) -> F) -> Sent<Pin>
     where
-        F: Future<Output = Result<Vec<Part>, StoreError>>,
+        F: Future<Output = Sent<Vec<Part>>>,
     {
         let repository = &self.inner.repository;
         let begin = BeginRequest { key: located.to_owned(), headers: ObjectHeaders::default() };
@@ -192,7 +215,7 @@ impl Publishing {
         let done = async {
             let parts = send(upload.clone()).await?;
             let complete = CompleteRequest { upload: upload.clone(), parts, precondition: Precondition::Absent };
-            repository.complete_multipart(complete, token, URGENCY).await
+            Ok(repository.complete_multipart(complete, token, URGENCY).await?)
         };
         let done = done.await;
         if done.is_err()

@@ -1,7 +1,9 @@
 //! Writing a manifest as its lines come: whole if it is small, else in parts, so that no more than a part is in memory.
 
 use crate::repository::limits::USUAL_PART;
-use crate::repository::write::{BeginRequest, CompleteRequest, Part, PartRequest, PutRequest, SystemHeaders, Upload, UploadsRequest};
+use crate::repository::write::{
+    BeginRequest, CompleteRequest, Part, PartRequest, PutRequest, SystemHeaders, Upload, UploadsRequest,
+};
 use crate::repository::{ObjectHeaders, Precondition, Repository, StoreError, Urgency, WriteToken};
 use std::sync::Arc;
 

@@ -131,8 +131,7 @@ impl Publications {
         }
         let id = all.last_key_value().map_or(1, |(last, _)| last + 1);
         let progress = Arc::<Progress>::default();
-        let publication =
-            Publication { order: order.clone(), progress: Arc::clone(&progress), state: PublishState::Running };
+        let publication = Publication { order: order.clone(), progress: Arc::clone(&progress), state: PublishState::Running };
         all.insert(id, publication);
         Ok((id, progress))
     }
@@ -206,12 +205,7 @@ struct Publishing {
 
 impl Inner {
     /// Publishes a snapshot; whether it was published before.
-    async fn publish(
-        self: &Arc<Self>,
-        order: &PublishOrder,
-        snapshot: SnapshotRow,
-        progress: Arc<Progress>,
-    ) -> Result<bool> {
+    async fn publish(self: &Arc<Self>, order: &PublishOrder, snapshot: SnapshotRow, progress: Arc<Progress>) -> Result<bool> {
         let _turn = self.publications.turn.lock().await;
         self.must_be_whole(&snapshot).await?;
         let target = self.target_of(order).await?;
@@ -275,7 +269,9 @@ impl Publishing {
         let mut hash = blake3::Hasher::new();
         hash.update(&self.inner.config.identity.to_be_bytes());
         hash.update(&self.snapshot.epoch.0.to_be_bytes());
-        of.iter().for_each(|piece| drop(hash.update(piece)));
+        for piece in of {
+            hash.update(piece);
+        }
         let bytes: [u8; 16] = std::array::from_fn(|at| hash.finalize().as_bytes()[at]);
         WriteToken::from_bits(u128::from_be_bytes(bytes))
     }
@@ -308,11 +304,7 @@ impl Publishing {
     }
 
     async fn write(&self, writer: &mut ManifestWriter) -> Result<()> {
-        let header = Header {
-            name: self.name.clone(),
-            path: self.snapshot.path.clone(),
-            taken_ns: self.snapshot.created_ns,
-        };
+        let header = Header { name: self.name.clone(), path: self.snapshot.path.clone(), taken_ns: self.snapshot.created_ns };
         let mut encoder = Encoder::begin(&header, &mut writer.buffer);
         let mut tree = Tree::of(&self.inner, &self.snapshot)?;
         loop {
@@ -331,9 +323,8 @@ impl Publishing {
     }
 
     async fn entry(&self, found: Found) -> Result<Entry> {
-        let by_name = |error: Error| {
-            Error::new(error.kind, format!("'/{}' of the snapshot: {}", text::encode(&found.path), error.message))
-        };
+        let by_name =
+            |error: Error| Error::new(error.kind, format!("'/{}' of the snapshot: {}", text::encode(&found.path), error.message));
         let object = self.object_of(&found).await.map_err(by_name)?;
         let entry = found.entry(&self.inner, object).map_err(by_name)?;
         count(&self.progress.entries, 1);

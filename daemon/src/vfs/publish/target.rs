@@ -73,8 +73,7 @@ impl Inner {
         match target.same.first() {
             Some(linked) => target.association = *linked,
             None => {
-                let (store, _) =
-                    crate::repository::open(&settings_for(&url, order)).map_err(|error| invalid(&error))?;
+                let (store, _) = crate::repository::open(&settings_for(&url, order)).map_err(|error| invalid(&error))?;
                 target.association = self.meta.new_association().map_err(metadata_error)?;
                 self.repository.link(target.association, store);
                 target.linked_in = Some(Arc::clone(&self.repository));
@@ -89,7 +88,10 @@ impl Inner {
 fn settings_for(url: &RepositoryUrl, order: &PublishOrder) -> RepositorySettings {
     let mounted = &order.store;
     let is_same_kind = mounted.is_none()
-        || mounted.url.parse::<RepositoryUrl>().is_ok_and(|mounted| std::mem::discriminant(&mounted) == std::mem::discriminant(url));
+        || mounted
+            .url
+            .parse::<RepositoryUrl>()
+            .is_ok_and(|mounted| std::mem::discriminant(&mounted) == std::mem::discriminant(url));
     match is_same_kind {
         true => RepositorySettings { url: order.url.clone(), ..mounted.clone() },
         false => RepositorySettings::plain(&order.url, mounted.deadline),

@@ -69,8 +69,8 @@ impl Tree {
 
 impl Found {
     /// What the manifest says of it.
-    pub(super) fn entry(self, inner: &Inner, object: Option<Origin>) -> Result<Entry> {
-        let Found { path, ino, row } = self;
+    pub(super) fn entry(&self, inner: &Inner, object: Option<Origin>) -> Result<Entry> {
+        let (ino, row) = (self.ino, &self.row);
         let node = match row.kind {
             FileKind::Directory => Node::Directory,
             FileKind::File => Node::File { size: row.size, object },
@@ -87,6 +87,6 @@ impl Found {
             }
         }
         let (perm, uid, gid, mtime_ns) = (row.perm, row.uid, row.gid, row.mtime_ns);
-        Ok(Entry { path, perm, uid, gid, mtime_ns, xattrs, node })
+        Ok(Entry { path: self.path.clone(), perm, uid, gid, mtime_ns, xattrs, node })
     }
 }
