@@ -1,8 +1,10 @@
 //! Snapshots exported to a bucket, and mounted from there elsewhere.
 
 use super::export::{export, noise};
+use super::import::import;
 use crate::fixtures::mounted::{Elsewhere, Mounted, Options, Site, eventually};
 use forebay_daemon::error::{Error, ErrorKind};
+use forebay_daemon::meta::TaskState;
 use forebay_daemon::vfs::{PublishOrder, PublishState, PublishView};
 use forebay_loopback_s3::{Fault, Op, Rule, Versioning};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -242,6 +244,27 @@ fn a_snapshot_goes_to_another_bucket_and_comes_from_several() {
     drop(mount);
     is_same_tree(looked.path(), other.root());
     assert_eq!(site.server.bucket("attic").keys().len(), 9);
+}
+
+#[test]
+fn a_root_without_a_bucket_is_exported_too_and_an_import_of_the_place_passes_it_over() {
+    let site = Site::new();
+    let mount = site.mount(&Options { unlinked: true, ..Options::default() });
+    std::fs::create_dir(mount.path("made")).expect("makes");
+    for n in 0..5 {
+        std::fs::write(mount.path(&format!("made/f{n}")), noise(n + 1, 10_000)).expect("writes");
+    }
+    take(&mount, "v1", "");
+    assert_eq!(published(&mount, false).sent, 5);
+    let elsewhere = site.place().elsewhere();
+    is_same_tree(&mount.path(".snapshots/v1"), mounted(&elsewhere).root());
+    let bucket = site.place().elsewhere();
+    let bucket = bucket.place.mount(&Options::default());
+    let row = import(&bucket, "", false);
+    assert_eq!((row.state, row.counters.succeeded), (TaskState::Succeeded, 0), "{row:?}");
+    let (hidden, _) = bucket.fs.hidden_keys(10).expect("reads");
+    assert_eq!(hidden.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["lib/.forebay/"]);
+    assert_eq!(std::fs::read_dir(bucket.path("lib")).expect("lists").count(), 0);
 }
 
 #[test]
