@@ -4,6 +4,7 @@ mod cache_dir;
 mod care;
 mod memory;
 mod offline;
+mod published;
 mod watching;
 
 pub use offline::{OfflineCheck, check_offline};
@@ -11,7 +12,7 @@ pub use offline::{OfflineCheck, check_offline};
 use crate::block::{BlockStore, BlockStoreConfig};
 use crate::cache::{Cache, CacheConfig, Components};
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::{Deployment, RepositorySettings, Settings};
+use crate::config::{Deployment, MetadataTtl, PosixMetadata, RepositorySettings, Settings};
 use crate::control::dra::AssociationInfo;
 use crate::control::types::{DeviceStatus, Requests, Status, Unexported};
 use crate::ids::{AssociationId, FsId};
@@ -35,6 +36,7 @@ use crate::vfs::{AssociationView, EVENT_QUEUE_URL, RootAssociation, Vfs, VfsConf
 use cache_dir::CacheDir;
 use memory::Shares;
 use parking_lot::Mutex;
+use published::{Manifest, Stand};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -117,11 +119,27 @@ impl FileSystem {
             handle.block_on(repository.check_access(&key_prefix)).map_err(|error| StartError(error.to_string()))?;
         }
 
+        let manifest = handle.block_on(Manifest::find(&settings, &key_prefix, &repository))?;
+
         let shares = Shares::of(settings.memory_target.0, settings.dirty_copies);
         let dirs = lock_dirs(&settings)?;
         warn_of_shared_disks(&settings);
-        let meta = Arc::new(open_meta(&settings, &dirs[0], metadata, shares, clock.wall_ns())?);
-        let fs = identity(&meta, &settings)?;
+        let mut meta = open_meta(&settings, &dirs[0], metadata, shares, clock.wall_ns())?;
+        let mut fs = identity(&meta, &settings)?;
+        if let Some(manifest) = &manifest {
+            let stand = manifest.stand(&meta, &settings)?;
+            if stand == Stand::Begun {
+                // Before anything else is in the cache: nothing else is lost.
+                drop(meta);
+                dirs[0].forget_metadata()?;
+                meta = open_meta(&settings, &dirs[0], None, shares, clock.wall_ns())?;
+                fs = identity(&meta, &settings)?;
+            }
+            if stand != Stand::Loaded {
+                handle.block_on(manifest.load(&meta, &repository))?;
+            }
+        }
+        let meta = Arc::new(meta);
         let pool = BufferPool::new(shares.arena);
         let array = match devices {
             Some(devices) => DeviceArray::new(devices),
@@ -157,8 +175,9 @@ impl FileSystem {
         let layout = Layout { stripe_count: settings.stripe_count, stripe_size: settings.stripe_size.0 };
         let config = VfsConfig {
             key_prefix,
-            metadata_ttl: settings.metadata_ttl,
-            posix_metadata: settings.posix_metadata,
+            // A snapshot does not change, and its manifest says all there is to be known.
+            metadata_ttl: manifest.as_ref().map_or(settings.metadata_ttl, |_| MetadataTtl::Indefinite),
+            posix_metadata: manifest.as_ref().map_or(settings.posix_metadata, |_| PosixMetadata::Off),
             layout,
             identity: u128::from_be_bytes(fs.0),
             store_deadline: settings.repository.deadline,
@@ -280,7 +299,7 @@ impl FileSystem {
         let counters = self.cache.counters();
         let requests = self.repository.counters();
         Status {
-            repository: self.settings.repository.url.clone(),
+            repository: self.settings.source(),
             mountpoint: String::new(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -400,9 +419,9 @@ impl Drop for FileSystem {
     }
 }
 
-/// What the mount says of the root's bucket, if it names one.
+/// What the mount says of the root's bucket, if it names one. A snapshot is linked to nothing: it is read from the bucket, and neither listed nor exported.
 fn root_association(settings: &Settings) -> Option<RootAssociation> {
-    (!settings.repository.is_none()).then(|| RootAssociation {
+    (!settings.repository.is_none() && settings.snapshot.is_none()).then(|| RootAssociation {
         settings: settings.repository.clone(),
         auto_import: settings.auto_import.map(|auto| EventBits::new(auto.new, auto.changed, auto.deleted)),
         auto_export: settings.auto_export,
@@ -472,12 +491,12 @@ fn open_meta(
 fn identity(meta: &MetaStore, settings: &Settings) -> Result<FsId, StartError> {
     let failed = |error: crate::meta::MetaError| StartError(format!("metadata: {error}"));
     let dir = settings.cache_dirs[0].display();
-    let here = format!("{} {}", settings.repository.url, settings.repository.endpoint_url.as_deref().unwrap_or_default());
+    let here = format!("{} {}", settings.source(), settings.repository.endpoint_url.as_deref().unwrap_or_default());
     if let Some(id) = meta.setting("fs-id").map_err(failed)? {
         let of = meta.setting(REPOSITORY_SETTING).map_err(failed)?.unwrap_or_default();
         let of = String::from_utf8_lossy(&of);
         if of.trim_end() != here.trim_end() {
-            let url = &settings.repository.url;
+            let url = settings.source();
             let why = match of.trim() {
                 RepositorySettings::NONE => {
                     format!("has a root without a bucket; mount it as 'none', or give {url} its own --cache")

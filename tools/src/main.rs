@@ -2,6 +2,7 @@
 
 mod care;
 mod cli;
+mod cli_data;
 mod cmd;
 mod daemonize;
 mod dra_table;

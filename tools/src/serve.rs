@@ -34,7 +34,7 @@ enum End {
 
 /// Runs a mount from start to end.
 pub(crate) fn run(plan: MountPlan, ready: Ready) -> Result<(), CliError> {
-    let url = plan.settings.repository.url.clone();
+    let url = plan.settings.source();
     let serving = match Serving::start(plan) {
         Ok(serving) => serving,
         Err(error) => {

@@ -6,6 +6,7 @@ use crate::store_settings::{Scheme, check_url, repository};
 use forebay_daemon::config::{
     AutoExport, AutoImport, Deployment, MetadataTtl, OnConflict, Polling, PosixMetadata, RepositorySettings, Settings,
 };
+use forebay_daemon::format::text;
 use forebay_daemon::repository::queue::queue_host;
 use forebay_daemon::units::{ByteCount, MIB};
 use forebay_fuse::MountOptions;
@@ -64,13 +65,19 @@ pub(crate) fn bad<T>(thing: impl Into<String>, cause: impl Into<String>, way_out
 
 /// Checks the arguments of `forebay mount`.
 pub(crate) fn plan(args: &MountArgs, user: &User) -> Checked<MountPlan> {
-    let repository = match args.repository.as_str() {
+    let (url, snapshot) = split_snapshot(&args.repository);
+    // One spelling of a name, however it was given.
+    let snapshot = snapshot.map(|name| text::encode(&text::decode(name)));
+    if snapshot.is_some() {
+        check_snapshot(args)?;
+    }
+    let repository = match url {
         RepositorySettings::NONE => no_repository(args)?,
         url => repository(url, &args.store)?,
     };
     let auto_import = auto_import(args)?;
     let mountpoint = absolute(&args.mountpoint, user);
-    let cache_dirs = cache_dirs(args, user, &repository, &mountpoint)?;
+    let cache_dirs = cache_dirs(args, user, (&repository, snapshot.as_deref()), &mountpoint)?;
     let settings = Settings {
         cache_size: args.cache_size.as_deref().map(|text| nonzero_size("--cache-size", text)).transpose()?,
         memory_target: memory_target(args.memory_target.as_deref())?,
@@ -100,18 +107,42 @@ pub(crate) fn plan(args: &MountArgs, user: &User) -> Checked<MountPlan> {
         dir_mode: mode("--dir-mode", args.dir_mode.as_deref())?,
         cache_dirs,
         repository,
+        snapshot,
     };
     Ok(MountPlan {
         options: MountOptions {
-            source: settings.repository.url.clone(),
+            source: settings.source(),
             allow_other: args.allow_other,
-            read_only: args.read_only,
+            read_only: args.read_only || settings.snapshot.is_some(),
             no_exec: args.noexec,
         },
         log: log_file(args, user, &settings),
         settings,
         mountpoint,
     })
+}
+
+/// The URL, and the name of the snapshot in `URL@NAME`. An `@` before the last slash is part of a prefix.
+fn split_snapshot(repository: &str) -> (&str, Option<&str>) {
+    match repository.rsplit_once('@') {
+        Some((url, name)) if url.contains("://") && !name.is_empty() && !name.contains('/') => (url, Some(name)),
+        _ => (repository, None),
+    }
+}
+
+/// What makes no sense for a snapshot that was exported.
+fn check_snapshot(args: &MountArgs) -> Checked<()> {
+    let options = [
+        ("--auto-import", args.auto_import.is_some()),
+        ("--auto-export", args.auto_export.is_some()),
+        ("--on-conflict", args.on_conflict.is_some()),
+        ("--posix-metadata", args.posix_metadata.is_some()),
+        ("--metadata-ttl", args.metadata_ttl.is_some()),
+    ];
+    match options.into_iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => bad(option, format!("'{}' is a snapshot, which does not change", args.repository), "leave it out"),
+        None => Ok(()),
+    }
 }
 
 /// A mount whose root has no bucket.
@@ -212,7 +243,12 @@ fn absolute(path: &Path, user: &User) -> PathBuf {
 
 // The cache.
 
-fn cache_dirs(args: &MountArgs, user: &User, repository: &RepositorySettings, mountpoint: &Path) -> Checked<Vec<PathBuf>> {
+fn cache_dirs(
+    args: &MountArgs,
+    user: &User,
+    repository: (&RepositorySettings, Option<&str>),
+    mountpoint: &Path,
+) -> Checked<Vec<PathBuf>> {
     if args.cache.is_empty() {
         return default_cache_dir(user, repository).map(|dir| vec![dir]);
     }
@@ -234,7 +270,7 @@ fn cache_dirs(args: &MountArgs, user: &User, repository: &RepositorySettings, mo
     Ok(dirs)
 }
 
-fn default_cache_dir(user: &User, repository: &RepositorySettings) -> Checked<PathBuf> {
+fn default_cache_dir(user: &User, repository: (&RepositorySettings, Option<&str>)) -> Checked<PathBuf> {
     match &user.home {
         Some(home) => Ok(home.join(".cache/forebay").join(repository_id(repository))),
         None => bad("--cache", "there is no home directory for the default", "name a cache directory"),
@@ -242,10 +278,11 @@ fn default_cache_dir(user: &User, repository: &RepositorySettings) -> Checked<Pa
 }
 
 /// A name for a repository that stays the same from mount to mount: a hash of its URL (one slash at the end more or less is no
-/// difference) and its endpoint.
-fn repository_id(repository: &RepositorySettings) -> String {
+/// difference), its endpoint, and a snapshot there.
+fn repository_id((repository, snapshot): (&RepositorySettings, Option<&str>)) -> String {
     let endpoint = repository.endpoint_url.as_deref().unwrap_or_default();
-    let identity = format!("{}\0{endpoint}", repository.url.trim_end_matches('/'));
+    let mut identity = format!("{}\0{endpoint}", repository.url.trim_end_matches('/'));
+    identity.extend(snapshot.iter().flat_map(|name| ["\0", name]));
     blake3::hash(identity.as_bytes()).to_hex()[..16].to_owned()
 }
 

@@ -44,6 +44,33 @@ fn what_comes_in_by_itself_is_named() {
 }
 
 #[test]
+fn an_at_sign_after_the_last_slash_names_a_snapshot() {
+    let of = |url: &str| plan(&args(&[url, "/mnt"]), &user()).unwrap();
+    for (url, bucket, snapshot) in [
+        ("s3://b/p@v1", "s3://b/p", Some("v1")),
+        ("s3://b@v%201%40", "s3://b", Some("v 1@")),
+        ("s3://b/p/@%ff", "s3://b/p/", Some("%FF")),
+        ("s3://b/a@b/", "s3://b/a@b/", None),
+        ("s3://b/a@b/c", "s3://b/a@b/c", None),
+        ("file:///srv/d@v", "file:///srv/d", Some("v")),
+    ] {
+        let plan = of(url);
+        assert_eq!((plan.settings.repository.url.as_str(), plan.settings.snapshot.as_deref()), (bucket, snapshot), "{url}");
+        assert_eq!(plan.options.read_only, snapshot.is_some(), "{url}");
+    }
+    let plan = of("s3://b/p/@v1");
+    assert_eq!((plan.options.source.as_str(), plan.settings.source().as_str()), ("s3://b/p@v1", "s3://b/p@v1"));
+    let caches = ["s3://b/p", "s3://b/p@v1", "s3://b/p@v2"].map(|url| of(url).settings.cache_dirs);
+    assert!(caches[0] != caches[1] && caches[1] != caches[2] && caches[0] != caches[2]);
+    let error = plan_error(&["s3://b@v1", "/mnt", "--auto-export=new"]);
+    assert!(error.contains("--auto-export") && error.contains("does not change"), "{error}");
+}
+
+fn plan_error(line: &[&str]) -> String {
+    plan(&args(line), &user()).unwrap_err().to_string()
+}
+
+#[test]
 fn two_copies_go_to_two_directories() {
     assert_eq!(planned(&["--dirty-copies=2", "--cache=/a", "--cache=/b"]).settings.dirty_copies, 2);
 }

@@ -8,6 +8,7 @@ use forebay_daemon::control::dra::{AssociationInfo, AssociationOrder, Associatio
 use forebay_daemon::control::figures::{FiguresInfo, SnapshotFiguresInfo};
 use forebay_daemon::control::hsm::{self, HsmInfo, HsmRequest};
 use forebay_daemon::control::lines::Items;
+use forebay_daemon::control::publish::{SnapshotExportInfo, SnapshotExportOrder};
 use forebay_daemon::control::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use forebay_daemon::control::snapshot::{RestoredInfo, SnapshotInfo, SnapshotOrder};
 use forebay_daemon::control::task::{TaskInfo, TaskOrder};
@@ -49,6 +50,19 @@ fn unmount_error(error: UnmountError) -> ApiError {
         UnmountError::Refused { .. } => ApiErrorKind::Failed,
     };
     ApiError::new(kind, error.to_string())
+}
+
+impl Mounted {
+    /// Refuses what would change an exported snapshot that is mounted.
+    fn must_change(&self) -> Result<(), ApiError> {
+        match &self.filesystem.settings().snapshot {
+            Some(name) => Err(ApiError::new(
+                ApiErrorKind::Invalid,
+                format!("an exported snapshot is mounted, '{name}': it does not change"),
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
 #[async_trait]
@@ -125,6 +139,7 @@ impl ControlTarget for Mounted {
     }
 
     async fn create_association(&self, order: AssociationOrder) -> Result<AssociationInfo, ApiError> {
+        self.must_change()?;
         let deadline = self.filesystem.settings().repository.deadline;
         let made = self.filesystem.vfs().create_association(order.request(deadline)).await?;
         Ok(self.filesystem.association_info(made))
@@ -164,6 +179,7 @@ impl ControlTarget for Mounted {
     }
 
     async fn clone_snapshot(&self, order: SnapshotOrder) -> Result<SnapshotInfo, ApiError> {
+        self.must_change()?;
         let (filesystem, (name, path)) = (Arc::clone(&self.filesystem), order.parts());
         self.filesystem.vfs().clone_snapshot(&name, &path).await?;
         let of = name.clone();
@@ -174,7 +190,20 @@ impl ControlTarget for Mounted {
     }
 
     async fn restore_snapshot(&self, name: &[u8]) -> Result<RestoredInfo, ApiError> {
+        self.must_change()?;
         Ok(self.filesystem.vfs().restore_snapshot(name).await?.into())
+    }
+
+    async fn export_snapshot(&self, order: SnapshotExportOrder) -> Result<SnapshotExportInfo, ApiError> {
+        let (filesystem, order) = (Arc::clone(&self.filesystem), order.request(&self.filesystem.settings().repository));
+        let id = blocking(move || filesystem.vfs().publish_snapshot(order)).await??;
+        self.snapshot_export(id).await
+    }
+
+    async fn snapshot_export(&self, id: u64) -> Result<SnapshotExportInfo, ApiError> {
+        let found = self.filesystem.vfs().publication(id);
+        let none = || ApiError::new(ApiErrorKind::NotFound, format!("there is no export of a snapshot with number {id}"));
+        found.map(SnapshotExportInfo::from).ok_or_else(none)
     }
 
     async fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ApiError> {

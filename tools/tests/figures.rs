@@ -59,7 +59,7 @@ fn figures_of_a_mount_a_path_and_a_snapshot() {
     // The removed file is freed within a second or two; both are what only the snapshot has then.
     let began = std::time::Instant::now();
     let frees = || json(&place.ok(&["snapshot", "show", "s", "--json", "--mount", &mount]))["data"]["frees_bytes"].clone();
-    while frees() != Value::from(2 << 20) {
+    while frees() != 2 << 20 {
         assert!(began.elapsed().as_secs() < 20, "{}", frees());
         std::thread::sleep(std::time::Duration::from_millis(100));
     }

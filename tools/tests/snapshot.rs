@@ -142,3 +142,67 @@ fn differences_and_digests_are_shown_and_checked() {
         assert!(run.stderr.contains(says), "{}", run.stderr);
     }
 }
+
+#[test]
+fn a_snapshot_is_exported_and_mounted_elsewhere() {
+    let place = Place::mounted();
+    let mount = place.path("");
+    std::fs::create_dir(place.mnt().join("data")).expect("makes");
+    std::fs::write(place.mnt().join("data/file"), "then").expect("writes");
+    place.ok(&["snapshot", "create", "v 1@x", "--path", &place.path("data")]);
+    std::fs::write(place.mnt().join("data/file"), "now").expect("writes");
+    let export = |more: &[&str]| {
+        place.forebay(&[&["snapshot", "export", "v 1@x", "s3://bucket/published/", "--mount", &mount], more].concat())
+    };
+    let run = export(&[]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stdout.starts_with("2 names, 1 objects sent") && run.stdout.contains("published@v 1%40x DIR"), "{}", run.stdout);
+    let again: Value = serde_json::from_str(&export(&["--json"]).stdout).expect("JSON");
+    assert_eq!((&again["state"], &again["already"]), (&"SUCCEEDED".into(), &true.into()), "{again}");
+    let run = export(&["--copy"]);
+    assert_eq!((run.code, run.stderr.contains("has another snapshot 'v 1@x'")), (Some(1), true), "{}", run.stderr);
+    let run = place.forebay(&["snapshot", "export", "none", "s3://bucket", "--mount", &mount]);
+    assert_eq!((run.code, run.stderr.contains("there is no snapshot 'none'")), (Some(1), true), "{}", run.stderr);
+
+    let home = tempfile::tempdir().expect("a directory");
+    let (there, cache) = (home.path().join("mnt"), home.path().join("cache"));
+    std::fs::create_dir(&there).expect("a mount point");
+    let (there_text, cache) = (there.display().to_string(), cache.display().to_string());
+    let endpoint = place.server.endpoint_url();
+    let mounted = |what: &str, more: &[&str]| {
+        let local = ["mount", what, &there_text, "--cache", &cache, "--cache-size", "256M"];
+        let remote = ["--region", "us-east-1", "--endpoint-url", &endpoint, "--force-path-style"];
+        place.forebay(&[&local[..], &remote, more].concat())
+    };
+    for (what, more, code, says) in [
+        ("s3://bucket/published@v2", &[][..], 1, "there is no exported snapshot 'v2' at s3://bucket/published"),
+        ("s3://bucket/published@v 1%40x", &["--auto-import", "new"], 2, "a snapshot, which does not change"),
+    ] {
+        let run = mounted(what, more);
+        assert_eq!((run.code, run.stderr.contains(says)), (Some(code), true), "{what}: {}", run.stderr);
+    }
+    let run = mounted("s3://bucket/published@v 1%40x", &[]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let _unmounted = Unmounted(&place, &there_text);
+    assert_eq!(std::fs::read_to_string(there.join("file")).expect("reads"), "then");
+    let refused = std::fs::write(there.join("file"), "no").expect_err("is refused");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    let run = place.forebay(&["dra", "create", &format!("{there_text}/new"), "s3://bucket/other"]);
+    assert_eq!((run.code, run.stderr.contains("an exported snapshot is mounted")), (Some(1), true), "{}", run.stderr);
+    let status: Value = serde_json::from_str(&place.ok(&["status", &there_text, "--json"])).expect("JSON");
+    assert!(status.to_string().contains("s3://bucket/published@v 1@x"), "{status}");
+    place.ok(&["umount", &there_text]);
+    assert_eq!(mounted("s3://bucket/published@v%201%40x", &[]).code, Some(0), "another spelling of the same name");
+    assert_eq!(std::fs::read_to_string(there.join("file")).expect("reads"), "then");
+}
+
+/// Takes a mount down at the end.
+struct Unmounted<'a>(&'a Place, &'a str);
+
+impl Drop for Unmounted<'_> {
+    fn drop(&mut self) {
+        if self.0.forebay(&["umount", "--discard", self.1]).code != Some(0) {
+            let _ = forebay_fuse::Unmounter::new(self.1).detach();
+        }
+    }
+}

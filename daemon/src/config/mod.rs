@@ -229,6 +229,9 @@ impl Default for Polling {
 pub struct Settings {
     /// The bucket.
     pub repository: RepositorySettings,
+    /// The name of a snapshot that was exported there, as text: it is mounted, and not what the bucket has.
+    #[serde(default)]
+    pub snapshot: Option<String>,
     /// One directory per device, in order; never empty.
     pub cache_dirs: Vec<PathBuf>,
     /// Bytes per device; `None` takes all but 5 % of the file system it is on.
@@ -274,6 +277,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What is mounted, for people: the URL, and `@` and the name of a snapshot.
+    pub fn source(&self) -> String {
+        let url = &self.repository.url;
+        self.snapshot.as_ref().map_or_else(|| url.clone(), |name| format!("{}@{name}", url.trim_end_matches('/')))
+    }
+
     /// Block size: the unit of hashing, dedup, compression and eviction, in bytes.
     pub const BLOCK_SIZE: u32 = 128 << 10;
     /// The least `--memory-target` that leaves room for every budget.

@@ -6,6 +6,7 @@ use super::SocketDir;
 use super::care::{CareInfo, CareOrder};
 use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use super::hsm::{HsmInfo, HsmRequest};
+use super::publish::{SnapshotExportInfo, SnapshotExportOrder};
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use super::snapshot::{RestoredInfo, SnapshotInfo, SnapshotOrder};
 use super::task::{TaskInfo, TaskOrder};
@@ -194,6 +195,16 @@ impl Client {
     pub fn restore_snapshot(&self, name: &[u8]) -> Result<RestoredInfo, ClientError> {
         let uri = format!("/v1/snapshot/restore?name={}", percent_encode(name, NON_ALPHANUMERIC));
         self.call(Method::POST, &uri, ())
+    }
+
+    /// Begins to export a snapshot.
+    pub fn export_snapshot(&self, order: &SnapshotExportOrder) -> Result<SnapshotExportInfo, ClientError> {
+        self.call(Method::POST, "/v1/snapshot/export", order)
+    }
+
+    /// How an export of a snapshot stands.
+    pub fn snapshot_export(&self, id: u64) -> Result<SnapshotExportInfo, ClientError> {
+        self.call(Method::GET, &format!("/v1/snapshot/export?id={id}"), ())
     }
 
     /// Deletes a snapshot.

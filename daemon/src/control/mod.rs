@@ -27,6 +27,8 @@
 //! | `GET /v1/snapshot?name=…` | [`snapshot::SnapshotInfo`] |
 //! | `POST /v1/snapshot/clone` with [`snapshot::SnapshotOrder`]: the snapshot, and the path of the clone | [`snapshot::SnapshotInfo`] of the snapshot |
 //! | `POST /v1/snapshot/restore?name=…` | [`snapshot::RestoredInfo`] |
+//! | `POST /v1/snapshot/export` with [`publish::SnapshotExportOrder`] | [`publish::SnapshotExportInfo`] of the export begun, or of the same one under way |
+//! | `GET /v1/snapshot/export?id=…` | [`publish::SnapshotExportInfo`] |
 //! | `DELETE /v1/snapshot?name=…` | [`snapshot::SnapshotInfo`] of the one that is gone |
 //! | `GET /v1/figures` | [`figures::FiguresInfo`] of the file system |
 //! | `GET /v1/figures?path=…` | [`figures::FiguresInfo`] of what is at and below a path, also in a snapshot |
@@ -51,6 +53,7 @@ pub mod dra;
 pub mod figures;
 pub mod hsm;
 pub mod lines;
+pub mod publish;
 pub mod quota;
 pub mod server;
 pub mod snapshot;
@@ -73,6 +76,7 @@ use dra::{AssociationInfo, AssociationOrder, AssociationUpdate};
 use figures::{FiguresInfo, SnapshotFiguresInfo};
 use hsm::{HsmInfo, HsmRequest};
 use lines::Items;
+use publish::{SnapshotExportInfo, SnapshotExportOrder};
 use quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use snapshot::{RestoredInfo, SnapshotInfo, SnapshotOrder};
 use std::time::Duration;
@@ -130,6 +134,10 @@ pub trait ControlTarget: Send + Sync + 'static {
     async fn clone_snapshot(&self, order: SnapshotOrder) -> Result<SnapshotInfo, ApiError>;
     /// Rolls a directory back to a snapshot of it.
     async fn restore_snapshot(&self, name: &[u8]) -> Result<RestoredInfo, ApiError>;
+    /// Begins to export a snapshot.
+    async fn export_snapshot(&self, order: SnapshotExportOrder) -> Result<SnapshotExportInfo, ApiError>;
+    /// How an export of a snapshot stands.
+    async fn snapshot_export(&self, id: u64) -> Result<SnapshotExportInfo, ApiError>;
     /// Deletes a snapshot.
     async fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ApiError>;
     /// Figures of what is at and below a path; without one of the file system.

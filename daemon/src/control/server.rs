@@ -3,7 +3,7 @@
 use super::ControlTarget;
 use super::quota::{GraceInfo, Kind, QuotaInfo, QuotaReport, QuotaRequest};
 use super::types::{ApiError, ApiErrorKind, HiddenKeys, Status, StripeInfo, StripeRequest};
-use super::{care, diff, dra, figures, hsm, snapshot, task};
+use super::{care, diff, dra, figures, hsm, publish, snapshot, task};
 use crate::stripe::Layout;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{RawQuery, State};
@@ -138,6 +138,7 @@ fn router(target: Arc<dyn ControlTarget>) -> Router {
         .route("/v1/snapshot/diff", get(diff::diff))
         .route("/v1/snapshot/digest", get(diff::digest))
         .route("/v1/care", get(care::show).post(care::start))
+        .route("/v1/snapshot/export", get(publish::show).post(publish::begin))
         .fallback(no_such_request)
         .with_state(target)
 }

@@ -2,11 +2,11 @@
 
 use super::server::{Target, parameter};
 use super::types::{ApiError, ApiErrorKind};
+pub use crate::format::text::{decode as decode_path, encode as encode_path};
 use crate::task::{Shown, TaskError, TaskKind, TaskRequest, report_of};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{RawQuery, State};
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -68,21 +68,6 @@ pub struct TaskInfo {
     pub last_error: Option<String>,
     /// Where its completion report is, or will be.
     pub report: Option<String>,
-}
-
-/// A path as [`TaskOrder`] has it.
-pub fn encode_path(path: &[u8]) -> String {
-    let escaped = |bytes: &[u8]| percent_encode(bytes, NON_ALPHANUMERIC).to_string();
-    let piece = |chunk: std::str::Utf8Chunk<'_>| {
-        let plain = |c: char| if c == '%' || c.is_control() { escaped(c.to_string().as_bytes()) } else { c.to_string() };
-        chunk.valid().chars().map(plain).collect::<String>() + &escaped(chunk.invalid())
-    };
-    path.utf8_chunks().map(piece).collect()
-}
-
-/// The path that [`encode_path`] made a text of.
-pub fn decode_path(text: &str) -> Vec<u8> {
-    percent_decode_str(text).collect()
 }
 
 impl TaskOrder {

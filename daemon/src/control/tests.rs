@@ -6,6 +6,7 @@ use super::dra::{AssociationInfo, AssociationOrder, AssociationUpdate, Event};
 use super::figures::{FiguresInfo, SnapshotFiguresInfo};
 use super::hsm::{HsmInfo, HsmRequest};
 use super::lines::Items;
+use super::publish::{SnapshotExportInfo, SnapshotExportOrder};
 use super::quota::{Amount, Standing};
 use super::snapshot::{RestoredInfo, SnapshotInfo, SnapshotOrder};
 use super::task::encode_path;
@@ -17,7 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::{AssociationId, Epoch, Ino};
 use crate::meta::{AssociationState, EventBits, SnapshotRow};
 use crate::task::{Shown, TaskError, TaskKind, TaskRow};
-use crate::vfs::{AssociationChange, AssociationView, Figures};
+use crate::vfs::{AssociationChange, AssociationView, Figures, PublishState, PublishView};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -174,6 +175,16 @@ impl ControlTarget for FakeMount {
     }
     async fn restore_snapshot(&self, name: &[u8]) -> Result<RestoredInfo, ApiError> {
         Ok(RestoredInfo { names: name.len() as u64, removed: 2, contents: 3, attributes: 4 })
+    }
+    async fn export_snapshot(&self, order: SnapshotExportOrder) -> Result<SnapshotExportInfo, ApiError> {
+        let order = order.request(&RepositorySettings::plain("s3://mounted", Duration::from_secs(1)));
+        let state = PublishState::Failed(Error::new(ErrorKind::Stale, "gone"));
+        let view = PublishView { id: 7, order, state, entries: 1, referenced: 2, copied: 3, sent: 4, sent_bytes: 5, kept: 6 };
+        Ok(view.into())
+    }
+    async fn snapshot_export(&self, id: u64) -> Result<SnapshotExportInfo, ApiError> {
+        let order = SnapshotExportOrder { name: "a%FF".into(), url: "s3://b".into(), copy: true };
+        Ok(SnapshotExportInfo { id, ..self.export_snapshot(order).await? })
     }
     async fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotInfo, ApiError> {
         if name != b"a\xff" {
@@ -458,6 +469,11 @@ fn snapshots_are_named_by_any_bytes() {
     assert!(none(client.snapshot(b"b").expect_err("there is none")));
     assert_eq!(client.clone_snapshot(&order).expect("clones").name, "a%FF");
     assert_eq!(client.restore_snapshot(b"a\xff").expect("restores").names, 2);
+    let order = SnapshotExportOrder { name: encode_path(b"a\xff"), url: "s3://b/p".into(), copy: false };
+    let export = client.export_snapshot(&order).expect("begins");
+    assert_eq!((export.id, export.name.as_str(), export.url.as_str()), (7, "a%FF", "s3://b/p"));
+    assert_eq!((export.state.as_str(), export.error.as_deref(), export.has_ended()), ("FAILED", Some("gone"), true));
+    assert_eq!(client.snapshot_export(9).expect("is there").id, 9);
     assert_eq!(client.delete_snapshot(b"a\xff").expect("deletes").name, "a%FF");
     assert!(none(client.delete_snapshot(b"b").expect_err("there is none")));
 }

@@ -115,6 +115,12 @@ impl CacheDir {
         let _ = fs::remove_file(self.unclean());
     }
 
+    /// Removes the metadata, for it to begin anew.
+    pub(super) fn forget_metadata(&self) -> Result<(), StartError> {
+        let removed = fs::remove_dir_all(self.metadata());
+        removed.map_err(|error| StartError(format!("cache directory {}: {error}", self.path.display())))
+    }
+
     fn wipe(&self) -> std::io::Result<()> {
         let absent_is_fine = |result: std::io::Result<()>| match result {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

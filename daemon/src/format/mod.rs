@@ -1,5 +1,5 @@
 //! Every byte on disk: what the block store writes to a device (superblock, segment header, extent header, footer), and the
-//! rows of the metadata engine in [`rows`]. Keys of objects are [`located`]. Access control lists ([`acl`]) are values of extended attributes.
+//! rows of the metadata engine in [`rows`]. Keys of objects are [`located`]. What a snapshot is in a bucket is in [`manifest`]. Access control lists ([`acl`]) are values of extended attributes.
 //! What a [`digest`] of a tree is of is written here as well.
 //!
 //! All integers are little-endian. Each structure starts with a four-byte magic and a CRC-32C of every byte that follows
@@ -13,9 +13,11 @@ pub mod digest;
 pub mod extent;
 pub mod geometry;
 pub mod located;
+pub mod manifest;
 pub mod rows;
 pub mod segment;
 pub mod superblock;
+pub mod text;
 
 pub use extent::{Encoding, ExtentBuilder, ExtentHeader, FrameHeader, FrameSpec};
 pub use geometry::Geometry;

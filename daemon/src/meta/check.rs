@@ -10,7 +10,7 @@ use super::engine::{KeyRange, Order, Table, View};
 use super::inode::{decode_inode, read_inode};
 use super::references::{count_of, count_slots};
 use super::rows::Reading;
-use super::{AssociationRow, FileKind, MetaError, MetaStore};
+use super::{AssociationRow, FileKind, MetaError, MetaStore, PUBLISHED_SETTING};
 use crate::format::rows::{InodeRow, Link, SnapshotRow, key};
 use crate::ids::{Epoch, Ino};
 use std::collections::{BTreeMap, BTreeSet};
@@ -135,6 +135,8 @@ struct Facts {
     pins: BTreeSet<Ino>,
     association_roots: BTreeSet<Ino>,
     snapshots: Vec<Epoch>,
+    /// It is the tree of a published snapshot, of which nothing goes to a bucket.
+    is_published: bool,
 }
 
 struct Check<'a> {
@@ -169,7 +171,13 @@ impl Check<'_> {
     }
 
     fn facts(&self, found: Found<'_>) -> Result<Facts, MetaError> {
-        let mut facts = Facts { pins: BTreeSet::new(), association_roots: BTreeSet::new(), snapshots: Vec::new() };
+        let published = self.reading.view.get(Table::Settings, &key::setting(key::Space::User, PUBLISHED_SETTING))?;
+        let mut facts = Facts {
+            pins: BTreeSet::new(),
+            association_roots: BTreeSet::new(),
+            snapshots: Vec::new(),
+            is_published: published.is_some(),
+        };
         self.each_plain(Table::Pins, found, &mut |_, key, _| {
             facts.pins.extend(key::leading_ino(key));
             Ok(())
@@ -226,7 +234,7 @@ impl Check<'_> {
             }
             let is_object = ino != Ino::ROOT && !facts.association_roots.contains(&ino);
             let is_logged = || self.reading.view.get(Table::Changes, &key::ino(ino)).map(|row| row.is_some());
-            if is_object && super::changes::must_be_logged(&row) && !is_logged()? {
+            if is_object && !facts.is_published && super::changes::must_be_logged(&row) && !is_logged()? {
                 found.push(Violation::Unlogged(ino));
             }
             if let Some(counted) = row.allocated.filter(|_| row.kind == FileKind::File) {

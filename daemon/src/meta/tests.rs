@@ -13,6 +13,7 @@ mod inodes;
 mod listing;
 mod names;
 mod orphans;
+mod published;
 mod quota;
 mod quota_model;
 mod repair;

@@ -13,6 +13,7 @@
 
 use super::{ListPage, ObjectSummary};
 use crate::format::located::TAG;
+use crate::format::manifest::OWN_NAME;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Bound;
@@ -33,6 +34,8 @@ pub enum HiddenReason {
     NulByte,
     /// A part that begins with U+10FFFF, which stands for nothing and marks keys here ([`crate::format::located`]).
     Reserved,
+    /// `.forebay`, under which snapshots are kept in the bucket ([`crate::format::manifest`]).
+    OwnName,
     /// There are keys below it, so that its name is a directory's.
     ShadowedByDirectory,
 }
@@ -45,6 +48,7 @@ impl fmt::Display for HiddenReason {
             HiddenReason::NameTooLong => "a part of the key is longer than 255 bytes",
             HiddenReason::NulByte => "the key has a NUL byte",
             HiddenReason::Reserved => "a part of the key begins with U+10FFFF, which is no character",
+            HiddenReason::OwnName => "'.forebay' holds snapshots that were exported",
             HiddenReason::ShadowedByDirectory => "a directory has the same name",
         })
     }
@@ -157,6 +161,7 @@ pub fn name_fault(name: &str) -> Option<HiddenReason> {
         _ if name.len() > NAME_MAX => Some(HiddenReason::NameTooLong),
         _ if name.contains('\0') => Some(HiddenReason::NulByte),
         _ if name.starts_with(TAG) => Some(HiddenReason::Reserved),
+        OWN_NAME => Some(HiddenReason::OwnName),
         _ => None,
     }
 }

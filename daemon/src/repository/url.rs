@@ -113,6 +113,17 @@ impl RepositoryUrl {
             RepositoryUrl::Directory { .. } => "",
         }
     }
+
+    /// Whether both are of one bucket, or of one directory.
+    pub fn is_same_store(&self, other: &RepositoryUrl) -> bool {
+        match (self, other) {
+            (RepositoryUrl::S3 { bucket: a, .. }, RepositoryUrl::S3 { bucket: b, .. })
+            | (RepositoryUrl::Gcs { bucket: a, .. }, RepositoryUrl::Gcs { bucket: b, .. })
+            | (RepositoryUrl::Azure { container: a, .. }, RepositoryUrl::Azure { container: b, .. }) => a == b,
+            (RepositoryUrl::Directory { path: a }, RepositoryUrl::Directory { path: b }) => a == b,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for RepositoryUrl {

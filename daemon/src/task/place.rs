@@ -54,15 +54,6 @@ pub(crate) fn report_of(place: &str, id: u64, kind: TaskKind) -> String {
     format!("{}/task-{id}/{}", shown(place), report::name_of(kind))
 }
 
-fn is_same_store(a: &RepositoryUrl, b: &RepositoryUrl) -> bool {
-    match (a, b) {
-        (RepositoryUrl::S3 { bucket: a, .. }, RepositoryUrl::S3 { bucket: b, .. }) => a == b,
-        (RepositoryUrl::Gcs { bucket: a, .. }, RepositoryUrl::Gcs { bucket: b, .. }) => a == b,
-        (RepositoryUrl::Azure { container: a, .. }, RepositoryUrl::Azure { container: b, .. }) => a == b,
-        _ => false,
-    }
-}
-
 impl ReportStores {
     /// Checks where a report is to go, before there is a task. Blocks; not from within the runtime.
     pub(super) fn check(&self, place: &str) -> Result<(), TaskError> {
@@ -109,7 +100,7 @@ impl ReportStores {
         }
         let prefix = repository::keymap::mount_prefix(url.prefix());
         let mounted = self.settings.url.parse::<RepositoryUrl>().ok();
-        if mounted.as_ref().is_some_and(|mounted| is_same_store(mounted, &url)) {
+        if mounted.as_ref().is_some_and(|mounted| mounted.is_same_store(&url)) {
             return Ok(Place::Bucket { repository: Arc::clone(&self.repository), prefix, is_mounted: true });
         }
         let is_same_kind = mounted.is_some_and(|mounted| std::mem::discriminant(&mounted) == std::mem::discriminant(&url));

@@ -200,7 +200,7 @@ impl Inner {
                 let lost = |error| Error::new(ErrorKind::Io, format!("it could not be read: {error}"));
                 (&mut work.0).await.map_err(lost).and_then(|outcome| outcome)
             }
-            FileKind::Symlink => self.target_of(ino).map(|target| Digest::of(&target)),
+            FileKind::Symlink => self.link_target_of(ino).map(|target| Digest::of(&target)),
             FileKind::CharDevice | FileKind::BlockDevice => {
                 let (major, minor) = (libc::major(row.rdev.into()), libc::minor(row.rdev.into()));
                 Ok(Digest::of_device(major, minor))
@@ -213,7 +213,7 @@ impl Inner {
         Ok(Hashed::Leaf { name, kind, perm, digest })
     }
 
-    fn target_of(&self, ino: Ino) -> Result<Vec<u8>> {
+    fn link_target_of(&self, ino: Ino) -> Result<Vec<u8>> {
         let target = self.meta.symlink_target(ino).map_err(metadata_error)?;
         target.ok_or_else(|| Error::new(ErrorKind::Stale, "its target is not known"))
     }

@@ -7,6 +7,7 @@ use super::lookup::attr_of;
 use super::types::{Entry, Lookup};
 use super::{Inner, metadata_error};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::manifest::OWN_NAME;
 use crate::ids::Ino;
 use crate::meta::{FileKind, Inode};
 use std::time::Duration;
@@ -26,6 +27,9 @@ pub(super) fn must_be_now(ino: Ino) -> Result<()> {
 /// Refuses names that cannot be made, moved or removed.
 pub(super) fn may_change_name(parent: Ino, name: &[u8]) -> Result<()> {
     must_be_now(parent)?;
+    if name == OWN_NAME.as_bytes() {
+        return Err(Error::new(ErrorKind::NotPermitted, "'.forebay' is kept for snapshots that are exported to buckets"));
+    }
     if parent == Ino::ROOT && name == SNAPSHOTS_NAME {
         return Err(Error::new(ErrorKind::Busy, "'.snapshots' in the root shows snapshots; 'forebay snapshot' changes them"));
     }

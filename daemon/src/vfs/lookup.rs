@@ -144,7 +144,8 @@ impl Inner {
     pub(super) async fn recheck_now(self: &Arc<Self>, ino: Ino) -> Result<()> {
         let Some((parent, name)) = self.meta.parent_of(ino).map_err(metadata_error)? else { return Ok(()) };
         let directory = self.directory(parent)?;
-        self.probe(&directory, &name).await
+        // In a directory that no bucket has, the name stands for what it stood for when it was made.
+        if directory.in_store { self.probe(&directory, &name).await } else { Ok(()) }
     }
 }
 

@@ -33,6 +33,7 @@ mod materialize;
 mod opened;
 mod posix;
 mod preload;
+mod publish;
 mod quota;
 mod read;
 mod readdir;
@@ -60,6 +61,7 @@ pub use import::{ImportDir, ImportPart, ImportRoot, Unread};
 pub use materialize::{MaterializedFile, Materializing};
 pub use posix::HeadFailure;
 pub use preload::{PreloadFile, preload_parts};
+pub use publish::{PublishOrder, PublishState, PublishView};
 pub use quota::ShownQuota;
 pub use release::{ReleasedBlocks, ReleasedFile};
 pub use restore::Restored;
@@ -144,6 +146,7 @@ struct Inner {
     restoring: preload::Restoring,
     exports: Arc<export::Exports>,
     auto: Arc<export::Auto>,
+    publications: publish::Publications,
     renames: Mutex<()>,
     last_count: figures::LastCount,
     settled: parking_lot::RwLock<settled::Settled>,
@@ -170,6 +173,7 @@ impl Vfs {
             restoring: preload::Restoring::default(),
             exports: Arc::new(export::Exports::new(config.identity, config.export_bytes)),
             auto: Arc::clone(&auto),
+            publications: publish::Publications::default(),
             renames: Mutex::default(),
             last_count: figures::LastCount::default(),
             settled: parking_lot::RwLock::default(),

@@ -33,7 +33,7 @@ fn ended(mount: &Mounted, id: u64) -> TaskRow {
     shown.row
 }
 
-fn import(mount: &Mounted, path: &str, prune: bool) -> TaskRow {
+pub(super) fn import(mount: &Mounted, path: &str, prune: bool) -> TaskRow {
     ended(mount, start(mount, path, prune))
 }
 

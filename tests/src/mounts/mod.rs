@@ -26,6 +26,7 @@ mod materialize;
 mod names;
 mod power;
 mod preload;
+mod publish;
 mod quota;
 mod reads;
 mod release;

@@ -1,7 +1,7 @@
 //! `forebay fsck`: metadata, blocks and references against each other.
 
 use crate::care::{self, confused, done, fsck_lines};
-use crate::cli::FsckArgs;
+use crate::cli_data::FsckArgs;
 use crate::error::CliError;
 use crate::places;
 use forebay_daemon::cache::care::Watch;

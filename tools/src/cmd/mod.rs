@@ -14,6 +14,7 @@ mod quota;
 mod release;
 mod scrub;
 mod snapshot;
+mod snapshot_export;
 mod status;
 mod stripe;
 mod task;

@@ -42,7 +42,7 @@ fn background(plan: MountPlan, line: &[OsString], json: bool) -> Result<(), CliE
     let mountpoint = places::free_mountpoint(&plan.mountpoint)?;
     let log_file = open_log(&plan, &log)?;
     let pid = daemonize::launch(line, &log, log_file)?;
-    let repository = &plan.settings.repository.url;
+    let repository = &plan.settings.source();
     if json {
         super::print_json(&Mounted { repository, mountpoint: &mountpoint, pid })?;
     } else {

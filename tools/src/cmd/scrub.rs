@@ -1,7 +1,7 @@
 //! `forebay scrub`: all data read and verified, healed where it can be.
 
 use crate::care::{self, confused, done, scrub_lines};
-use crate::cli::ScrubArgs;
+use crate::cli_data::ScrubArgs;
 use crate::error::CliError;
 use crate::places;
 use forebay_daemon::control::care::{CareOrder, CareReport};

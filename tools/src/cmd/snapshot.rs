@@ -1,10 +1,10 @@
-//! `forebay snapshot create|materialize|list|show|diff|digest|clone|restore|delete`: trees as they were, also to be seen below `.snapshots` in the root of the mount.
+//! `forebay snapshot create|materialize|list|show|diff|digest|clone|restore|export|delete`: trees as they were, also to be seen below `.snapshots` in the root of the mount.
 
 mod diff;
 mod digest;
 
 use super::materialize;
-use crate::cli::SnapshotCommand;
+use crate::cli_data::SnapshotCommand;
 use crate::error::CliError;
 use crate::figures_table;
 use crate::places;
@@ -83,6 +83,9 @@ pub(super) fn run(command: &SnapshotCommand, json: bool) -> Result<(), CliError>
                 restored.names, restored.removed, restored.contents, restored.attributes
             ));
             Ok(())
+        }
+        SnapshotCommand::Export { name, url, copy, of } => {
+            super::snapshot_export::run(name, url, *copy, of.mount.as_deref(), json)
         }
         SnapshotCommand::Delete { name, of } => {
             let client = places::daemon_of_maybe(of.mount.as_deref())?;

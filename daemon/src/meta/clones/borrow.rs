@@ -14,7 +14,7 @@ const STEP: usize = 256;
 /// Files that borrow an object, some at a time.
 pub type Borrowers = Vec<Ino>;
 
-pub(super) fn enter(txn: &mut Txn<'_>, object_key: &str, ino: Ino) {
+pub(in crate::meta) fn enter(txn: &mut Txn<'_>, object_key: &str, ino: Ino) {
     txn.write_plain(Table::Borrowers, &key::borrower(object_key, ino), encode_text(b""));
 }
 

@@ -14,6 +14,7 @@ mod copy;
 mod fill;
 
 pub use borrow::Borrowers;
+pub(super) use borrow::enter as enter_borrower;
 
 use super::dir::{read_dirents, whole_directory};
 use super::engine::{KeyRange, Order, Table, View};
@@ -22,6 +23,7 @@ use super::names::{entry, live_directory, touch_directory};
 use super::rows::{Reading, Txn, damaged};
 use super::snapshots::read_snapshot;
 use super::{FileKind, Inode, ListingState, MetaError, MetaStore, REPOSITORY_SETTING, Refusal, SnapshotRow};
+use crate::config::RepositorySettings;
 use crate::format::rows::key::{self, Space};
 use crate::format::rows::{CloneRow, decode_number, encode_number};
 use crate::ids::{Epoch, Ino};
@@ -136,7 +138,10 @@ impl MetaStore {
     }
 
     /// Refuses a snapshot with directories of which it is not known what was in them.
-    fn must_be_listed(&self, snapshot: &SnapshotRow) -> Result<(), MetaError> {
+    ///
+    /// # Errors
+    /// `Unlisted`, with the first of them.
+    pub fn must_be_listed(&self, snapshot: &SnapshotRow) -> Result<(), MetaError> {
         let old = self.as_it_was(snapshot.epoch);
         let mut left = vec![snapshot.root];
         while let Some(dir) = left.pop() {
@@ -154,13 +159,18 @@ impl MetaStore {
         if row.local && row.origin.is_none() {
             return Ok(true);
         }
-        if dir == Ino::ROOT && self.setting(REPOSITORY_SETTING)?.is_none() {
+        if dir == Ino::ROOT && self.setting(REPOSITORY_SETTING)?.is_none_or(|of| is_nowhere(&of)) {
             return Ok(true);
         }
         let state = old.newest(Table::Listing, &key::ino(dir))?;
         let state = state.map(|row| ListingState::decode(&row).map_err(damaged(Table::Listing))).transpose()?;
         Ok(state.is_some_and(|state| state.complete))
     }
+}
+
+/// Whether the setting says that the root has no bucket. (An endpoint may follow.)
+fn is_nowhere(repository: &[u8]) -> bool {
+    repository.split(|byte| *byte == b' ').next() == Some(RepositorySettings::NONE.as_bytes())
 }
 
 /// Counts a directory whose entries are to be made.

@@ -117,12 +117,7 @@ impl Leaving<'_> {
         Ok(found)
     }
 
-    fn each(
-        &self,
-        table: Table,
-        range: &KeyRange,
-        visit: &mut VisitKey<'_>,
-    ) -> Result<(), MetaError> {
+    fn each(&self, table: Table, range: &KeyRange, visit: &mut VisitKey<'_>) -> Result<(), MetaError> {
         let mut failure = None;
         self.reading.view.scan(table, range, Order::Ascending, &mut |key, row| match visit(key, row) {
             Ok(()) => ControlFlow::Continue(()),

@@ -149,12 +149,16 @@ impl Walk {
             let rest = &object.key[top.prefix.len()..];
             let Some((name, _)) = rest.split_once('/') else { break };
             let prefix = format!("{}{name}/", top.prefix);
-            if top.pending.prefixes.last() != Some(&prefix) {
+            let is_new = top.pending.prefixes.last() != Some(&prefix);
+            if is_new {
                 top.pending.prefixes.push(prefix.clone());
             }
-            if let Some(reason) = name_fault(name) {
-                said.hidden.push((object.key, reason));
-                return;
+            match name_fault(name) {
+                // There may be as many keys below it as in all of the tree.
+                Some(HiddenReason::OwnName) if !is_new => return,
+                Some(HiddenReason::OwnName) => return said.hidden.push((prefix, HiddenReason::OwnName)),
+                Some(reason) => return said.hidden.push((object.key, reason)),
+                None => {}
             }
             self.open.push(Open::new(prefix, asked_ns));
         }

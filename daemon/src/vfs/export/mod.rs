@@ -24,6 +24,7 @@ pub(super) use auto::Auto;
 pub use auto::AutoExportStatus;
 pub use removal::RemovalOutcome;
 pub use tree::{ExportEvents, ExportTree};
+pub(super) use upload::{COPY_PART, PARTS_AT_ONCE, WHOLE_UP_TO, parts_of};
 
 use super::{ErrorCode, Inner, Vfs, metadata_error};
 use crate::config::OnConflict;

@@ -3,6 +3,7 @@
 use super::file::{Refused, Task, headers_of_upload};
 use super::{ErrorCode, ExportFailure, Inner};
 use crate::cache::Reader;
+use crate::error::{self, Error, ErrorKind};
 use crate::meta::UploadKind;
 use crate::repository::limits::{self, MOST_OBJECT, USUAL_PART};
 use crate::repository::write::{
@@ -19,11 +20,11 @@ use tokio::sync::OwnedSemaphorePermit;
 /// Bytes read at a time.
 const READ: u64 = 1 << 20;
 /// Parts of one file under way at once.
-const PARTS_AT_ONCE: usize = 16;
+pub(in crate::vfs) const PARTS_AT_ONCE: usize = 16;
 /// Larger files go out in parts, in bytes.
-const WHOLE_UP_TO: u64 = 2 * USUAL_PART;
+pub(in crate::vfs) const WHOLE_UP_TO: u64 = 2 * USUAL_PART;
 /// Bytes of a part that is copied at the server.
-const COPY_PART: u64 = 1 << 30;
+pub(in crate::vfs) const COPY_PART: u64 = 1 << 30;
 
 impl Inner {
     /// Sends a file's content.
@@ -40,7 +41,7 @@ impl Inner {
             return self.in_parts(task, headers, expected, |upload| self.send_parts(task, &reader, upload, part)).await;
         }
         let _memory = self.memory_for(size).await;
-        let body = self.read_part(&reader, 0..size).await?;
+        let body = self.read_part(&reader, 0..size).await.map_err(refused)?;
         self.must_be_as_it_was(task)?;
         let request = PutRequest { key: task.key.to_owned(), body, headers, precondition: expected };
         task.sending.may_be_seen(true);
@@ -111,7 +112,7 @@ impl Inner {
             let upload = upload.clone();
             async move {
                 let _memory = self.memory_for(range.end - range.start).await;
-                let body = self.read_part(reader, range).await?;
+                let body = self.read_part(reader, range).await.map_err(refused)?;
                 // No use in going on with what will not be one version.
                 self.must_be_as_it_was(task)?;
                 Ok::<_, Refused>(self.repository.put_part(PartRequest { upload, number, body }, task.urgency).await?)
@@ -132,20 +133,22 @@ impl Inner {
         }
     }
 
-    async fn memory_for(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+    /// Memory for a body on its way, for as long as what is returned is kept.
+    pub(in crate::vfs) async fn memory_for(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX).clamp(1, self.exports.memory_kib);
         // The semaphore is never closed.
         Arc::clone(&self.exports.memory).acquire_many_owned(kib).await.ok()
     }
 
-    async fn read_part(&self, reader: &Reader, range: Range<u64>) -> Result<Payload, Refused> {
+    /// Bytes of a file, for whoever sends them.
+    pub(in crate::vfs) async fn read_part(&self, reader: &Reader, range: Range<u64>) -> error::Result<Payload> {
         let mut pieces = Vec::with_capacity((range.end - range.start).div_ceil(READ) as usize);
         let mut at = range.start;
         while at < range.end {
             let piece = self.read_piece(reader, at, READ.min(range.end - at)).await?;
             if piece.is_empty() {
                 let message = format!("'{}' became shorter while it was sent", reader.file().key());
-                return Err(Refused::Failed(ExportFailure::passing(ErrorCode::ResourceBusy, message)));
+                return Err(Error::new(ErrorKind::Busy, message));
             }
             at += piece.len() as u64;
             pieces.push(piece);
@@ -153,19 +156,20 @@ impl Inner {
         Ok(pieces.into())
     }
 
-    async fn read_piece(&self, reader: &Reader, at: u64, len: u64) -> Result<Bytes, Refused> {
+    async fn read_piece(&self, reader: &Reader, at: u64, len: u64) -> error::Result<Bytes> {
         let (read, outcome) = oneshot::channel();
         self.cache.read(reader, at, len as u32, Box::new(move |bytes| drop(read.send(bytes))));
-        match outcome.await {
-            Ok(bytes) => bytes.map_err(|error| Refused::Failed(error.into())),
-            Err(_) => Err(Refused::Failed(ExportFailure::passing(ErrorCode::InternalError, "the file system is shutting down"))),
-        }
+        outcome.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::ShuttingDown, "the file system is shutting down")))
     }
 }
 
 /// Numbers and ranges of parts.
-fn parts_of(size: u64, part: u64) -> impl Iterator<Item = (u32, Range<u64>)> {
+pub(in crate::vfs) fn parts_of(size: u64, part: u64) -> impl Iterator<Item = (u32, Range<u64>)> {
     (1..).zip((0..size.div_ceil(part)).map(move |nth| nth * part..((nth + 1) * part).min(size)))
+}
+
+fn refused(error: Error) -> Refused {
+    Refused::Failed(error.into())
 }
 
 fn failed(code: ErrorCode, error: &impl std::fmt::Display) -> Refused {

@@ -1,6 +1,6 @@
 //! `forebay snapshot digest`: of a snapshot by its daemon, or of any directory here. What it is of: `forebay_daemon::format::digest`.
 
-use crate::cli::SnapshotDigestArgs;
+use crate::cli_data::SnapshotDigestArgs;
 use crate::cmd;
 use crate::error::CliError;
 use crate::places;
