@@ -3,7 +3,6 @@
 
 use crate::cli_data::{FsckArgs, ScrubArgs, SnapshotCommand};
 use clap::{Args, Parser, Subcommand};
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// A parallel file-system cache for data in S3.

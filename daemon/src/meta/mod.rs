@@ -349,9 +349,9 @@ impl MetaStore {
         let mut changed = Vec::new();
         let mut body = |txn: &mut Txn<'_>| {
             let result = body(txn)?;
+            snapshots::note(txn, &self.shared.kept)?;
             let result = (result, references::derive(txn)?);
             changed = changes::derive(txn, &self.shared.association_roots.read())?;
-            snapshots::note(txn, &self.shared.kept)?;
             Ok(result)
         };
         if !quotas.is_on() {

@@ -71,6 +71,11 @@ impl Kept {
         self.reached.lock().insert(epoch, key);
     }
 
+    /// Whether there is a snapshot, or one being deleted, of an epoch from one to before another.
+    fn has_any(&self, from: Epoch, to: Epoch) -> bool {
+        self.epochs.read().range(from..to).next().is_some()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.epochs.read().is_empty()
     }
