@@ -149,14 +149,12 @@ impl Walk {
             let rest = &object.key[top.prefix.len()..];
             let Some((name, _)) = rest.split_once('/') else { break };
             let prefix = format!("{}{name}/", top.prefix);
-            let is_new = top.pending.prefixes.last() != Some(&prefix);
-            if is_new {
+            if top.pending.prefixes.last() != Some(&prefix) {
                 top.pending.prefixes.push(prefix.clone());
             }
             match name_fault(name) {
-                // There may be as many keys below it as in all of the tree.
-                Some(HiddenReason::OwnName) if !is_new => return,
-                Some(HiddenReason::OwnName) => return said.hidden.push((prefix, HiddenReason::OwnName)),
+                // What Forebay keeps there was not to be imported: no failure, and among the hidden keys once, as the directory's listing says.
+                Some(HiddenReason::OwnName) => return,
                 Some(reason) => return said.hidden.push((object.key, reason)),
                 None => {}
             }
