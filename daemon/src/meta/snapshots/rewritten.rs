@@ -67,10 +67,8 @@ fn older(txn: &Txn<'_>, table: Table, prefix: &[u8], than: Epoch) -> Result<Opti
     if than <= Epoch::FIRST {
         return Ok(None);
     }
-    let range = KeyRange {
-        start: key::versioned(prefix, Epoch(than.0 - 1)),
-        end: key::after_prefix(&key::versioned(prefix, Epoch(0))),
-    };
+    let range =
+        KeyRange { start: key::versioned(prefix, Epoch(than.0 - 1)), end: key::after_prefix(&key::versioned(prefix, Epoch(0))) };
     let mut found = None;
     txn.reading().view.scan(table, &range, Order::Ascending, &mut |key, row| {
         found = key::split_versioned(key).filter(|(of, _)| *of == prefix).map(|(_, epoch)| (epoch, is_tombstone(row)));

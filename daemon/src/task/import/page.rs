@@ -2,6 +2,7 @@
 
 use super::walk::Said;
 use super::{Below, HIDDEN, Pace};
+use crate::format::manifest::OWN_NAME;
 use crate::repository::ObjectSummary;
 use crate::task::{ErrorCode, Failure, Step, TaskError};
 use crate::vfs::{HeadFailure, ImportDir, ImportPart, Unread, Vfs};
@@ -32,10 +33,12 @@ pub(super) struct Page {
 
 impl Page {
     pub(super) fn begin(span: u64, objects: &[ObjectSummary], is_last: bool) -> Self {
+        // What exported snapshots keep is nobody's to import.
+        let counted = || objects.iter().filter(|object| !object.key.split('/').any(|name| name == OWN_NAME));
         Page {
             span,
-            found: objects.len() as u64,
-            bytes: objects.iter().map(|object| object.size).sum(),
+            found: counted().count() as u64,
+            bytes: counted().map(|object| object.size).sum(),
             last_key: objects.last().map(|object| object.key.clone()),
             is_last,
             failures: Vec::new(),
