@@ -113,7 +113,7 @@ fn a_clone_is_exported_as_objects_of_its_own_and_outlives_those_it_came_from() {
     mount.settle();
     let sent = export_as(&mount, OnConflict::Fail, true);
     assert!(sent.failed.lock().expect("no panic").is_empty(), "{:?}", sent.failed);
-    assert!(site.bucket().bytes("data/o0").expect("is there") == &b"replaced"[..]);
+    assert!(site.bucket().bytes("data/o0").expect("is there") == b"replaced"[..]);
     assert!(site.bucket().bytes("data/o1").is_none());
     for n in 0..2 {
         let name = format!("third/o{n}");
