@@ -91,18 +91,9 @@ impl Moment<'_> {
 
     /// Visits the fingerprints of the blocks of all places, of the present and of snapshots.
     pub fn blocks(&self, visit: &mut dyn FnMut(u64)) -> Result<(), MetaError> {
-        let (mut newer, mut failure) = (Newer::default(), None);
+        let mut newer = Newer::default();
         let everything = KeyRange { start: Vec::new(), end: None };
-        self.reading.view.scan(Table::FileMap, &everything, Order::Ascending, &mut |key, row| match self
-            .visit_row(key, row, &mut newer, visit)
-        {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failure = Some(error);
-                ControlFlow::Break(())
-            }
-        })?;
-        failure.map_or(Ok(()), Err)
+        self.reading.each(Table::FileMap, &everything, &mut |key, row| self.visit_row(key, row, &mut newer, visit))
     }
 
     fn visit_row(&self, key: &[u8], row: &[u8], newer: &mut Newer, visit: &mut dyn FnMut(u64)) -> Result<(), MetaError> {

@@ -36,6 +36,9 @@ pub(super) fn damaged(table: Table) -> impl Fn(RowError) -> MetaError {
 /// Called with each prefix and its newest row; breaks to stop.
 pub(super) type VisitRow<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, MetaError> + 'a;
 
+/// Called with each key and its row.
+pub(super) type VisitKey<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), MetaError> + 'a;
+
 /// A reader of versioned rows at one epoch.
 pub(super) struct Reading<'a> {
     pub view: Box<dyn View + 'a>,
@@ -53,6 +56,11 @@ impl Reading<'_> {
 
     /// The newest row older than an epoch, tombstones included.
     pub fn before(&self, table: Table, prefix: &[u8], epoch: Epoch) -> Result<Option<Vec<u8>>, MetaError> {
+        Ok(self.older(table, prefix, epoch)?.map(|(_, row)| row))
+    }
+
+    /// The same with the epoch that it was written in.
+    pub fn older(&self, table: Table, prefix: &[u8], epoch: Epoch) -> Result<Option<(Epoch, Vec<u8>)>, MetaError> {
         if epoch <= Epoch::FIRST {
             return Ok(None);
         }
@@ -61,11 +69,24 @@ impl Reading<'_> {
             end: key::after_prefix(&key::versioned(prefix, Epoch(0))),
         };
         let mut found = None;
-        self.view.scan(table, &range, Order::Ascending, &mut |_, row| {
-            found = Some(row.to_vec());
+        self.view.scan(table, &range, Order::Ascending, &mut |key, row| {
+            found = key::split_versioned(key).map(|(_, epoch)| (epoch, row.to_vec()));
             ControlFlow::Break(())
         })?;
         Ok(found)
+    }
+
+    /// Every row in a range as it stands there, of all epochs, in order of the keys; ends at a failure.
+    pub fn each(&self, table: Table, range: &KeyRange, visit: &mut VisitKey<'_>) -> Result<(), MetaError> {
+        let mut failure = None;
+        self.view.scan(table, range, Order::Ascending, &mut |key, row| match visit(key, row) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        failure.map_or(Ok(()), Err)
     }
 
     /// Every prefix in a range with its newest row, in order of the keys; `visit` gets the prefix and the row.

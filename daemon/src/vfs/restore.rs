@@ -8,11 +8,10 @@
 
 use super::frozen::must_be_now;
 use super::listing::Goal;
-use super::snapshots::named;
 use super::{Inner, Vfs, metadata_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Epoch, Ino};
-use crate::meta::{Dirent, FileKind, Inode, Link, MetaError, Refusal, RenameMode, SnapshotRow};
+use crate::meta::{Dirent, FileKind, Inode, Link, RenameMode, SnapshotRow};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -44,8 +43,7 @@ impl Vfs {
 
 impl Inner {
     async fn restore_snapshot(self: &Arc<Self>, name: &[u8]) -> Result<Restored> {
-        let found = self.meta.snapshot(name).map_err(metadata_error)?;
-        let snapshot = found.ok_or_else(|| named(MetaError::Refused(Refusal::NotFound), name))?;
+        let snapshot = self.snapshot_named(name)?;
         let row = self.meta.inode(snapshot.root).map_err(metadata_error)?;
         if row.is_none_or(|row| row.link.is_none() && snapshot.root != Ino::ROOT) {
             let path = String::from_utf8_lossy(&snapshot.path);

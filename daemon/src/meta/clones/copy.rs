@@ -53,7 +53,6 @@ impl<'a> Copying<'a> {
                 let fill =
                     CloneRow { epoch: self.old.epoch, source: from, root: self.root, made_ns: self.now_ns, after: Vec::new() };
                 txn.write_plain(Table::Clones, &key::ino(ino), fill.encode());
-                super::note_begun(txn)?;
             }
             FileKind::File => self.copy_map(txn, from, ino)?,
             FileKind::Symlink => self.copy_rows(txn, Table::Symlinks, from, ino)?,

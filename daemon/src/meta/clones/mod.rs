@@ -59,7 +59,7 @@ impl Clones {
     }
 }
 
-/// How often directories were begun whose entries are to be made: a snapshot depends on it.
+/// How often clones were begun: a snapshot depends on it.
 pub(super) fn begun_key() -> Vec<u8> {
     key::setting(Space::Internal, "clones")
 }
@@ -124,6 +124,7 @@ impl MetaStore {
             let row = read_inode(&old, snapshot.root)?.ok_or(Refusal::NotFound)?;
             let row = Copying::new(&old, ino, now_ns).copy(txn, to, (snapshot.root, row), ino)?;
             touch_directory(txn, to.0, directory, 1, now_ns);
+            note_begun(txn)?;
             Ok((ino, row))
         })
     }
@@ -173,8 +174,8 @@ fn is_nowhere(repository: &[u8]) -> bool {
     repository.split(|byte| *byte == b' ').next() == Some(RepositorySettings::NONE.as_bytes())
 }
 
-/// Counts a directory whose entries are to be made.
-fn note_begun(txn: &mut Txn<'_>) -> Result<(), MetaError> {
+/// Counts a clone that begins. Directories below it are made while it is unfinished, which says enough.
+pub(super) fn note_begun(txn: &mut Txn<'_>) -> Result<(), MetaError> {
     let begun = txn.read_plain(Table::Settings, &begun_key())?.map_or(Ok(0), |row| decode_number(&row));
     let begun = begun.map_err(damaged(Table::Settings))?;
     txn.write_plain(Table::Settings, &begun_key(), encode_number(begun + 1));

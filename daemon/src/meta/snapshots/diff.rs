@@ -59,7 +59,7 @@ pub struct Difference {
 
 /// What the log says may differ.
 #[derive(Default)]
-struct Candidates {
+pub(super) struct Candidates {
     names: BTreeSet<(Ino, Vec<u8>)>,
     inodes: BTreeMap<Ino, Touched>,
 }
@@ -92,8 +92,15 @@ impl MetaStore {
     }
 }
 
+impl Candidates {
+    /// The names, and the inodes.
+    pub(super) fn into_places(self) -> (BTreeSet<(Ino, Vec<u8>)>, BTreeSet<Ino>) {
+        (self.names, self.inodes.into_keys().collect())
+    }
+}
+
 /// What was written after one epoch ended and until another did.
-fn candidates(view: &dyn View, after: Epoch, until: Epoch) -> Result<Candidates, MetaError> {
+pub(super) fn candidates(view: &dyn View, after: Epoch, until: Epoch) -> Result<Candidates, MetaError> {
     let bound = |epoch: Epoch| key::rewritten(Epoch(epoch.0 + 1), 0, &[]);
     let range = KeyRange { start: bound(after), end: Some(bound(until)) };
     let (mut found, mut is_damaged) = (Candidates::default(), false);

@@ -14,9 +14,6 @@ use crate::meta::rows::{Reading, damaged};
 use crate::meta::{HOLE, MapChunk, MetaError, MetaStore, Refusal};
 use std::ops::ControlFlow;
 
-/// Called with each key and its row.
-type VisitKey<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), MetaError> + 'a;
-
 /// What a snapshot alone keeps, at one moment; and what is left of others that were deleted, where its deletion comes by.
 pub struct Leaving<'a> {
     reading: Reading<'a>,
@@ -56,9 +53,9 @@ impl Leaving<'_> {
         let next = self.others.iter().copied().filter(|epoch| *epoch > self.of).min();
         let after = |epoch: Epoch| key::rewritten(Epoch(epoch.0 + 1), 0, &[]);
         let log = KeyRange { start: after(before), end: next.map(after) };
-        self.each(Table::Rewritten, &log, &mut |entry, _| self.visit_below(entry, visit))?;
+        self.reading.each(Table::Rewritten, &log, &mut |entry, _| self.visit_below(entry, visit))?;
         // What is held of objects for it.
-        self.each(Table::FileMap, &maps_of(self.of), &mut |_, row| {
+        self.reading.each(Table::FileMap, &maps_of(self.of), &mut |_, row| {
             local_blocks(row)?.for_each(&mut *visit);
             Ok(())
         })
@@ -71,7 +68,7 @@ impl Leaving<'_> {
             return Ok(());
         }
         let Some(above) = self.reading.view.get(Table::FileMap, &key::versioned(prefix, written))? else { return Ok(()) };
-        let Some((epoch, below)) = self.below(prefix, written)? else { return Ok(()) };
+        let Some((epoch, below)) = self.reading.older(Table::FileMap, prefix, written)? else { return Ok(()) };
         if self.is_read(epoch, Some(written)) {
             return Ok(());
         }
@@ -103,30 +100,6 @@ impl Leaving<'_> {
             ControlFlow::Break(())
         })?;
         Ok(found)
-    }
-
-    /// The next older row of a key.
-    fn below(&self, prefix: &[u8], epoch: Epoch) -> Result<Option<(Epoch, Vec<u8>)>, MetaError> {
-        let start = key::versioned(prefix, Epoch(epoch.0 - 1));
-        let range = KeyRange { start, end: key::after_prefix(&key::versioned(prefix, Epoch(0))) };
-        let mut found = None;
-        self.reading.view.scan(Table::FileMap, &range, Order::Ascending, &mut |key, row| {
-            found = key::split_versioned(key).map(|(_, epoch)| (epoch, row.to_vec()));
-            ControlFlow::Break(())
-        })?;
-        Ok(found)
-    }
-
-    fn each(&self, table: Table, range: &KeyRange, visit: &mut VisitKey<'_>) -> Result<(), MetaError> {
-        let mut failure = None;
-        self.reading.view.scan(table, range, Order::Ascending, &mut |key, row| match visit(key, row) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failure = Some(error);
-                ControlFlow::Break(())
-            }
-        })?;
-        failure.map_or(Ok(()), Err)
     }
 }
 

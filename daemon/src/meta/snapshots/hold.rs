@@ -6,7 +6,7 @@ use crate::ids::{BlockId, BlockIndex, Epoch, Ino};
 use crate::meta::engine::Table;
 use crate::meta::map::decode_chunk;
 use crate::meta::quota::Spending;
-use crate::meta::rows::{Txn, damaged};
+use crate::meta::rows::Txn;
 use crate::meta::{BLOCKS_PER_CHUNK, MetaError, MetaStore, Refusal, SnapshotRow};
 use std::collections::BTreeMap;
 
@@ -65,9 +65,8 @@ impl MetaStore {
     /// `NotFound` if it is gone, also if there is another of its name.
     pub fn set_materialized(&self, name: &[u8], epoch: Epoch) -> Result<SnapshotRow, MetaError> {
         let row = self.transact(|txn| {
-            let row = txn.read_plain(Table::Snapshots, name)?.ok_or(Refusal::NotFound)?;
-            let mut row = SnapshotRow::decode(&row).map_err(damaged(Table::Snapshots))?;
-            if row.epoch != epoch || row.deleting {
+            let mut row = super::read_snapshot(txn, name)?;
+            if row.epoch != epoch {
                 return Err(Refusal::NotFound.into());
             }
             row.materialized = true;

@@ -5,7 +5,7 @@ use crate::format::rows::{is_tombstone, key};
 use crate::ids::{Epoch, Ino};
 use crate::meta::engine::{KeyRange, Order, Table, View};
 use crate::meta::quota::Spending;
-use crate::meta::rows::{Txn, damaged};
+use crate::meta::rows::Txn;
 use crate::meta::{MetaError, MetaStore, Refusal};
 use std::ops::ControlFlow;
 
@@ -19,11 +19,7 @@ impl MetaStore {
     /// `NotFound` if there is none of that name.
     pub fn delete_snapshot(&self, name: &[u8]) -> Result<SnapshotRow, MetaError> {
         let row = self.transact(|txn| {
-            let row = txn.read_plain(Table::Snapshots, name)?.ok_or(Refusal::NotFound)?;
-            let mut row = SnapshotRow::decode(&row).map_err(damaged(Table::Snapshots))?;
-            if row.deleting {
-                return Err(Refusal::NotFound.into());
-            }
+            let mut row = super::read_snapshot(txn, name)?;
             if super::is_cloned_from(&*txn.reading().view, row.epoch)? {
                 return Err(Refusal::Cloning.into());
             }

@@ -4,10 +4,9 @@ use super::Kept;
 use crate::format::rows::{TOMBSTONE, encode_text, is_tombstone, key};
 use crate::ids::{Epoch, Ino};
 use crate::meta::MetaError;
-use crate::meta::engine::{KeyRange, Order, Table};
+use crate::meta::engine::Table;
 use crate::meta::rows::Txn;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
 /// A row that a transaction writes for the first time in its epoch.
 type First = (Table, Vec<u8>);
@@ -48,31 +47,16 @@ fn first_writes(txn: &Txn<'_>, epoch: Epoch) -> Result<BTreeMap<First, bool>, Me
 /// Removes the row below one that is written, if no snapshot reads it; whether there are rows below then.
 fn drop_unread(txn: &mut Txn<'_>, kept: &Kept, table: Table, prefix: &[u8], is_removed: bool) -> Result<bool, MetaError> {
     let now = txn.reading().epoch;
-    let Some((below, _)) = older(txn, table, prefix, now)? else { return Ok(false) };
+    let Some((below, _)) = txn.reading().older(table, prefix, now)? else { return Ok(false) };
     if kept.has_any(below, now) {
         return Ok(true);
     }
     txn.remove_plain(table, &key::versioned(prefix, below));
     txn.remove_plain(Table::Rewritten, &key::rewritten(below, table as u8, prefix));
-    let next = older(txn, table, prefix, below)?;
-    if is_removed && next.as_ref().is_none_or(|(_, is_tombstone)| *is_tombstone) {
+    let next = txn.reading().older(table, prefix, below)?;
+    if is_removed && next.as_ref().is_none_or(|(_, row)| is_tombstone(row)) {
         // A tombstone says what no row says as well.
         txn.remove_plain(table, &key::versioned(prefix, now));
     }
     Ok(next.is_some())
-}
-
-/// The epoch of the next older row of a key, and whether it is a tombstone.
-fn older(txn: &Txn<'_>, table: Table, prefix: &[u8], than: Epoch) -> Result<Option<(Epoch, bool)>, MetaError> {
-    if than <= Epoch::FIRST {
-        return Ok(None);
-    }
-    let range =
-        KeyRange { start: key::versioned(prefix, Epoch(than.0 - 1)), end: key::after_prefix(&key::versioned(prefix, Epoch(0))) };
-    let mut found = None;
-    txn.reading().view.scan(table, &range, Order::Ascending, &mut |key, row| {
-        found = key::split_versioned(key).filter(|(of, _)| *of == prefix).map(|(_, epoch)| (epoch, is_tombstone(row)));
-        ControlFlow::Break(())
-    })?;
-    Ok(found)
 }

@@ -1,13 +1,14 @@
 //! What changed since a snapshot, and rows as they were then, for those who want to have that again.
 
+use super::diff::candidates;
 use crate::format::rows::{RowError, key};
 use crate::ids::{BlockId, Epoch, Ino};
-use crate::meta::clones::Copying;
-use crate::meta::engine::{KeyRange, Order, Table};
+use crate::meta::clones::{Copying, note_begun};
+use crate::meta::engine::{KeyRange, Table};
 use crate::meta::inode::{read_for_change, read_inode};
 use crate::meta::map::decode_chunk;
 use crate::meta::names::{entry, links_of, live_directory, touch_directory};
-use crate::meta::rows::{Reading, Txn, damaged};
+use crate::meta::rows::{Reading, Txn, damaged, epoch_of};
 use crate::meta::{BLOCKS_PER_CHUNK, Dirent, FileKind, Inode, MetaError, MetaStore, Refusal, dir};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -27,23 +28,10 @@ type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
 impl MetaStore {
     /// What was written over since a kept epoch ended. Takes as long as that is much.
     pub fn changed_since(&self, epoch: Epoch) -> Result<Since, MetaError> {
-        let mut since = Since::default();
-        let range = KeyRange { start: key::rewritten(Epoch(epoch.0 + 1), 0, &[]), end: None };
-        self.engine().view().scan(Table::Rewritten, &range, Order::Ascending, &mut |row, _| {
-            if let Some((_, table, prefix)) = key::split_rewritten(row)
-                && let Some(ino) = key::leading_ino(prefix)
-            {
-                match Table::from_number(table) {
-                    Some(Table::Dirents) => {
-                        since.names.extend(key::dirent_name(prefix).map(|name| (ino, name.to_vec())));
-                    }
-                    Some(Table::Inodes | Table::FileMap | Table::Xattrs) => drop(since.inodes.insert(ino)),
-                    _ => {}
-                }
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(since)
+        let view = self.engine().view();
+        let now = epoch_of(&*view)?.unwrap_or(Epoch::FIRST);
+        let (names, inodes) = candidates(&*view, epoch, now)?.into_places();
+        Ok(Since { names, inodes })
     }
 
     /// An entry as it was.
@@ -97,6 +85,7 @@ impl MetaStore {
             let row = Inode { nlink: if row.kind == FileKind::Directory { row.nlink } else { 1 }, ..row };
             let row = Copying::new(&old, ino, now_ns).copy(txn, to, (from, row), ino)?;
             touch_directory(txn, to.0, directory, links_of(row.kind), now_ns);
+            note_begun(txn)?;
             Ok(ino)
         })
     }
