@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// What each crate of the workspace may depend on; `forebay-tests` may depend on all of them.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     // For its tests only: an S3 client is tried against an S3 server, and the server knows nothing of the daemon.
     ("forebay-daemon", &["forebay-loopback-s3"]),
     ("forebay-loopback-s3", &[]),
+    ("forebay-suite", &[]),
     ("forebay-fuse", &["forebay-daemon"]),
-    ("forebay", &["forebay-daemon", "forebay-fuse", "forebay-loopback-s3"]),
+    ("forebay", &["forebay-daemon", "forebay-fuse", "forebay-loopback-s3", "forebay-suite"]),
     ("forebay-benches", &["forebay-daemon"]),
     ("forebay-tests", &["forebay-daemon", "forebay-fuse", "forebay-loopback-s3"]),
 ];
