@@ -1,7 +1,9 @@
 //! The command line of `forebay-bench`.
 
+use crate::peer::variant::{Before, Variant};
 use crate::peer::{self, Peer};
 use crate::preset::Preset;
+use crate::target;
 use std::path::PathBuf;
 
 /// Measures Forebay beside the plain disk, a plain client and other mounts of the same bucket.
@@ -46,6 +48,9 @@ pub struct Options {
     /// Bytes of the file that is written, in MiB
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub written_mib: Option<u64>,
+    /// Objects of the workloads that are about names
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1000..))]
+    pub names: Option<u32>,
     /// Connections of the plain client to large objects
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub client_connections: u16,
@@ -76,7 +81,12 @@ impl Options {
     /// Every peer there is, whether or not it is on this machine.
     pub fn all_peers(&self) -> Vec<Box<dyn Peer>> {
         let mount_s3 = |cache| peer::mountpoint::Mountpoint { program: self.mount_s3.clone(), cache };
-        let arguments = self.forebay_args.split_whitespace().map(str::to_owned).collect();
+        let forebay = |more: &[&str]| {
+            let given = self.forebay_args.split_whitespace();
+            let arguments = given.chain(more.iter().copied()).map(str::to_owned).collect();
+            peer::forebay::Forebay { program: self.forebay.clone(), arguments }
+        };
+        let variant = |name, more: &[&str], before| Variant { name, mount: forebay(more), before };
         vec![
             Box::new(peer::plain::Plain),
             Box::new(peer::bindfs::Bindfs),
@@ -84,7 +94,9 @@ impl Options {
                 program: self.store_dir.join("bench-blast"),
                 connections: usize::from(self.client_connections),
             }),
-            Box::new(peer::forebay::Forebay { program: self.forebay.clone(), arguments }),
+            Box::new(forebay(&[])),
+            Box::new(variant(target::WITH_SNAPSHOTS, &[], Before::Snapshots(100))),
+            Box::new(variant(target::WITHOUT_DEDUP, &["--dedup", "off"], Before::Nothing)),
             Box::new(mount_s3(true)),
             Box::new(mount_s3(false)),
             Box::new(peer::s3fs::S3fs),

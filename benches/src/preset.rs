@@ -6,7 +6,8 @@ use crate::options::Options;
 use crate::workload::small::{Order, Small};
 use crate::workload::{
     Workload, cached_seq::CachedSeq, cold_seq::ColdSeq, export::Export, export::Files, fsync::Fsync, import::Import,
-    listing::Listing, mount_time::MountTime, preload::Preload, random_4k::Random4k, write_seq::WriteSeq, write_small::WriteSmall,
+    listing::Listing, mount_time::MountTime, preload::Preload, random_4k::Random4k, snapshots::Snapshots, write_seq::WriteSeq,
+    write_small::WriteSmall,
 };
 
 const MIB: u64 = 1 << 20;
@@ -91,6 +92,7 @@ impl Preset {
             random_bytes: options.random_mib.map_or(base.random_bytes, |n| n * MIB),
             random_seconds: options.random_seconds.unwrap_or(base.random_seconds),
             written_bytes: options.written_mib.map_or(base.written_bytes, |n| n * MIB),
+            names: options.names.map_or(base.names, |n| n as usize),
             ..base
         }
     }
@@ -160,6 +162,7 @@ impl Sizes {
             Box::new(Preload { set: set.clone(), profile: Profile::LOOPBACK }),
             Box::new(Preload { set, profile: Profile::REGION }),
             Box::new(Import { set: Dataset::small(self.names, NAMED_BYTES) }),
+            Box::new(Snapshots { set: Dataset::small(self.names, NAMED_BYTES) }),
         ]
     }
 

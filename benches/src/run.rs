@@ -81,8 +81,11 @@ pub fn run(site: &Site, peers: &[Box<dyn Peer>], workload: &dyn Workload, rounds
         let prepared = entrant.prepare(site, set, start);
         entrant.note_failure("preparing", prepared);
     }
-    for _ in 0..rounds {
-        for entrant in &mut entrants {
+    for round in 0..rounds {
+        // Another one begins each round: what the one before leaves behind (blocks to be discarded, pages to be written) meets all of them alike.
+        let begins = round % entrants.len().max(1);
+        let (later, first) = entrants.split_at_mut(begins);
+        for entrant in first.iter_mut().chain(later) {
             let samples = if entrant.failure.is_none() { entrant.round(site, workload) } else { continue };
             let samples = entrant.note_failure("measuring", samples);
             entrant.rounds.push(samples);

@@ -5,8 +5,16 @@ use crate::run::{Outcome, Row};
 
 /// The peer that is held to the targets.
 pub const SUBJECT: &str = "forebay";
+/// The subject with a hundred snapshots.
+pub const WITH_SNAPSHOTS: &str = "forebay-snapshots";
+/// The subject with `--dedup off`.
+pub const WITHOUT_DEDUP: &str = "forebay-no-dedup";
 /// Peers that are no competitors but measures.
-const MEASURES: [&str; 3] = ["plain", "plain-client", "bindfs"];
+const MEASURES: [&str; 5] = ["plain", "plain-client", "bindfs", WITH_SNAPSHOTS, WITHOUT_DEDUP];
+/// A hundred snapshots leave at least so much of the speed of reading, and of writing.
+const LEFT_WITH_SNAPSHOTS: (f64, f64) = (0.95, 0.85);
+/// Dedup leaves at least so much of the speed of what is not a duplicate.
+const LEFT_WITH_DEDUP: f64 = 0.85;
 
 /// What has to hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,6 +97,27 @@ impl Target {
     }
 }
 
+/// What a feature costs, where a variant of the subject took part: the speed with the feature, in shares of the speed without.
+pub fn costs(outcome: &Outcome) -> Vec<Judgement> {
+    let (reading, writing) = LEFT_WITH_SNAPSHOTS;
+    let reads = ["read", "stat", "fresh", "again"].contains(&outcome.series);
+    let with_snapshots = if reads { reading } else { writing };
+    let pairs = [(WITH_SNAPSHOTS, SUBJECT, with_snapshots), (SUBJECT, WITHOUT_DEDUP, LEFT_WITH_DEDUP)];
+    pairs.into_iter().filter_map(|(with, without, least)| cost(outcome, with, without, least)).collect()
+}
+
+fn cost(outcome: &Outcome, with: &str, without: &str, least: f64) -> Option<Judgement> {
+    let row = |name: &str| outcome.rows.iter().find(|row| row.peer == name);
+    let (with_row, without_row) = (row(with)?, row(without)?);
+    let ratio = paired_ratio(&with_row.values, &without_row.values, outcome.unit.higher_is_better());
+    let (figure, verdict) = match ratio {
+        Some(ratio) => (format!("{ratio:.2}"), if ratio >= least { Verdict::Reached } else { Verdict::Missed }),
+        None => ("no figure".to_owned(), Verdict::Unknown),
+    };
+    let work = format!("{} {}: {with}", outcome.workload, outcome.series);
+    Some(Judgement { work, target: format!("≥ {least} × {without}"), figure, verdict })
+}
+
 /// The least ratio to any competitor decides.
 fn best_peer(outcome: &Outcome, subject: &Row, times: f64) -> Option<(String, bool)> {
     let competitors = outcome.rows.iter().filter(|row| row.peer != SUBJECT && !MEASURES.contains(&row.peer.as_str()));
@@ -162,6 +191,16 @@ mod tests {
         assert_eq!(verdict(Rule::AtLeast(601.0), &outcome), Verdict::Missed);
         assert_eq!(verdict(Rule::AtMostRequests("HEAD", 2), &outcome), Verdict::Missed);
         assert_eq!(verdict(Rule::AtMostRequests("LIST", 0), &outcome), Verdict::Reached);
+    }
+
+    #[test]
+    fn a_feature_is_held_to_the_speed_without_it() {
+        let read = outcome(vec![row("forebay", &[100.0]), row(WITH_SNAPSHOTS, &[94.0]), row(WITHOUT_DEDUP, &[110.0])]);
+        let verdicts: Vec<Verdict> = costs(&read).into_iter().map(|judged| judged.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Missed, Verdict::Reached]);
+        let written = Outcome { series: "write", ..read };
+        assert!(costs(&written).iter().all(|judged| judged.verdict == Verdict::Reached));
+        assert!(costs(&outcome(vec![row("forebay", &[100.0])])).is_empty(), "only where a variant takes part");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use forebay_benches::harness::{cleanup, site::Site, system};
 use forebay_benches::options::Options;
 use forebay_benches::peer::Peer;
 use forebay_benches::run::{self, Outcome};
-use forebay_benches::target::{Judgement, SUBJECT};
+use forebay_benches::target::{self, Judgement, SUBJECT};
 use forebay_benches::workload::Workload;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -94,14 +94,17 @@ fn field(options: &Options) -> Result<Field> {
     if let Some(unknown) = required.iter().find(|name| !all.iter().any(|peer| peer.name() == *name)) {
         return Err(Error::program("peers", format!("there is no '{unknown}'; see --list")));
     }
-    let chosen: Vec<Box<dyn Peer>> =
-        all.into_iter().filter(|peer| required.is_empty() || required.iter().any(|name| name == peer.name())).collect();
+    let chosen: Vec<Box<dyn Peer>> = all.into_iter().filter(|peer| asked_for(peer.as_ref(), &required)).collect();
     let lines = lines(&chosen);
     if let Some(absent) = lines.iter().find(|line| !line.available && !required.is_empty()) {
         return Err(Error::program(&absent.name, format!("was asked for: {}", absent.version)));
     }
     let peers = chosen.into_iter().zip(&lines).filter(|(_, line)| line.available).map(|(peer, _)| peer).collect();
     Ok(Field { peers, lines })
+}
+
+fn asked_for(peer: &dyn Peer, required: &[String]) -> bool {
+    if required.is_empty() { !peer.only_if_named() } else { required.iter().any(|name| name == peer.name()) }
 }
 
 fn lines(peers: &[Box<dyn Peer>]) -> Vec<PeerLine> {
@@ -118,7 +121,8 @@ fn lines(peers: &[Box<dyn Peer>]) -> Vec<PeerLine> {
 fn judge(workload: &dyn Workload, outcomes: &[Outcome]) -> Vec<Judgement> {
     let of = |outcome: &Outcome| {
         let targets = workload.targets().into_iter().filter(|target| target.series == outcome.series);
-        targets.map(|target| target.judge(outcome)).collect::<Vec<_>>()
+        let judged = targets.map(|target| target.judge(outcome));
+        judged.chain(target::costs(outcome)).collect::<Vec<_>>()
     };
     outcomes.iter().flat_map(of).collect()
 }

@@ -21,6 +21,7 @@ pub mod plain_saver;
 pub mod plain_sender;
 pub mod rclone;
 pub mod s3fs;
+pub mod variant;
 
 /// How long a mount may take to serve.
 const MOUNT_DEADLINE: Duration = Duration::from_secs(60);
@@ -55,6 +56,11 @@ pub trait Peer {
     /// Whether it keeps what it read, on disk, for the next read.
     fn caches(&self) -> bool {
         true
+    }
+
+    /// Whether it takes part only where the command line names it.
+    fn only_if_named(&self) -> bool {
+        false
     }
 
     /// Its version; an error says why it cannot take part.

@@ -19,6 +19,7 @@ pub mod preload;
 pub mod random_4k;
 pub mod reading;
 pub mod small;
+pub mod snapshots;
 pub mod write_seq;
 pub mod write_small;
 pub mod writing;
