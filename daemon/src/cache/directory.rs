@@ -19,6 +19,17 @@ pub struct Ahead {
     pub count: usize,
 }
 
+/// What the open of a file asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnOpen {
+    /// The next files of the stream that it belongs to; answer with [`DirectoryAhead::planned`].
+    Fetch(Ahead),
+    /// Nothing: enough of its stream is under way.
+    Enough,
+    /// It belongs to no stream; if it had to be fetched, tell with [`DirectoryAhead::on_miss`].
+    Stray,
+}
+
 /// What a directory's readers are doing.
 #[derive(Debug, Default)]
 pub struct DirectoryAhead {
@@ -38,32 +49,30 @@ enum Stream {
         /// Files fetched ahead and not opened yet.
         outstanding: usize,
         window: usize,
+        /// Somebody looks for the next names: whoever opens a file meanwhile need not.
+        asked: bool,
     },
 }
 
 impl DirectoryAhead {
-    /// Whether any stream is running; opens of cached files need not be reported otherwise.
-    pub fn is_running(&self) -> bool {
-        self.streams.iter().any(|stream| matches!(stream, Stream::Running { .. }))
-    }
-
-    /// A file of the directory was opened. Returns what to fetch ahead; answer with [`DirectoryAhead::planned`].
-    pub fn on_open(&mut self, name: &[u8]) -> Option<Ahead> {
-        let position = self.streams.iter().position(|stream| stream.includes(name))?;
-        let mut stream = self.streams.remove(position)?;
+    /// A file of the directory was opened.
+    pub fn on_open(&mut self, name: &[u8]) -> OnOpen {
+        let position = self.streams.iter().position(|stream| stream.includes(name));
+        let Some(mut stream) = position.and_then(|position| self.streams.remove(position)) else { return OnOpen::Stray };
         let ahead = stream.advance(name);
         self.streams.push_front(stream);
-        ahead
+        ahead.map_or(OnOpen::Enough, OnOpen::Fetch)
     }
 
-    /// The names that an [`Ahead`] turned out to be, in order; empty at the end of the directory.
+    /// The names that an [`Ahead`] turned out to be, in order; empty at the end of the directory, or if they could not be found.
     pub fn planned(&mut self, after: &[u8], names: &[Vec<u8>]) {
         let matching = |stream: &&mut Stream| matches!(stream, Stream::Running { frontier, .. } if frontier == after);
-        if let Some(Stream::Running { frontier, outstanding, .. }) = self.streams.iter_mut().find(matching)
-            && let Some(last) = names.last()
-        {
-            frontier.clone_from(last);
-            *outstanding += names.len();
+        if let Some(Stream::Running { frontier, outstanding, asked, .. }) = self.streams.iter_mut().find(matching) {
+            *asked = false;
+            if let Some(last) = names.last() {
+                frontier.clone_from(last);
+                *outstanding += names.len();
+            }
         }
     }
 
@@ -90,14 +99,15 @@ impl Stream {
             Stream::Candidate(_) => {
                 let from = name.to_vec();
                 let ahead = Ahead { after: from.clone(), count: WINDOW.0 };
-                *self = Stream::Running { frontier: from.clone(), from, outstanding: 0, window: WINDOW.0 };
+                *self = Stream::Running { frontier: from.clone(), from, outstanding: 0, window: WINDOW.0, asked: true };
                 Some(ahead)
             }
-            Stream::Running { frontier, outstanding, window, .. } => {
+            Stream::Running { frontier, outstanding, window, asked, .. } => {
                 *outstanding = outstanding.saturating_sub(1);
-                if *outstanding * 4 > *window * 3 {
+                if *asked || *outstanding * 4 > *window * 3 {
                     return None;
                 }
+                *asked = true;
                 *window = (*window * 2).min(WINDOW.1);
                 Some(Ahead { after: frontier.clone(), count: *window - *outstanding })
             }
@@ -121,15 +131,15 @@ mod tests {
         for i in order {
             hits += usize::from(fetched[i]);
             match ahead.on_open(&name(i)) {
-                Some(Ahead { after, count }) => {
+                OnOpen::Fetch(Ahead { after, count }) => {
                     let start: usize = String::from_utf8(after.clone()).unwrap().parse().unwrap();
                     let names: Vec<_> = (start + 1..size.min(start + 1 + count)).map(name).collect();
                     asked += names.len();
                     (start + 1..start + 1 + names.len()).for_each(|n| fetched[n] = true);
                     ahead.planned(&after, &names);
                 }
-                None if !fetched[i] => ahead.on_miss((i + 1..size.min(i + 1 + NEAR)).map(name).collect()),
-                None => {}
+                OnOpen::Stray if !fetched[i] => ahead.on_miss((i + 1..size.min(i + 1 + NEAR)).map(name).collect()),
+                OnOpen::Stray | OnOpen::Enough => {}
             }
         }
         (hits, asked)
@@ -154,6 +164,29 @@ mod tests {
         let interleaved = (0..2000).map(|i| (i % 8) * 250 + i / 8);
         let (hits, _) = run(2000, interleaved);
         assert!(hits >= 1950, "{hits} of 2000");
+    }
+
+    fn asked(on_open: OnOpen) -> Ahead {
+        match on_open {
+            OnOpen::Fetch(ahead) => ahead,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn files_opened_while_the_next_names_are_looked_for_do_not_have_them_looked_for_again() {
+        let mut ahead = DirectoryAhead::default();
+        assert_eq!(ahead.on_open(&name(0)), OnOpen::Stray);
+        ahead.on_miss(vec![name(1)]);
+        let first = asked(ahead.on_open(&name(1)));
+        assert_eq!(ahead.on_open(&name(1)), OnOpen::Enough, "already asked for");
+        ahead.planned(&first.after, &[]);
+        let again = asked(ahead.on_open(&name(1)));
+        assert_eq!(again.after, first.after, "nothing was found; asked once more");
+        ahead.planned(&again.after, &[name(2), name(3)]);
+        assert_eq!(asked(ahead.on_open(&name(2))).after, name(3));
+        assert_eq!(ahead.on_open(&name(3)), OnOpen::Enough);
+        assert_eq!(ahead.on_open(&name(4)), OnOpen::Stray);
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod release;
 mod written;
 
 pub use budget::MemoryBudget;
-pub use directory::{Ahead, DirectoryAhead, NEAR};
+pub use directory::{Ahead, DirectoryAhead, NEAR, OnOpen};
 pub use export::Sending;
 pub use file::{CachedFile, FileSpec, Source};
 pub use hold::Holding;

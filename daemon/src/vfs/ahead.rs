@@ -2,7 +2,7 @@
 
 use super::directory::Directory;
 use super::{Inner, metadata_error};
-use crate::cache::{Ahead, CachedFile, NEAR};
+use crate::cache::{Ahead, CachedFile, NEAR, OnOpen};
 use crate::error::Result;
 use crate::ids::Ino;
 use crate::meta::FileKind;
@@ -18,23 +18,27 @@ impl Inner {
             return;
         }
         let Ok(directory) = self.directory(parent) else { return };
-        if let Some(ahead) = directory.ahead.lock().on_open(name) {
-            let inner = Arc::clone(self);
-            let directory = Arc::clone(&directory);
-            self.runtime.spawn(async move { inner.fetch_files(&directory, &ahead) });
-        } else if !self.cache.is_local(file) {
-            match self.meta.read_dir(parent, Some(name), NEAR) {
+        let on_open = directory.ahead.lock().on_open(name);
+        match on_open {
+            OnOpen::Fetch(ahead) => {
+                let inner = Arc::clone(self);
+                let directory = Arc::clone(&directory);
+                self.runtime.spawn(async move { inner.fetch_files(&directory, &ahead) });
+            }
+            OnOpen::Stray if !self.cache.is_local(file) => match self.meta.read_dir(parent, Some(name), NEAR) {
                 Ok(next) => directory.ahead.lock().on_miss(next.into_iter().map(|(name, _, _)| name).collect()),
                 Err(error) => drop(metadata_error(error)),
-            }
+            },
+            OnOpen::Stray | OnOpen::Enough => {}
         }
     }
 
     fn fetch_files(self: &Arc<Self>, directory: &Directory, ahead: &Ahead) {
-        match self.start_fetches(directory, ahead) {
-            Ok(names) => directory.ahead.lock().planned(&ahead.after, &names),
-            Err(error) => tracing::debug!(%error, "read-ahead along a directory stopped"),
-        }
+        let names = self.start_fetches(directory, ahead).unwrap_or_else(|error| {
+            tracing::debug!(%error, "read-ahead along a directory stopped");
+            Vec::new()
+        });
+        directory.ahead.lock().planned(&ahead.after, &names);
     }
 
     /// Starts fetching the files after a name and returns their names; fewer than asked when memory runs short.
