@@ -29,13 +29,19 @@ pub(super) fn run(dir: &Path, settings: &MlSettings, progress: &dyn Progress, ha
     let sizes = sizes(settings.dataset_bytes, settings.accelerators as u64);
     for number in 1..=of {
         progress.event(Event::Round { number, of });
-        let files: Vec<_> = (0..sizes.len()).map(|rank| scratch.path().join(format!("step-{number}-rank-{rank:05}.pt"))).collect();
-        figures.saves.push(together(&sizes, halt, |rank| {
-            let seed = settings.seed ^ (u64::from(number) << 32) ^ rank as u64;
-            let mut noise = Stamped::new(seed, CALL);
-            // Boxed so that both the memory and the work are ready before the clock runs.
-            Box::new(move |path: &Path, bytes| save(path, bytes, &mut noise, halt))
-        }, &files)?);
+        let files: Vec<_> =
+            (0..sizes.len()).map(|rank| scratch.path().join(format!("step-{number}-rank-{rank:05}.pt"))).collect();
+        figures.saves.push(together(
+            &sizes,
+            halt,
+            |rank| {
+                let seed = settings.seed ^ (u64::from(number) << 32) ^ rank as u64;
+                let mut noise = Stamped::new(seed, CALL);
+                // Boxed so that both the memory and the work are ready before the clock runs.
+                Box::new(move |path: &Path, bytes| save(path, bytes, &mut noise, halt))
+            },
+            &files,
+        )?);
         evict(&files, halt)?;
         figures.restores.push(together(&sizes, halt, |_| Box::new(|path: &Path, bytes| restore(path, bytes, halt)), &files)?);
         if number < of || !settings.keep {

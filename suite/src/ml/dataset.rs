@@ -46,7 +46,8 @@ impl Dataset {
                 (files, Some(scratch))
             }
         };
-        let sizes: Result<Vec<u64>, MlError> = files.iter().map(|path| Ok(fs::metadata(path).at("look at", path)?.len())).collect();
+        let sizes: Result<Vec<u64>, MlError> =
+            files.iter().map(|path| Ok(fs::metadata(path).at("look at", path)?.len())).collect();
         let bytes = sizes?.iter().sum();
         plan::check_enough(params, files.len() as u64, bytes, settings.accelerators)?;
         let facts = DatasetFacts {

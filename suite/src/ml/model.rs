@@ -65,7 +65,8 @@ fn load(files: &[PathBuf], halt: &Halt<'_>) -> Result<Loaded, MlError> {
     let (begin, mut loaded) = (Instant::now(), Loaded { tensors: 0, bytes: 0, time: Duration::ZERO });
     for path in files {
         let map = Map::of(path)?;
-        let (prefix, _) = map.bytes().split_first_chunk().ok_or(super::FormatFault::Short("the header's length")).in_file(path)?;
+        let (prefix, _) =
+            map.bytes().split_first_chunk().ok_or(super::FormatFault::Short("the header's length")).in_file(path)?;
         let len = safetensors::json_len(*prefix).in_file(path)?;
         let json = map.bytes().get(PREFIX..PREFIX + len).ok_or(super::FormatFault::Short("the header")).in_file(path)?;
         for range in safetensors::tensors(json, map.bytes().len() as u64).in_file(path)? {
@@ -105,7 +106,8 @@ impl Map {
             return Err(super::FormatFault::Short("the header's length")).in_file(path);
         }
         // SAFETY: the kernel chooses where, so that nothing else is there; the map is private and only read.
-        let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::PRIVATE, &file, 0) }.at("map", path)?;
+        let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::PRIVATE, &file, 0) }
+            .at("map", path)?;
         Ok(Map { start, len })
     }
 
@@ -172,7 +174,11 @@ fn tensors(limit: u64) -> Result<Vec<Tensor>, MlError> {
 fn ends(narrower: u64) -> Vec<Tensor> {
     let (words, hidden) = (128_256 / narrower, 4096 / narrower);
     let named = |name: &str, shape: &[u64]| Tensor { name: name.into(), shape: shape.into() };
-    vec![named("model.embed_tokens.weight", &[words, hidden]), named("model.norm.weight", &[hidden]), named("lm_head.weight", &[words, hidden])]
+    vec![
+        named("model.embed_tokens.weight", &[words, hidden]),
+        named("model.norm.weight", &[hidden]),
+        named("lm_head.weight", &[words, hidden]),
+    ]
 }
 
 fn layer(number: u64, narrower: u64) -> Vec<Tensor> {

@@ -50,19 +50,18 @@ pub(super) fn files(params: &Params, limit: u64, accelerators: usize, seed: u64)
 
 /// An error if so many files are not enough for every accelerator to take two steps.
 pub(super) fn check_enough(params: &Params, files: u64, given: u64, accelerators: usize) -> Result<(), MlError> {
-    let least_samples = LEAST_STEPS * params.batch_size * accelerators as u64;
-    // Files are dealt to accelerators whole, and so are the steps in them.
-    let least = least_samples.div_ceil(params.samples_per_file).next_multiple_of(accelerators as u64);
-    if files >= least && steps(params, files, accelerators) >= LEAST_STEPS {
+    // Files are dealt to accelerators whole.
+    let least = accelerators as u64 * (LEAST_STEPS * params.batch_size).div_ceil(params.samples_per_file);
+    if files >= least {
         return Ok(());
     }
     let one = PlannedFile { record_bytes: params.record_bytes, records: params.samples_per_file };
     Err(MlError::TooSmall { given, needed: (least + 1) * one.bytes(params.layout), accelerators })
 }
 
-/// Steps of an accelerator in an epoch, as DLIO counts them: what is left over of a batch is not read.
+/// Steps of an accelerator in an epoch. All take as many, from files of their own; what is left over of files and of batches is not read.
 pub(super) fn steps(params: &Params, files: u64, accelerators: usize) -> u64 {
-    files * params.samples_per_file / params.batch_size / accelerators as u64
+    files / accelerators as u64 * params.samples_per_file / params.batch_size
 }
 
 fn record_bytes(params: &Params, random: &mut SmallRng) -> u64 {

@@ -187,7 +187,10 @@ impl Transfer {
         Transfer {
             seconds,
             mib_per_second: rate(ranks.iter().map(|(bytes, _)| bytes).sum(), seconds),
-            slowest_rank_mib_per_second: ranks.iter().map(|(bytes, time)| rate(*bytes, time.as_secs_f64())).fold(f64::MAX, f64::min),
+            slowest_rank_mib_per_second: ranks
+                .iter()
+                .map(|(bytes, time)| rate(*bytes, time.as_secs_f64()))
+                .fold(f64::MAX, f64::min),
         }
     }
 }

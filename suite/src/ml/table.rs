@@ -51,7 +51,11 @@ fn cache_words(cache: PageCache) -> &'static str {
 }
 
 fn write_training(f: &mut Formatter<'_>, training: &TrainingFigures) -> Result {
-    writeln!(f, "\n{:>7} {:>8} {:>12} {:>10} {:>7} {:>13} {:>9}", "epoch", "AU %", "samples/s", "MiB/s", "steps", "first batch s", "seconds")?;
+    writeln!(
+        f,
+        "\n{:>7} {:>8} {:>12} {:>10} {:>7} {:>13} {:>9}",
+        "epoch", "AU %", "samples/s", "MiB/s", "steps", "first batch s", "seconds"
+    )?;
     for epoch in &training.epochs {
         let (first, seconds) = (epoch.first_batch_s, epoch.seconds);
         write_line(f, &epoch.number.to_string(), epoch.utilisation_percent, epoch.samples_per_second, epoch.mib_per_second)?;

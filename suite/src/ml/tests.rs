@@ -53,9 +53,12 @@ fn every_step_of_every_accelerator_is_taken() {
     for workload in [Workload::Unet3d, Workload::Resnet50, Workload::Cosmoflow, Workload::Imagefolder] {
         let dir = tempfile::tempdir().expect("a directory");
         let report = run_in(dir.path(), &tiny(workload)).expect("it runs");
-        let steps = report.dataset.samples / 3 / 2;
+        let steps = plan::steps(&report.params.expect("it trains"), report.dataset.files, 2);
         let Figures::Training(training) = report.figures else { panic!("{workload} trains") };
-        assert!(training.epochs.iter().all(|epoch| epoch.counted_steps as u64 == steps - 1), "{workload}: {training:?}, {steps} steps");
+        assert!(
+            training.epochs.iter().all(|epoch| epoch.counted_steps as u64 == steps - 1),
+            "{workload}: {training:?}, {steps} steps"
+        );
     }
 }
 
@@ -91,7 +94,8 @@ fn a_run_that_is_cancelled_in_any_phase_leaves_nothing() {
             }
         }
     }
-    let phases: [fn(Event) -> bool; 2] = [|event| matches!(event, Event::Generated { .. }), |event| matches!(event, Event::Round { .. })];
+    let phases: [fn(Event) -> bool; 2] =
+        [|event| matches!(event, Event::Generated { .. }), |event| matches!(event, Event::Round { .. })];
     for workload in Workload::ALL {
         for phase in phases {
             let dir = tempfile::tempdir().expect("a directory");
