@@ -57,15 +57,14 @@ mod tests {
         assert!(data_len(&damaged).is_err());
     }
 
-    /// What `tf.io.TFRecordWriter` writes for the record `b"forebay"`.
+    /// What `tf.io.TFRecordWriter` of TensorFlow 2.16 writes for the record `b"forebay"`.
+    const FOREBAY: &[u8] = b"\x07\0\0\0\0\0\0\0\xbb\xd7\x9f\x11forebay\x70\x28\xb7\x84";
+
     #[test]
     fn bytes_are_those_that_tensorflow_writes() {
         let data = b"forebay";
         let record = [&head(7)[..], data, &tail(crc32c::crc32c(data))].concat();
+        assert_eq!(record, FOREBAY);
         assert_eq!(record.len() as u64, framed(7));
-        assert_eq!(record[..8], [7, 0, 0, 0, 0, 0, 0, 0]);
-        // The published check value of CRC-32C, and what the mask makes of it.
-        assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
-        assert_eq!(mask(0xe306_9283), 0xe306_9283u32.rotate_right(15).wrapping_add(0xa282_ead8));
     }
 }
