@@ -108,7 +108,8 @@ impl RowId {
     /// A name for scripts: `random/random-read/4096/4/device`.
     pub fn slug(&self) -> String {
         let block = self.block_bytes.map_or("-".to_owned(), |bytes| bytes.to_string());
-        let what: String = self.what.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+        let words = self.what.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        let what = words.collect::<Vec<_>>().join("-").to_ascii_lowercase();
         let state = format!("{:?}", self.state).to_lowercase();
         format!("{}/{what}/{block}/{}/{state}", self.group, self.threads)
     }
@@ -192,6 +193,7 @@ mod tests {
     fn a_row_has_a_title_for_people_and_a_name_for_scripts() {
         assert_eq!(id().title(), "random read 4 KiB, 4 threads");
         assert_eq!(id().slug(), "random/random-read/4096/4/device");
+        assert_eq!(RowId { what: "a, b (-l)", ..id() }.slug(), "random/a-b-l/4096/4/device");
         assert_eq!(RowId { block_bytes: None, threads: 1, what: "list (ls -l)", ..id() }.title(), "list (ls -l), 1 thread");
     }
 

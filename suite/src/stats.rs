@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// Digits that a latency keeps: an error of a thousandth, far below the noise of any machine.
 const DIGITS: u8 = 3;
+/// What takes longer counts as this.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// How long each of many operations took.
 #[derive(Clone, Debug)]
@@ -41,8 +43,8 @@ pub struct Percentiles {
 impl Latencies {
     /// Notes one operation.
     pub fn record(&mut self, took: Duration) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX / 2).max(1);
-        self.0.saturating_record(nanos);
+        let nanos = took.min(LONGEST).as_nanos() as u64;
+        self.0.record(nanos.max(1)).expect("a histogram grows by itself to a day");
     }
 
     /// Takes in what another thread or round noted.

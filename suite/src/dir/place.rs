@@ -122,8 +122,8 @@ mod tests {
     fn a_disk_that_is_too_small_is_refused_before_anything_is_made() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut place = Place::look(dir.path()).expect("a directory");
-        let said = message(place.settle(1 << 60));
-        assert!(said.contains(" free, and the bench wants 1126400 TiB; make room, or give it less with --size"), "{said}");
+        let said = message(place.settle(1 << 50));
+        assert!(said.contains(" free, and the bench wants 1126 TiB; make room, or give it less with --size"), "{said}");
         assert_eq!(std::fs::read_dir(dir.path()).expect("reads").count(), 0);
     }
 
