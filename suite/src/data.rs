@@ -29,6 +29,16 @@ pub enum Texture {
     Compressible,
 }
 
+impl Texture {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Texture::Random => "random",
+            Texture::Compressible => "compressible",
+        }
+    }
+}
+
 /// Memory at an address that O_DIRECT takes.
 #[derive(Debug)]
 pub(crate) struct Aligned {

@@ -4,9 +4,8 @@
 use crate::error::CliError;
 use forebay_daemon::clock::SystemClock;
 use forebay_daemon::config::RepositorySettings;
-use forebay_daemon::repository::{
-    self, Body, DeleteRequest, GetRequest, ListRequest, ObjectStore, PutRequest, Repository, RepositoryConfig, StoreError,
-};
+use forebay_daemon::repository::write::{DeleteRequest, PutRequest};
+use forebay_daemon::repository::{self, Body, GetRequest, ListRequest, ObjectStore, Repository, RepositoryConfig, StoreError};
 use forebay_suite::plan::Plan;
 use forebay_suite::store::{self, Bytes, Fetched, KeyPage, StoreFault};
 use std::ops::Range;

@@ -54,7 +54,7 @@ impl Pages {
             DropPages::Never => Ok("caches not dropped"),
             DropPages::Files => {
                 files.iter().try_for_each(|path| forget(path))?;
-                Ok("pages dropped by fadvise")
+                Ok("its pages dropped")
             }
             DropPages::Machine => {
                 // Of a file system in user space too, which may keep pages of its own files.

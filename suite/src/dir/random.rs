@@ -121,7 +121,7 @@ fn writes(dir: &mut Directory, to: &mut Recorder<'_>, path: &Path, shape: (u64, 
     let order = Order::new(file::blocks_in(path, block)?, dir.next_seed());
     let (what, how) = match synced {
         Synced::AtTheEnd => ("random write", "fsync at the end"),
-        Synced::Each => ("random write, each synced", "fdatasync after each"),
+        Synced::Each => ("random synced write", "fdatasync after each"),
     };
     let sources: Vec<Source> = (0..threads).map(|_| dir.source(block as usize)).collect();
     let how = format!("{}, {how}", access.words());

@@ -32,7 +32,9 @@ fn streams_of(dir: &mut Directory, to: &mut Recorder<'_>, block: u64, streams: u
     let sources: Vec<Source> = files.iter().map(|_| dir.source(block as usize)).collect();
     let how = format!("{}, fsync at the end", access.words());
     dir.plain_row(to, id("write", State::Made), &how, || {
-        let writer = |(path, source): (&PathBuf, Source)| Ok(Writer { file: Opened::create(path, access)?, source, at: 0, end: share, block });
+        let writer = |(path, source): (&PathBuf, Source)| {
+            Ok(Writer { file: Opened::create(path, access)?, source, at: 0, end: share, block })
+        };
         files.iter().zip(sources).map(writer).collect()
     })?;
     let access = dir.device_access();

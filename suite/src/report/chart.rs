@@ -83,7 +83,7 @@ impl<'a> Chart<'a> {
             text(out, "head", RATIO_AT, 13.0, "end", "A/B");
         }
         if let Some(times) = self.times {
-            text(out, "head", TIMES.from, 13.0, "start", "latency of an operation, in powers of ten");
+            text(out, "head", TIMES.from, 13.0, "start", "latency of an operation (log scale)");
             self.axis(out, TIMES, &times.ticks());
         }
     }

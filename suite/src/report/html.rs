@@ -36,7 +36,7 @@ fn head(report: &Report) -> String {
     writeln!(
         out,
         "</ul>\n<p class=\"soft\">{}; {rounds}, took {}; {} processors, {memory} of memory, Linux {}; forebay {}</p>\n\
-         <p class=\"soft\">{} in large files or objects, {} small files of {}, blocks of {sizes}, {} threads, {:?} data, at most {} for each row</p>",
+         <p class=\"soft\">{} in large files or objects, {} small files of {}, blocks of {sizes}, {} threads, {} data, at most {} for each row</p>",
         escape(&report.date),
         units::time(report.seconds * 1e6),
         machine.cores,
@@ -46,7 +46,7 @@ fn head(report: &Report) -> String {
         plan.files,
         units::size(plan.file_bytes),
         plan.threads,
-        plan.data,
+        plan.data.name(),
         units::time(plan.limit.as_secs_f64() * 1e6),
     )
     .expect("writing to a string");
@@ -55,11 +55,7 @@ fn head(report: &Report) -> String {
 
 /// What the figures cannot say, before the figures.
 fn not_said(report: &Report) -> String {
-    let mut items: Vec<String> = report.notes.iter().map(|note| escape(note)).collect();
-    for target in &report.targets {
-        let of = if report.targets.len() > 1 { format!("{}: ", target.name) } else { String::new() };
-        items.extend(target.notes.iter().map(|note| escape(&format!("{of}{note}"))));
-    }
+    let mut items: Vec<String> = report.all_notes().iter().map(|note| escape(note)).collect();
     items.extend(
         report.reasons().iter().map(|(why, rows)| format!("not measured: {}: {}", escape(&rows.join("; ")), escape(why))),
     );
@@ -72,7 +68,7 @@ fn not_said(report: &Report) -> String {
 
 fn legend(report: &Report) -> String {
     let ratio = if report.targets.len() == 2 {
-        " A/B is the median of the ratios of each round; with ≈ before it the rounds do not agree on which of the two is faster."
+        " A/B is the median of the ratios of each round; with ≈ before it, it does not stand out from the noise between rounds."
     } else {
         ""
     };
@@ -85,10 +81,13 @@ fn charts(report: &Report) -> String {
     let mut out = String::new();
     for (group, rows) in report.groups() {
         writeln!(out, "<section>\n<h2>{}</h2>", group.heading()).expect("writing to a string");
+        let mut under = None;
         for (state, rows) in by_state_and_unit(&rows) {
             let Some(chart) = Chart::of(&rows) else { continue };
             let words = heading_of(state);
-            writeln!(out, "<h3>{words}</h3>").expect("writing to a string");
+            if under.replace(state) != Some(state) {
+                writeln!(out, "<h3>{words}</h3>").expect("writing to a string");
+            }
             out.push_str(&chart.svg(&format!("{}: {words}", group.heading())));
         }
         out.push_str("</section>\n");
@@ -128,8 +127,7 @@ fn table(report: &Report) -> String {
     let ratio = if several { "<th>A/B</th>" } else { "" };
     let columns: String = columns.iter().map(|column| format!("<th>{column}</th>")).collect();
     let target = if several { "<th class=\"left\"></th>" } else { "" };
-    write!(out, "<tr><th>row</th><th class=\"left\">cache</th>{target}{columns}{ratio}<th class=\"left\">how</th></tr>\n")
-        .expect("writing to a string");
+    write!(out, "<tr><th>row</th><th class=\"left\">cache</th>{target}{columns}{ratio}</tr>\n").expect("writing to a string");
     for row in &report.rows {
         for target in 0..report.targets.len() {
             out.push_str(&table_row(report, row, target));
@@ -152,11 +150,11 @@ fn table_row(report: &Report, row: &Row, target: usize) -> String {
     };
     let name = |first: String| if target == 0 { first } else { String::new() };
     let letter = if several { format!("<td class=\"left\">{}</td>", ["A", "B"][target.min(1)]) } else { String::new() };
+    let how = format!("<br><span class=\"soft\">{}</span>", escape(&how(row)));
     format!(
-        "<tr><td>{}</td><td class=\"left\">{}</td>{letter}{cells}{ratio}<td class=\"left how\">{}</td></tr>\n",
-        name(escape(&format!("{}: {}", row.id.group, row.title))),
+        "<tr><td>{}</td><td class=\"left\">{}</td>{letter}{cells}{ratio}</tr>\n",
+        name(escape(&format!("{}: {}", row.id.group, row.title)) + &how),
         name(row.id.state.short().into()),
-        name(escape(&how(row))),
     )
 }
 

@@ -116,10 +116,10 @@ impl Report {
     pub(crate) fn reasons(&self) -> Vec<(String, Vec<String>)> {
         let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
         for row in &self.rows {
-            for (target, figures) in self.targets.iter().zip(&row.results) {
-                let Some(why) = &figures.why else { continue };
-                let of = if self.targets.len() > 1 { format!(" ({})", target.name) } else { String::new() };
-                let name = format!("{}{}{of}", row.title, of_state(row.id.state));
+            let name = format!("{}{}", row.title, of_state(row.id.state));
+            let whys = row.results.iter().map(|figures| figures.why.as_ref());
+            for (why, of) in self.by_target(whys) {
+                let name = format!("{name}{}", of.map_or(String::new(), |of| format!(" ({of})")));
                 match reasons.iter_mut().find(|(known, _)| known == why) {
                     Some((_, rows)) => rows.push(name),
                     None => reasons.push((why.clone(), vec![name])),
@@ -127,6 +127,29 @@ impl Report {
             }
         }
         reasons
+    }
+
+    /// What is to be said besides the figures: of all targets, then of each.
+    pub(crate) fn all_notes(&self) -> Vec<String> {
+        let mut notes = self.notes.clone();
+        let longest = self.targets.iter().map(|target| target.notes.len()).max().unwrap_or(0);
+        for number in 0..longest {
+            let of_number = self.by_target(self.targets.iter().map(|target| target.notes.get(number)));
+            notes.extend(of_number.into_iter().map(|(note, of)| of.map_or(note.clone(), |of| format!("{of}: {note}"))));
+        }
+        notes
+    }
+
+    /// What is said of each target: once, and without a name, if the same is said of all.
+    fn by_target<'a>(&'a self, said: impl Iterator<Item = Option<&'a String>>) -> Vec<(&'a String, Option<&'a str>)> {
+        let said: Vec<Option<&String>> = said.collect();
+        match said.first() {
+            Some(Some(first)) if said.iter().all(|one| *one == Some(*first)) => vec![(*first, None)],
+            _ => {
+                let named = self.targets.iter().zip(said);
+                named.filter_map(|(target, said)| Some((said?, Some(target.name.as_str())))).collect()
+            }
+        }
     }
 }
 
@@ -149,7 +172,7 @@ impl Row {
     }
 }
 
-/// A ratio, for people: `≈` where the rounds do not agree on which of the two is faster.
+/// A ratio, for people: `≈` where it does not stand out from the noise.
 pub(crate) fn show_ratio(ratio: &Ratio) -> String {
     let doubt = if ratio.is_decided { "" } else { "≈" };
     format!("{doubt}{:.2}×", ratio.spread.median)

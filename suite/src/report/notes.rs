@@ -35,8 +35,9 @@ fn noisy(plan: &Plan, rows: &[Row]) -> Option<String> {
 
 fn undecided(plan: &Plan, rows: &[Row]) -> Option<String> {
     let undecided = rows.iter().filter(|row| row.ratio.is_some_and(|ratio| !ratio.is_decided)).count();
-    (plan.rounds > 1 && undecided > 0)
-        .then(|| format!("{undecided} ratios are marked ≈: the rounds do not agree on which of the two is faster"))
+    (plan.rounds > 1 && undecided > 0).then(|| {
+        format!("{undecided} ratios are marked ≈: they do not stand out from the noise between rounds, or there were too few")
+    })
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ impl Linear {
         let count = (self.end / self.step).round() as u32;
         let tick = |n: u32| {
             let figure = self.step * f64::from(n);
-            (self.at(figure), units::count(figure / self.divisor))
+            (self.at(figure), plain(figure / self.divisor))
         };
         (0..=count).map(tick).collect()
     }
@@ -43,6 +43,12 @@ impl Linear {
     pub(super) fn unit(&self) -> &'static str {
         self.unit
     }
+}
+
+/// A figure of an axis: round already.
+fn plain(figure: f64) -> String {
+    let text = format!("{figure:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn divisor(greatest: f64, unit: Unit) -> (f64, &'static str) {
@@ -105,7 +111,7 @@ mod tests {
     #[test]
     fn an_axis_ends_behind_the_greatest_figure_in_round_steps() {
         let axis = Linear::to(870.0 * 1_048_576.0, Unit::Bytes);
-        assert_eq!((labels(axis.ticks()), axis.unit()), (["0", "500", "1k"].map(String::from).to_vec(), "MiB/s"));
+        assert_eq!((labels(axis.ticks()), axis.unit()), (["0", "500", "1000"].map(String::from).to_vec(), "MiB/s"));
         assert!(axis.at(870.0 * 1_048_576.0) < 1.0 && axis.at(0.0) == 0.0);
         let axis = Linear::to(14_800.0, Unit::Operations);
         assert_eq!(

@@ -115,11 +115,7 @@ fn foot(report: &Report) -> String {
             writeln!(out, "  {}: {why}", rows.join("; ")).expect("writing to a string");
         }
     }
-    let mut notes: Vec<String> = report.notes.clone();
-    for target in &report.targets {
-        let of = if report.targets.len() > 1 { format!("{}: ", target.name) } else { String::new() };
-        notes.extend(target.notes.iter().map(|note| format!("{of}{note}")));
-    }
+    let notes = report.all_notes();
     if !notes.is_empty() {
         out.push_str("\nNotes:\n");
         notes.iter().for_each(|note| writeln!(out, "  {note}").expect("writing to a string"));

@@ -20,7 +20,9 @@ pub(super) fn round(store: &mut Store, to: &mut Recorder<'_>) -> Result<()> {
     for threads in store.plan.stream_counts() {
         lists(store, to, &prefix, threads)?;
     }
-    deletes(store, to, &made)
+    deletes(store, to, &made)?;
+    // What the time did not suffice for would be listed in the next round.
+    store.clean(&prefix, to.stop())
 }
 
 fn lists(store: &Store, to: &mut Recorder<'_>, prefix: &str, threads: usize) -> Result<()> {
@@ -40,9 +42,7 @@ fn deletes(store: &Store, to: &mut Recorder<'_>, keys: &[String]) -> Result<()> 
             Deleter { store: Arc::clone(&store.store), keys }
         };
         Ok((measure((0..threads).map(deleter).collect(), limit, stop)?, "one request each".to_owned()))
-    })?;
-    // What the time did not suffice for would be listed in the next round.
-    store.delete(keys, stop)
+    })
 }
 
 /// Page by page, and again from the front.

@@ -114,17 +114,20 @@ impl Store {
         for_each(keys, self.plan.threads, stop, |key| self.store.delete(key).of("delete", key))
     }
 
-    /// Deletes whatever is below the bench's own prefix.
-    fn clean(&self) -> Result<()> {
-        // Whoever was asked to stop still has to clean up.
-        let stop = Stop::default();
+    /// Deletes whatever is below a prefix of the bench's own.
+    fn clean(&self, prefix: &str, stop: &Stop) -> Result<()> {
         loop {
-            let page = self.store.list(&self.prefix, None).of("list", &self.prefix)?;
+            let page = self.store.list(prefix, None).of("list", prefix)?;
             if page.keys.is_empty() {
                 return Ok(());
             }
-            self.delete(&page.keys, &stop)?;
+            self.delete(&page.keys, stop)?;
         }
+    }
+
+    /// Deletes all that the bench made: whoever was asked to stop still has to.
+    fn clean_all(&self) -> Result<()> {
+        self.clean(&self.prefix, &Stop::default())
     }
 }
 
@@ -159,7 +162,8 @@ impl Target for Store {
 
     fn leave(&mut self) -> Result<()> {
         self.has_left = true;
-        self.clean().map_err(|error| Error::Left { left: format!("{} ({})", self.prefix, self.name), cause: error.to_string() })
+        self.clean_all()
+            .map_err(|error| Error::Left { left: format!("{} ({})", self.prefix, self.name), cause: error.to_string() })
     }
 }
 
@@ -167,7 +171,7 @@ impl Drop for Store {
     fn drop(&mut self) {
         if !self.has_left {
             // Only after a panic: there is nobody left to tell.
-            let _ = self.clean();
+            let _ = self.clean_all();
         }
     }
 }
