@@ -121,7 +121,7 @@ pub enum Outcome {
     /// A figure.
     Measured {
         /// What the meter saw.
-        sample: Sample,
+        sample: Box<Sample>,
         /// How it was done: `O_DIRECT`, `buffered, fsync at the end`.
         how: String,
     },
@@ -157,7 +157,7 @@ impl<'a> Recorder<'a> {
         self.stop.check()?;
         (self.show)(&id.title());
         let outcome = match measure() {
-            Ok((sample, how)) => Outcome::Measured { sample, how },
+            Ok((sample, how)) => Outcome::Measured { sample: Box::new(sample), how },
             Err(error) if error.ends_the_bench() => return Err(error),
             Err(error) => Outcome::NotMeasured(error.to_string()),
         };

@@ -127,7 +127,7 @@ fn table(report: &Report) -> String {
     let ratio = if several { "<th>A/B</th>" } else { "" };
     let columns: String = columns.iter().map(|column| format!("<th>{column}</th>")).collect();
     let target = if several { "<th class=\"left\"></th>" } else { "" };
-    write!(out, "<tr><th>row</th><th class=\"left\">cache</th>{target}{columns}{ratio}</tr>\n").expect("writing to a string");
+    writeln!(out, "<tr><th>row</th><th class=\"left\">cache</th>{target}{columns}{ratio}</tr>").expect("writing to a string");
     for row in &report.rows {
         for target in 0..report.targets.len() {
             out.push_str(&table_row(report, row, target));

@@ -51,7 +51,7 @@ fn figures(id: &RowId, outcomes: &Outcomes, rounds: u32) -> Figures {
     let samples: Vec<(u32, &Sample, &String)> = outcomes
         .iter()
         .filter_map(|(round, outcome)| match outcome {
-            Outcome::Measured { sample, how } => Some((*round, sample, how)),
+            Outcome::Measured { sample, how } => Some((*round, sample.as_ref(), how)),
             Outcome::NotMeasured(_) => None,
         })
         .collect();
@@ -104,7 +104,7 @@ mod tests {
     fn measured(count: u64, bytes: u64) -> Outcome {
         let mut sample = Sample { count, bytes, elapsed: Duration::from_secs(2), ..Sample::default() };
         sample.latencies.record(Duration::from_micros(count));
-        Outcome::Measured { sample, how: format!("how {count}") }
+        Outcome::Measured { sample: Box::new(sample), how: format!("how {count}") }
     }
 
     #[test]

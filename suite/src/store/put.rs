@@ -46,7 +46,7 @@ impl Store {
 
     /// Objects to read, made off the clock if no row made them.
     pub(super) fn objects_of(&mut self, size: u64, to: &Recorder<'_>) -> Result<Vec<String>> {
-        if !self.objects.get(&size).is_some_and(|keys| !keys.is_empty()) {
+        if self.objects.get(&size).is_none_or(|keys| keys.is_empty()) {
             to.doing("sending objects to read");
             let threads = self.plan.threads;
             let mut keys = self.keys_of(size, threads);
