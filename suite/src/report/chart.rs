@@ -11,7 +11,7 @@ const WIDTH: f64 = 1130.0;
 const BARS: Panel = Panel { from: 262.0, width: 290.0 };
 /// Behind the bars, figures are written; behind those stands the ratio.
 const RATIO_AT: f64 = 708.0;
-const TIMES: Panel = Panel { from: 740.0, width: 370.0 };
+const TIMES: Panel = Panel { from: 740.0, width: 362.0 };
 /// Heights.
 const TOP: f64 = 24.0;
 const BOTTOM: f64 = 26.0;

@@ -136,7 +136,7 @@ mod tests {
 the median of 2 rounds, took 61.5 s; 4 processors, 8 GiB, Linux 6.12.0; 2026-07-01T12:00:00Z
 
 Sequential                                  CACHE      MEDIAN  SPREAD      p50     p99   p99.9  HOW
-  write 1 MiB, 4 threads                    -       810 MiB/s     ±1%  61 µs  340 µs  1.9 ms  O_DIRECT, page cache dropped
+  write 1 MiB, 4 threads                    -       810 MiB/s     ±1%  61 µs  340 µs  19 ms  O_DIRECT, page cache dropped
 ";
         // Widths follow the longest of all groups, so the first lines are compared without runs of spaces.
         let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
