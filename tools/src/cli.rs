@@ -1,6 +1,7 @@
 //! The command line as clap sees it: names and help only. What the values mean is checked in [`crate::settings`], where the
 //! errors can say more than a type.
 
+use crate::cli_bench::BenchArgs;
 use crate::cli_data::{FsckArgs, ScrubArgs, SnapshotCommand};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     Scrub(ScrubArgs),
     /// Free at once what nothing refers to, and give its space back to the disk
     Gc(WhichMount),
+    /// Measure a directory or a store: sequential, random, small files, metadata; GET, PUT, LIST
+    Bench(Box<BenchArgs>),
     /// Everything embedded on this machine: an S3 server with sample data, a mount, a cold and a warm read
     Quickstart(QuickstartArgs),
 }

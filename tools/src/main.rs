@@ -1,7 +1,10 @@
 //! `forebay`: the one binary. Parses, runs a command of `cmd/`, prints the error as one line, sets the exit code.
 
+mod bench_plan;
+mod bench_store;
 mod care;
 mod cli;
+mod cli_bench;
 mod cli_data;
 mod cmd;
 mod daemonize;

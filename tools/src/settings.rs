@@ -291,7 +291,7 @@ fn size(name: &str, text: &str) -> Checked<ByteCount> {
         .or_else(|_| bad(format!("{name} '{text}'"), "not a size", "write a number with K, M, G or T, as in 512M or 1.5T"))
 }
 
-fn nonzero_size(name: &str, text: &str) -> Checked<ByteCount> {
+pub(crate) fn nonzero_size(name: &str, text: &str) -> Checked<ByteCount> {
     match size(name, text)? {
         ByteCount(0) => bad(format!("{name} '{text}'"), "nothing fits in it", "write a number with K, M, G or T"),
         bytes => Ok(bytes),

@@ -1,5 +1,6 @@
 //! The verbs: a file each, arguments in, work done.
 
+mod bench;
 mod dra;
 mod export;
 mod fsck;
@@ -45,6 +46,7 @@ pub(crate) fn run(invocation: Invocation) -> Result<(), CliError> {
         Command::Fsck(fsck) => fsck::run(&fsck, cli.json),
         Command::Scrub(scrub) => scrub::run(&scrub, cli.json),
         Command::Gc(of) => gc::run(&of, cli.json),
+        Command::Bench(bench) => bench::run(&bench, cli.json),
         Command::Quickstart(quickstart) => quickstart::run(&quickstart),
     }
 }
