@@ -14,6 +14,11 @@ impl Stop {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// Set if the end was asked for, for those who only look.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+
     /// An error if the end was asked for.
     pub fn check(&self) -> Result<()> {
         if self.0.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }

@@ -58,5 +58,26 @@ pub(crate) struct BenchArgs {
     pub(crate) drop_caches: String,
 
     #[command(flatten)]
+    pub(crate) ml: MlArgs,
+
+    #[command(flatten)]
     pub(crate) store: StoreArgs,
+}
+
+/// What training jobs do, instead of single calls.
+#[derive(Debug, Args)]
+pub(crate) struct MlArgs {
+    /// Emulate a job: unet3d, resnet50, cosmoflow, imagefolder, webdataset, safetensors or checkpoint; --size limits its files [default: 4G], --rounds its
+    /// epochs, --read-from names files that are there
+    #[arg(long, value_name = "NAME", help_heading = "ML workloads")]
+    pub(crate) workload: Option<String>,
+    /// How many accelerators, each with loaders of its own; ranks of a checkpoint or of a model that is loaded
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "workload", help_heading = "ML workloads")]
+    pub(crate) accelerators: usize,
+    /// Which accelerator: it decides how long a batch is computed on
+    #[arg(long, value_name = "KIND", value_parser = ["h100", "a100"], default_value = "h100", requires = "workload", help_heading = "ML workloads")]
+    pub(crate) gpu: String,
+    /// The files stay, for --read-from another time
+    #[arg(long, requires = "workload", help_heading = "ML workloads")]
+    pub(crate) keep: bool,
 }

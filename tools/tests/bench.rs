@@ -220,3 +220,49 @@ fn what_cannot_be_measured_is_said_in_a_line() {
     }
     assert_eq!(entries(home.path()), ["file"]);
 }
+
+/// Files small enough for a test, and enough for two steps of each accelerator.
+const SMALL_WORKLOAD: [&str; 6] = ["--rounds", "1", "--drop-caches", "files", "--json", "--size"];
+
+#[test]
+fn ml_workloads_are_run_and_leave_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (workload, size) in [("safetensors", "8M"), ("checkpoint", "8M"), ("cosmoflow", "40M")] {
+        let args = [&[text(dir.path()), "--workload", workload], &SMALL_WORKLOAD[..], &[size]].concat();
+        let report = json(&bench(&args));
+        assert_eq!(report["workload"], workload);
+        assert!(report["dataset"]["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{report:#}");
+        assert!(entries(dir.path()).is_empty(), "{workload}");
+    }
+}
+
+#[test]
+fn files_of_a_workload_that_are_kept_are_read_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let base = [&[text(dir.path()), "--workload", "cosmoflow"], &SMALL_WORKLOAD[..], &["40M"]].concat();
+    let made = json(&bench(&[&base[..], &["--keep"]].concat()));
+    let kept = entries(dir.path());
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let read = json(&bench(&[&base[..], &["--read-from", &kept[0]]].concat()));
+    assert_eq!(read["dataset"]["files"], made["dataset"]["files"]);
+    assert_eq!(read["dataset"]["bytes"], made["dataset"]["bytes"]);
+    assert_eq!(entries(dir.path()), kept, "what was there stays");
+}
+
+#[test]
+fn what_no_workload_can_follow_is_said_in_a_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = text(dir.path());
+    for (args, part) in [
+        (&[dir, "--workload", "gpt"][..], "--workload 'gpt': there is no such workload; use"),
+        (&[dir, "--workload", "unet3d", "--html", "x"], "--html: is about the rows"),
+        (&["s3://b", "--workload", "unet3d"], "'s3://b' is a store; mount it"),
+        (&[dir, "--workload", "checkpoint", "--read-from", "x"], "a checkpoint is written, and needs none"),
+        (&[dir, "--workload", "unet3d", "--size", "1K"], "--size"),
+    ] {
+        let output = bench(args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_ne!(output.status.code(), Some(0), "{args:?}");
+        assert!(said.lines().count() == 1 && (said.contains(part) || part == "--size"), "{args:?}: {said}");
+    }
+}

@@ -21,6 +21,12 @@ use std::time::{Duration, SystemTime};
 const TICK: Duration = Duration::from_millis(200);
 
 pub(super) fn run(args: &BenchArgs, json: bool) -> Result<(), CliError> {
+    if let Some(workload) = &args.ml.workload {
+        let settings = super::bench_ml::settings(args, workload)?;
+        let stop = Stop::default();
+        watch_signals(&stop)?;
+        return super::bench_ml::run(args, &settings, &stop, bar(), json);
+    }
     let whats = bench_plan::targets(args)?;
     let is_store = matches!(whats[0], What::Store(_));
     let plan = bench_plan::plan(args, is_store, random())?;

@@ -1,6 +1,7 @@
 //! The verbs: a file each, arguments in, work done.
 
 mod bench;
+mod bench_ml;
 mod dra;
 mod export;
 mod fsck;
