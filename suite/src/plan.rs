@@ -162,7 +162,7 @@ impl Plan {
     pub fn check(&self) -> Result<(), BadPlan> {
         let bad = |option, cause: String| Err(BadPlan { option, cause });
         let largest = self.blocks.iter().copied().max().unwrap_or(0);
-        let wants = largest.max(ALIGN as u64) * self.threads as u64;
+        let wants = largest.max(ALIGN as u64).saturating_mul(self.threads as u64);
         if !(1..=100).contains(&self.rounds) {
             return bad("--rounds", format!("{} is not between 1 and 100", self.rounds));
         }
@@ -201,11 +201,13 @@ impl Plan {
 
     /// Bytes that the groups have on the disk at most.
     pub fn needed_bytes(&self) -> u64 {
-        let small = self.files * self.file_bytes.next_multiple_of(ALIGN as u64);
-        let names = self.files * ALIGN as u64;
-        let laid_out = if self.wants(Group::Random) { 2 } else { u64::from(self.wants(Group::Mapped)) } * self.size_bytes;
+        let small = self.files.saturating_mul(self.file_bytes.next_multiple_of(ALIGN as u64));
+        let names = self.files.saturating_mul(ALIGN as u64);
+        let laid_out = if self.wants(Group::Random) { 2 } else { u64::from(self.wants(Group::Mapped)) };
+        let laid_out = self.size_bytes.saturating_mul(laid_out);
         let passing = [(Group::Sequential, self.size_bytes), (Group::Small, small), (Group::Metadata, names)];
-        laid_out + passing.into_iter().filter(|(group, _)| self.wants(*group)).map(|(_, bytes)| bytes).max().unwrap_or(0)
+        let largest = passing.into_iter().filter(|(group, _)| self.wants(*group)).map(|(_, bytes)| bytes).max();
+        laid_out.saturating_add(largest.unwrap_or(0))
     }
 
     /// One, and all threads: the numbers of threads that rows have.
@@ -266,6 +268,7 @@ mod tests {
         assert_eq!(needs(&[Group::Mapped]), mib);
         assert_eq!(needs(&[Group::Small]), 12 * 8192);
         assert_eq!(needs(&[Group::Existing]), 0);
+        assert_eq!(Plan { files: u64::MAX, ..tiny() }.needed_bytes(), u64::MAX, "more than any disk has");
     }
 
     #[test]

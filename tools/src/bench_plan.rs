@@ -94,11 +94,13 @@ pub(crate) fn plan(args: &BenchArgs, is_store: bool, seed: u64) -> Result<Plan, 
         given => sizes("--block", given)?,
     };
     let threads = args.threads.unwrap_or(defaults.threads);
+    let largest = blocks.iter().copied().max().unwrap_or(0);
     let plan = Plan {
         rounds: args.rounds.unwrap_or(if args.quick { 1 } else { ROUNDS }),
         size_bytes: match &args.size {
             Some(given) => size("--size", given)?,
-            None => size("--size", defaults.size)? / less,
+            // Many threads, or large blocks, have a block each all the same.
+            None => (size("--size", defaults.size)? / less).max(largest.saturating_mul(threads as u64)),
         },
         files: args.files.unwrap_or(defaults.files / less),
         file_bytes: size("--file-size", args.file_size.as_deref().unwrap_or(FILE_SIZE))?,
@@ -190,7 +192,8 @@ mod tests {
         assert_eq!((quick.rounds, quick.size_bytes, quick.files, quick.limit), (1, 64 << 20, 70, Duration::from_millis(250)));
         let store = plan(&args(&["s3://b"]), true, 1).expect("a plan");
         assert_eq!((store.threads, store.blocks.len()), (16, 3));
-        assert!(plan(&args(&["s3://b", "--quick"]), true, 1).is_ok());
+        let quick = plan(&args(&["s3://b", "--quick"]), true, 1).expect("a plan");
+        assert_eq!(quick.size_bytes, 128 << 20, "an object of 8 MiB for each thread");
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Place {
         // File systems without a size of their own (some of those in front of stores) say zero.
         self.knows_room = room.f_blocks > 0;
         let free = room.f_bavail.saturating_mul(room.f_frsize);
-        let wanted = needed + needed / MARGIN;
+        let wanted = needed.saturating_add(needed / MARGIN);
         if self.knows_room && free < wanted {
             return Err(Error::Space { path: self.root.clone(), needed: wanted, free });
         }

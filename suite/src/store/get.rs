@@ -36,7 +36,7 @@ fn gets(store: &Store, to: &mut Recorder<'_>, id: RowId, keys: &[String], shape:
     let (size, range) = shape;
     to.row(id, || {
         let getter = |n| Getter { store: Arc::clone(&store.store), keys, size, range, at: n as u64, step: threads as u64 };
-        Ok((measure((0..threads).map(getter).collect(), limit, stop)?, "again and again until the time is up".to_owned()))
+        Ok((measure((0..threads).map(getter).collect(), limit, stop)?, "sent before, read repeatedly".to_owned()))
     })
 }
 
