@@ -26,11 +26,16 @@ impl Machine {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: meminfo(&read("/proc/meminfo"), "MemTotal").unwrap_or(0),
+            memory_bytes: total_memory().unwrap_or(0),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             load: read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
         }
     }
+}
+
+/// Bytes of memory.
+pub(crate) fn total_memory() -> Option<u64> {
+    meminfo(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal")
 }
 
 /// Bytes that can be had without swapping.
@@ -41,6 +46,29 @@ pub(crate) fn available_memory() -> Option<u64> {
 fn meminfo(table: &str, name: &str) -> Option<u64> {
     let line = table.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
+}
+
+/// What a file system says of its space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Bytes that are free; none if it claims to have no size at all, as some in user space do, which says nothing.
+    pub(crate) free: Option<u64>,
+    pub(crate) is_read_only: bool,
+}
+
+impl Room {
+    /// That of the file system a path is in.
+    pub(crate) fn of(path: &Path) -> rustix::io::Result<Self> {
+        let room = rustix::fs::statvfs(path)?;
+        let free = (room.f_blocks > 0).then(|| room.f_bavail.saturating_mul(room.f_frsize));
+        Ok(Room { free, is_read_only: room.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) })
+    }
+
+    /// What files of so many bytes take with a margin of one part in `margin` of them, and what is free, if that is too little.
+    pub(crate) fn lacks(self, bytes: u64, margin: u64) -> Option<(u64, u64)> {
+        let needed = bytes.saturating_add(bytes / margin);
+        self.free.filter(|free| *free < needed).map(|free| (needed, free))
+    }
 }
 
 /// What is mounted where a path is.

@@ -2,7 +2,7 @@
 //! which goes with it.
 
 use crate::error::{At, Error, Result};
-use crate::system::{self, Mounted};
+use crate::system::{self, Mounted, Room};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -42,16 +42,13 @@ impl Place {
 
     /// Makes the bench's own directory, if there is room for its files.
     pub(super) fn settle(&mut self, needed: u64) -> Result<()> {
-        let room = rustix::fs::statvfs(&self.root).at("look at the space of", &self.root)?;
-        if room.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        let room = Room::of(&self.root).at("look at the space of", &self.root)?;
+        if room.is_read_only {
             return self.refuse("is on a read-only file system", "name a directory that can be written; of a read-only one, '--only existing --read-from PATH' measures data that is there");
         }
-        // File systems without a size of their own (some of those in front of stores) say zero.
-        self.knows_room = room.f_blocks > 0;
-        let free = room.f_bavail.saturating_mul(room.f_frsize);
-        let wanted = needed.saturating_add(needed / MARGIN);
-        if self.knows_room && free < wanted {
-            return Err(Error::Space { path: self.root.clone(), needed: wanted, free });
+        self.knows_room = room.free.is_some();
+        if let Some((needed, free)) = room.lacks(needed, MARGIN) {
+            return Err(Error::Space { path: self.root.clone(), needed, free });
         }
         match tempfile::Builder::new().prefix(PREFIX).tempdir_in(&self.root) {
             Ok(work) => self.work = Some(work),

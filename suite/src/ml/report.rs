@@ -3,6 +3,7 @@
 use super::settings::MlSettings;
 use super::train::utilisation::{RankEpoch, Share, UNCOUNTED};
 use super::workload::{Gpu, Params, Workload};
+use crate::system::total_memory;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -75,18 +76,12 @@ pub enum PageCache {
 
 impl PageCache {
     pub(super) fn of(bytes: u64, is_evicted: bool) -> Self {
-        match memory_bytes() {
+        match total_memory() {
             _ if is_evicted => PageCache::Evicted,
             Some(memory) if bytes >= MEMORY_FACTOR * memory => PageCache::TooSmall,
             _ => PageCache::MayAnswer,
         }
     }
-}
-
-fn memory_bytes() -> Option<u64> {
-    let table = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = table.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
 /// The figures of one of the three kinds of workload.

@@ -1,6 +1,7 @@
 //! The one directory that a run writes to. It is new, below the directory given, and gone when this is dropped.
 
 use super::error::{At, MlError};
+use crate::system::Room;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -19,11 +20,7 @@ pub(super) struct Scratch {
 impl Scratch {
     /// Makes a new directory below `dir`, unless there is too little space for `bytes`.
     pub(super) fn create(dir: &Path, name: &str, bytes: u64) -> Result<Self, MlError> {
-        let room = rustix::fs::statvfs(dir).at("look at", dir)?;
-        let free = room.f_bavail.saturating_mul(room.f_frsize);
-        let needed = bytes.saturating_add(bytes / RESERVE);
-        // A file system that claims to have no size at all (some in user space) says nothing of its space.
-        if room.f_blocks > 0 && free < needed {
+        if let Some((needed, free)) = Room::of(dir).at("look at", dir)?.lacks(bytes, RESERVE) {
             return Err(MlError::Space { path: dir.to_owned(), needed, free });
         }
         for number in 0.. {
